@@ -1,0 +1,59 @@
+# Everything a person or CI runs; each target works alone on a fresh Debian 12.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test static unit integration proto proto-check format lab-image lab test-xen test-xen-long bench clean
+
+help: ## List the targets.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+venv: $(STAMP)
+$(STAMP): pyproject.toml
+	@deploy/bootstrap $(PYTHON) $(VENV)
+	@touch $(STAMP)
+
+demo: $(STAMP) ## Protect, watch and fail over a guest on the simulated Xen (no root, no Xen).
+	@$(BIN)/python -m tests.demo
+
+test: $(STAMP) ## Set up and run every check and test that needs no hypervisor.
+	@deploy/test-prerequisites
+	@$(MAKE) --no-print-directory static
+	$(BIN)/python -m pytest tests --ignore=tests/xen --ignore=tests/bench
+
+static: $(STAMP) ## ruff, format, mypy --strict, import-linter, generated code.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory proto-check
+
+format: $(STAMP) ## Rewrite the sources in the project's format.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: $(STAMP) ## Generate colod/v1 from proto/.
+	@deploy/generate-proto $(BIN)
+
+proto-check: $(STAMP) ## Fail when the generated code is not what proto/ gives.
+	@deploy/generate-proto $(BIN) --check
+
+lab-image: $(STAMP) ## Build the nested Xen hosts' image and booted snapshot (root; minutes).
+	@$(BIN)/python -m tests.xen.lab image
+
+lab: $(STAMP) ## Boot the pair of nested Xen hosts and leave it for a shell (root).
+	@$(BIN)/python -m tests.xen.lab up
+
+test-xen: $(STAMP) ## Full set of tests on the nested pair of real Xen hosts (root).
+	$(BIN)/python -m pytest tests/xen -m "lab and not lab_long" -p no:randomly
+
+test-xen-long: $(STAMP) ## Soaks and many kills on the nested pair (root; hours).
+	$(BIN)/python -m pytest tests/xen -m lab_long -p no:randomly
+
+bench: $(STAMP) ## Benchmarks side by side with their rivals, as ratios.
+	$(BIN)/python -m tests.bench
+
+clean: ## Remove what the targets above made (the lab's cache too).
+	rm -rf $(VENV) build dist .lab *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
