@@ -21,6 +21,9 @@ XL_MANDATORY_FLAG_ALL: Final = XL_MANDATORY_FLAG_JSON | XL_MANDATORY_FLAG_STREAM
 MIGRATE_RECEIVER_BANNER: Final = b"xl migration receiver ready, send binary domain data.\n"
 """What `xl migrate-receive` writes on its return channel before it reads anything."""
 
+CONFIG_LENGTH_MAX: Final = 1 << 20
+"""Longest configuration, in bytes, that is read; xl's own are a few thousand bytes long."""
+
 HEADER_BYTES: Final = 48
 """Magic, byte order, mandatory flags, optional flags, length of the optional part."""
 

@@ -1,0 +1,190 @@
+"""Everything that colod asks of Xen, as one interface; `xl` is behind it, real or simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from colod.model import GuestName
+
+
+class DomainState(StrEnum):
+    """What a domain is doing, from xl's state letters (xl list: rbpscd)."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
+    SHUTDOWN = "shutdown"
+    CRASHED = "crashed"
+    DYING = "dying"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """A domain on this host.
+
+    Attributes:
+        domid: Xen's number for it; a reboot changes it.
+        name: Its present name.
+        state: What it is doing.
+        paused: Whether at least one pause reference is held, whatever else it does.
+        memory_bytes: Memory it has now.
+        cpu_time_s: Processor time it has used, in seconds.
+    """
+
+    domid: int
+    name: str
+    state: DomainState
+    paused: bool
+    memory_bytes: int
+    cpu_time_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What xl says of this host.
+
+    Attributes:
+        xen_version: `major.minor` and what follows, as `xl info` has it.
+        free_memory_bytes: Memory that new domains can have.
+        machine: Architecture, `x86_64`.
+        autoballoon: Whether creating a domain may shrink dom0 (xl.conf).
+        simulated: Whether this is the simulated Xen.
+        cpu_features: Words of the host's CPUID policy (`hw_caps`).
+    """
+
+    xen_version: str
+    free_memory_bytes: int
+    machine: str
+    autoballoon: bool
+    simulated: bool
+    cpu_features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vif:
+    """A network interface of a guest on this host.
+
+    Attributes:
+        devid: Its number within the guest.
+        mac: Its address.
+        bridge: The bridge it belongs to.
+        name: The backend's interface in dom0, `vifD.N`.
+        backend_domid: The domain of its backend; anything but 0 is a driver domain.
+        kind: Type as xl names it: `vif`, `vif_ioemu`, `pv`...
+    """
+
+    devid: int
+    mac: str
+    bridge: str
+    name: str
+    backend_domid: int
+    kind: str = "vif"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessRef:
+    """A process that must not be mistaken for a later one of the same number.
+
+    Attributes:
+        pid: Its number.
+        start_ticks: Its start time, field 22 of /proc/PID/stat.
+    """
+
+    pid: int
+    start_ticks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discarded:
+    """What `discard` did, verified: none of it is left."""
+
+    killed: tuple[ProcessRef, ...] = ()
+    destroyed: tuple[str, ...] = field(default=())
+
+
+class Toolstack(Protocol):
+    """The Xen toolstack of this host. Every call is bounded in time.
+
+    All raise ToolstackError when a command fails or gives no answer in time; DomainNotFound when
+    the domain they name does not exist.
+    """
+
+    async def host_facts(self) -> HostFacts:
+        """Return what this host is and has."""
+        ...
+
+    async def domains(self) -> Sequence[Domain]:
+        """Return all domains, dom0 included."""
+        ...
+
+    async def find(self, name: str) -> Domain | None:
+        """Return the domain of that name, or None."""
+        ...
+
+    async def domain_config(self, name: str) -> Mapping[str, Any]:
+        """Return the configuration that xl keeps (`config` of `xl list -l`)."""
+        ...
+
+    async def vifs(self, domid: int) -> Sequence[Vif]:
+        """Return the guest's network interfaces, from xenstore."""
+        ...
+
+    async def pause(self, name: str) -> None:
+        """Take one pause reference (Xen counts them) and verify that the domain is paused."""
+        ...
+
+    async def unpause(self, name: str) -> None:
+        """Drop one pause reference."""
+        ...
+
+    async def resume(self, name: str) -> None:
+        """Make a domain run again that was left suspended when its xl died."""
+        ...
+
+    async def destroy(self, name: str) -> None:
+        """Destroy the domain and verify that it is gone."""
+        ...
+
+    async def discard_replica(self, guest: GuestName, receiver: ProcessRef | None) -> Discarded:
+        """Throw the incoming copy away without letting xl promote it.
+
+        SIGKILLs `xl migrate-receive` and its save helper first (by pidfd), then destroys
+        `GUEST--incoming`, then verifies that processes and domain are gone.
+
+        Args:
+            guest: The guest; its domain under its own name is never touched.
+            receiver: `xl migrate-receive` as the session reported it, or None when unknown.
+        """
+        ...
+
+    async def await_takeover(self, guest: GuestName, *, timeout_s: float) -> Domain:
+        """Wait until xl has let the copy go: named GUEST, present, still paused; return it.
+
+        Raises:
+            ToolstackError: If xl destroyed it or did not finish in time.
+        """
+        ...
+
+    async def run_promoted(self, guest: GuestName) -> Domain:
+        """Drop pause references one by one until the domain runs; verify it; return it."""
+        ...
+
+    def remus_argv(self, guest: GuestName, *, interval_ms: int, command: str) -> Sequence[str]:
+        """Return the command that replicates `guest` through the shell command `command`."""
+        ...
+
+    def receive_argv(self) -> Sequence[str]:
+        """Return the command that receives a guest on its standard input."""
+        ...
+
+    def pause_argv(self, name: str) -> Sequence[str]:
+        """Return the command that takes one pause reference on `name`."""
+        ...
+
+    def exists_argv(self, name: str) -> Sequence[str]:
+        """Return a command whose exit status is 0 if and only if the domain `name` exists."""
+        ...
