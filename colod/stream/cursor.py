@@ -51,14 +51,11 @@ class Cursor:
 
     def take(self, size: int) -> Steps[bytes]:
         """Read exactly `size` bytes, which the caller has bounded."""
-        got = self._advance(size)
-        if len(got) == size:
-            return bytes(got)
-        parts = bytearray(got)
-        while len(parts) < size:
+        taken = bytearray(self._advance(size))  # a copy: no view of a chunk outlives its feed
+        while len(taken) < size:
             yield
-            parts += self._advance(size - len(parts))
-        return bytes(parts)
+            taken += self._advance(size - len(taken))
+        return bytes(taken)
 
     def skip(self, size: int) -> Steps[None]:
         """Pass over exactly `size` bytes without looking at them."""
