@@ -90,6 +90,11 @@ class StreamParser:
         return self._epoch
 
     @property
+    def record_offset(self) -> int:
+        """Where the header or record that the next byte belongs to begins."""
+        return self._cursor.record_at
+
+    @property
     def is_between_records(self) -> bool:
         """Whether no header or record is begun and unfinished."""
         return self._cursor.offset == self._cursor.record_at
