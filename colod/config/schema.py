@@ -1,0 +1,440 @@
+"""The tables of the configuration and what each of their fields means.
+
+Every field says what breaks at either end of its range; `docs/configuration.md` is made of this
+text.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    model_validator,
+)
+
+from colod.model import parse_host_name
+
+DEFAULT_ORIGIN = "default"
+"""What `Config.origin` says of a value that no file sets."""
+
+_SOCKET_PATH_MAX_BYTES = 107  # sun_path of unix(7) less its terminator
+_PINGS_PER_SILENCE = 3  # fewer would let one lost packet look like a dead host
+_WITNESS_REQUESTS = 2  # read, then compare-and-swap
+_WITNESS_TIMEOUT_S = 2.0  # of a witness kind that is not told otherwise
+_ACTIVATION_COMMANDS = 3  # let xl finish the hand-over, verify the copy, unpause it
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Return host and port of `host:port` or `[v6-address]:port`.
+
+    Raises:
+        ValueError: If it has no port from 0 to 65535, or no host.
+    """
+    host, colon, port = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not colon or not host or not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ValueError(f"{text!r}: want host:port (an IPv6 address in brackets)")
+    return host, int(port)
+
+
+def _check_address(text: str) -> str:
+    split_address(text)
+    return text
+
+
+def _check_absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"{path}: want an absolute path, the daemon's directory is not yours")
+    return path
+
+
+def _check_host_name(text: str) -> str:
+    return parse_host_name(text)
+
+
+def _check_argv(argv: list[str]) -> list[str]:
+    if not argv or not all(argv):
+        raise ValueError("want a command: a list of at least one word, none of them empty")
+    return argv
+
+
+def _scalar_text(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+Address = Annotated[str, AfterValidator(_check_address)]
+HostNameText = Annotated[str, AfterValidator(_check_host_name)]
+AbsolutePath = Annotated[Path, AfterValidator(_check_absolute)]
+Argv = Annotated[list[str], AfterValidator(_check_argv)]
+OptionText = Annotated[str, BeforeValidator(_scalar_text)]
+
+
+def _quantity(default: float, low: float, high: float, description: str) -> Any:
+    return Field(default=default, ge=low, le=high, strict=True, description=description)
+
+
+class Table(BaseModel):
+    """Base of every table: immutable, and a key that it does not have is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class KindTable(Table):
+    """A table whose `kind` names a plug-in; all its other keys are that plug-in's options."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, table: object) -> object:
+        if not isinstance(table, Mapping):
+            return table
+        named = {key: value for key, value in table.items() if key == "kind"}
+        options = {key: value for key, value in table.items() if key not in ("kind", "options")}
+        given = table.get("options", {})
+        if not isinstance(given, Mapping):
+            return table
+        return {**named, "options": {**given, **options}}
+
+
+class HostTable(Table):
+    """This host."""
+
+    name: HostNameText = Field(
+        default_factory=platform.node,
+        description="Name of this host, the same in its certificate and in the peer's `peer.name`. "
+        "Another name than the certificate's: the peer refuses every call.",
+        json_schema_extra={"default_text": "the kernel's host name"},
+    )
+    state_directory: AbsolutePath = Field(
+        default=Path("/var/lib/colod"),
+        description="The journal. It must outlive a reboot: on a tmpfs a returning host would not "
+        "know that it may no longer be the owner, and asks for an operator.",
+    )
+    runtime_directory: AbsolutePath = Field(
+        default=Path("/run/colod"),
+        description="Sockets of the daemon and of the sessions. It must be empty after a boot and "
+        "survive a restart of the daemon, or running sessions are not found again.",
+    )
+
+
+class AdminTable(Table):
+    """The socket that `colodctl` talks to."""
+
+    group: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Group that may use the socket (mode 0660). Without it only root may. Its "
+        "members can stop, move and promote guests: do not name a group that everybody is in.",
+        json_schema_extra={"default_text": "none"},
+    )
+
+
+class PeerTable(Table):
+    """The other host."""
+
+    listen: Address = Field(
+        default="0.0.0.0:7411",
+        description="Address and port on which this host hears the peer. A network that is not "
+        "the replication link's works, but then its failure looks like the peer's death.",
+    )
+    name: HostNameText = Field(
+        description="Name in the peer's certificate. Wrong: all calls are refused both ways."
+    )
+    address: Address = Field(
+        description="Address and port of the peer's daemon. Wrong: the peer is never reached."
+    )
+
+
+class TlsTable(Table):
+    """Certificates of the control plane; `colodctl pki` makes them."""
+
+    ca: AbsolutePath = Field(
+        default=Path("/etc/colod/tls/ca.pem"),
+        description="The authority both hosts trust. Everyone it certifies under the peer's name "
+        "can act as the peer: use one of its own, not the company's.",
+    )
+    certificate: AbsolutePath = Field(
+        default=Path("/etc/colod/tls/host.pem"),
+        description="This host's certificate; its DNS name is the host's name. Expired: the hosts "
+        "no longer hear each other, and nothing fails over by itself.",
+    )
+    key: AbsolutePath = Field(
+        default=Path("/etc/colod/tls/host.key"),
+        description="Its private key, mode 0600. Readable by others: they can act as this host.",
+    )
+
+
+class TransportTable(KindTable):
+    """What carries the epochs between the sessions."""
+
+    kind: str = Field(
+        default="tcp",
+        min_length=1,
+        description="Name of the transport (entry-point group `colod.transports`).",
+    )
+    options: dict[str, OptionText] = Field(
+        default_factory=dict,
+        description="Every other key of the table, as the transport's page has it.",
+    )
+
+
+class WitnessTable(KindTable):
+    """Who keeps the ownership records."""
+
+    kind: str = Field(
+        min_length=1,
+        description="Name of the witness (entry-point group `colod.witnesses`): `etcd`, `file` "
+        "(only for two daemons on one machine) or `manual` (nothing fails over by itself).",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Every other key of the table, as the witness's page has it.",
+    )
+
+
+class FencingTable(KindTable):
+    """How the other host is proven unable to write."""
+
+    kind: str = Field(
+        default="none",
+        min_length=1,
+        description="Name of the fencer (entry-point group `colod.fencers`). With `none`, guests "
+        "on shared storage cannot be protected.",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Every other key of the table, as the fencer's page has it.",
+    )
+
+
+class DetectionTable(Table):
+    """When the other side is taken for dead: when to ask for ownership, never whether."""
+
+    beat_interval_s: float = _quantity(
+        0.5,
+        0.05,
+        10.0,
+        "Time between two heartbeats of the daemons. Smaller: more load and log, nothing gained "
+        "below a third of suspect_after_s. Larger: death is noticed later.",
+    )
+    suspect_after_s: float = _quantity(
+        5.0,
+        0.5,
+        300.0,
+        "Silence after which the peer is suspected and ownership is asked for. Smaller: a busy "
+        "dom0 or a network that reconverges causes a failover. Larger: a longer outage.",
+    )
+    session_silence_s: float = _quantity(
+        3.0,
+        0.3,
+        120.0,
+        "Silence after which a session takes the other session for lost. Smaller: a long pause of "
+        "xl ends a pairing, and the guest is copied anew. Larger: output is held that long.",
+    )
+    ping_interval_s: float = _quantity(
+        0.5,
+        0.05,
+        10.0,
+        "Time between two pings of the sessions. Smaller: wake-ups for nothing. Larger: fewer "
+        "chances to be heard before session_silence_s ends.",
+    )
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        problems = [
+            f"{_PINGS_PER_SILENCE} x {short} {getattr(self, short):g} is more than "
+            f"{long} {getattr(self, long):g}: one lost packet would count as death"
+            for short, long in (
+                ("ping_interval_s", "session_silence_s"),
+                ("beat_interval_s", "suspect_after_s"),
+            )
+            if _PINGS_PER_SILENCE * getattr(self, short) > getattr(self, long)
+        ]
+        if self.session_silence_s > self.suspect_after_s:
+            problems.append(
+                f"session_silence_s {self.session_silence_s:g} is more than suspect_after_s "
+                f"{self.suspect_after_s:g}: the peer would be suspected before its sessions are"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class ToolstackTable(Table):
+    """How Xen is reached."""
+
+    xl: Argv = Field(
+        default=["xl"],
+        description="Command that runs xl, as a list of words. It runs as root: a file that "
+        "others may write gives them the host.",
+    )
+    xenstore: Argv = Field(
+        default=["xenstore"],
+        description="Command that reads xenstore (`xenstore read PATH`), as a list of words.",
+    )
+    launcher: Literal["systemd", "fork"] = Field(
+        default="systemd",
+        description="What keeps sessions outside the daemon's fate: transient units of systemd, "
+        "or a double fork (no systemd; then nothing shields them from the daemon's cgroup).",
+    )
+    command_timeout_s: float = _quantity(
+        30.0,
+        1.0,
+        600.0,
+        "Bound on one command of the toolstack. Smaller: a busy host's slow answer counts as "
+        "unknown, and a takeover stops half-way for an operator. Larger: a hung xl is seen later.",
+    )
+
+
+class SessionTable(Table):
+    """The processes that move a guest's state."""
+
+    staging_mib: int = _quantity(
+        256,
+        8,
+        65536,
+        "Memory for what is not yet acknowledged, per protection and host. Smaller: a guest that "
+        "dirties much is throttled, or never gets into step. Larger: dom0 may run out of memory.",
+    )
+    command: Argv = Field(
+        default_factory=lambda: [str(Path(sys.executable).with_name("colod-session"))],
+        description="Command that runs a session, as a list of words. Another version than the "
+        "daemon's works within the versions both speak.",
+        json_schema_extra={"default_text": "`colod-session` beside the daemon's Python"},
+    )
+
+
+class PolicyTable(Table):
+    """What is done without being asked."""
+
+    resync: Literal["automatic", "manual"] = Field(
+        default="automatic",
+        description="Whether an owner that is alone pairs again when the peer is back. `manual` "
+        "leaves the guest unprotected until an operator asks.",
+    )
+    resync_backoff_s: float = _quantity(
+        5.0,
+        0.5,
+        3600.0,
+        "Wait before the first new attempt to pair; doubled after each failure. Smaller: a first "
+        "copy that cannot succeed eats the link. Larger: unprotected for longer.",
+    )
+    resync_backoff_max_s: float = _quantity(
+        300.0,
+        1.0,
+        86400.0,
+        "The longest such wait. Smaller: load while the cause lasts. Larger: unprotected for "
+        "that long after the cause is gone.",
+    )
+    quarantine: Literal["discard", "keep"] = Field(
+        default="discard",
+        description="What happens to the old copy when a host returns and no longer owns the "
+        "guest. `keep` leaves it paused for inspection: its memory stays taken, and the host "
+        "cannot be a secondary of that guest until it is destroyed by hand.",
+    )
+
+    @model_validator(mode="after")
+    def _check_backoff(self) -> Self:
+        if self.resync_backoff_s > self.resync_backoff_max_s:
+            raise ValueError(
+                f"resync_backoff_s {self.resync_backoff_s:g} is more than resync_backoff_max_s "
+                f"{self.resync_backoff_max_s:g}"
+            )
+        return self
+
+
+class LogTable(Table):
+    """What the daemon writes on standard error (under systemd: the journal)."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info",
+        description="Lowest level that is written. `debug` has lines for every epoch. Above "
+        "`info` the changes of role are missing after an incident.",
+    )
+    format: Literal["json", "console"] = Field(
+        default="json",
+        description="`json`, one object per line, or `console`, for eyes only and not stable.",
+    )
+
+
+class Config(Table):
+    """The whole configuration of one host."""
+
+    host: HostTable = Field(default_factory=HostTable)
+    admin: AdminTable = Field(default_factory=AdminTable)
+    peer: PeerTable
+    tls: TlsTable = Field(default_factory=TlsTable)
+    transport: TransportTable = Field(default_factory=TransportTable)
+    witness: WitnessTable
+    fencing: FencingTable = Field(default_factory=FencingTable)
+    detection: DetectionTable = Field(default_factory=DetectionTable)
+    toolstack: ToolstackTable = Field(default_factory=ToolstackTable)
+    session: SessionTable = Field(default_factory=SessionTable)
+    policy: PolicyTable = Field(default_factory=PolicyTable)
+    log: LogTable = Field(default_factory=LogTable)
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def admin_socket(self) -> Path:
+        """Path of the daemon's unix socket."""
+        return self.host.runtime_directory / "admin.sock"
+
+    def origin(self, path: str) -> str:
+        """Return the file that set `path` (`log.level`), or `default`."""
+        return self._origins.get(path, DEFAULT_ORIGIN)
+
+    def with_origins(self, origins: Mapping[str, str]) -> Self:
+        """Return a copy that knows which file set each path."""
+        copy = self.model_copy()
+        copy._origins = dict(origins)
+        return copy
+
+    def time_budget(self) -> list[str]:
+        """Return lines that add up the longest unplanned outage, from death to a running copy."""
+        return _time_budget(self)
+
+    @model_validator(mode="after")
+    def _check_tables(self) -> Self:
+        problems = []
+        if self.host.name == self.peer.name:
+            problems.append(f"host.name and peer.name are both {self.host.name!r}")
+        length_bytes = len(bytes(self.admin_socket))
+        if length_bytes > _SOCKET_PATH_MAX_BYTES:
+            problems.append(
+                f"host.runtime_directory: {self.admin_socket} has {length_bytes} bytes, the "
+                f"kernel takes {_SOCKET_PATH_MAX_BYTES} for a socket"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def _time_budget(config: Config) -> list[str]:
+    detection, toolstack = config.detection, config.toolstack
+    timeout = config.witness.options.get("timeout_s", _WITNESS_TIMEOUT_S)
+    timeout_s = float(timeout) if isinstance(timeout, int | float) else _WITNESS_TIMEOUT_S
+    noticed_s = detection.suspect_after_s + detection.beat_interval_s
+    decided_s = _WITNESS_REQUESTS * timeout_s
+    running_s = _ACTIVATION_COMMANDS * toolstack.command_timeout_s
+    return [
+        f"detection   <= {noticed_s:6.1f} s = suspect_after_s {detection.suspect_after_s:g}"
+        f" + beat_interval_s {detection.beat_interval_s:g}",
+        f"arbitration <= {decided_s:6.1f} s = {_WITNESS_REQUESTS} requests (read,"
+        f" compare-and-swap) x witness time-out {timeout_s:g}",
+        f"activation  <= {running_s:6.1f} s = {_ACTIVATION_COMMANDS} commands (hand over, verify,"
+        f" unpause) x command_timeout_s {toolstack.command_timeout_s:g}",
+        f"outage      <= {noticed_s + decided_s + running_s:6.1f} s while witness and xl answer;"
+        " past a bound the guest waits, paused",
+    ]
