@@ -89,6 +89,8 @@ def summarise(chunks: Iterator[memoryview], on_event: Callable[[Event], None]) -
             for event in parser.feed(chunk):
                 summary.add(event)
                 on_event(event)
+            if parser.error:
+                break
         parser.finish()
     except StreamError as caught:
         error = caught

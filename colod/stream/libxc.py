@@ -140,8 +140,14 @@ def decode_page_data(
     Spec: Xen docs/specs/libxc-migration-stream.pandoc, "PAGE_DATA".
     """
     view = memoryview(body)
+    if len(view) < PAGE_DATA_HEADER_BYTES:
+        message = f"PAGE_DATA body has {len(view)} bytes, its header needs 8"
+        raise ValueError(message)
     count, _ = counted_header(order).unpack_from(view)
     at = PAGE_DATA_HEADER_BYTES + count * PFN_BYTES
+    if at > len(view):
+        message = f"PAGE_DATA body has {len(view)} bytes, its {count} PFNs need {at}"
+        raise ValueError(message)
     for (entry,) in struct.iter_unpack(order.value + "Q", view[PAGE_DATA_HEADER_BYTES:at]):
         page_type = PageType(entry >> PAGE_TYPE_SHIFT)
         contents = None
