@@ -1,0 +1,61 @@
+"""Exact reads and whole writes on the stream's descriptors."""
+
+import os
+
+from colod.stream.record import (
+    REC_HEADER_BYTES,
+    REC_LENGTH_MAX,
+    ByteOrder,
+    padded_length,
+    record_header,
+)
+
+
+class EndOfStream(Exception):
+    """The other end closed, at a boundary or in the middle."""
+
+
+class StreamBroken(Exception):
+    """The stream cannot be used any further."""
+
+
+def write_all(fd: int, content: bytes) -> None:
+    """Write everything, however often the descriptor takes only a part."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def read_exactly(fd: int, size: int) -> bytearray:
+    """Read `size` bytes.
+
+    Raises:
+        EndOfStream: Fewer came.
+    """
+    buffer = bytearray(size)
+    view = memoryview(buffer)
+    while view:
+        got = os.readv(fd, [view])
+        if not got:
+            raise EndOfStream(f"stream ended with {len(view)} of {size} bytes to come")
+        view = view[got:]
+    return buffer
+
+
+def read_record(fd: int) -> tuple[int, bytearray]:
+    """Read one record, of libxl's or of libxc's level.
+
+    Returns:
+        Its type and its body without the padding.
+
+    Raises:
+        EndOfStream: The stream ended.
+        StreamBroken: It claims a length that libxc does not accept.
+    """
+    kind, length = record_header(ByteOrder.LITTLE).unpack(read_exactly(fd, REC_HEADER_BYTES))
+    if length > REC_LENGTH_MAX:
+        text = f"Record ({kind:#010x}) length {length:#x} exceeds max ({REC_LENGTH_MAX:#x})"
+        raise StreamBroken(text)
+    body = read_exactly(fd, padded_length(length))
+    del body[length:]
+    return kind, body
