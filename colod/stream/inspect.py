@@ -113,8 +113,8 @@ class StreamSummary:
         """
         self.bytes = bytes_read
         self.error = error
-        if self.epochs and not self.epochs[-1].is_sealed:
-            self._close_epoch(bytes_read)
+        if self.epochs:
+            self._close_epoch(bytes_read)  # of a sealed one, the same: the next byte opens another
         if isinstance(error, StreamTruncated):
             self.ending = Ending.TRUNCATED
             self.truncated_at = error.offset
