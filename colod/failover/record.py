@@ -13,10 +13,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from colod.errors import IllegalTransition, WitnessError
-from colod.model import Epoch, Generation, HostName, PairingId
+from colod.model import Epoch, Generation, HostName, PairingId, parse_host_name, parse_pairing_id
 
 FORMAT_VERSION = 1
-MAX_RECORD_BYTES = 4096
+MAX_RECORD_BYTES = 16384
+MAX_REASON_CHARS = 1000
+MAX_ATTEMPT_CHARS = 64
+NO_GENERATION = Generation(0)
+_MAX_COUNT = 2**63 - 1
 
 
 class RecordState(StrEnum):
@@ -53,10 +57,25 @@ class OwnershipRecord:
     forced: str = ""
 
 
-def create(owner: HostName, peer: HostName, *, attempt: str) -> OwnershipRecord:
-    """Return the first record of a protection: `owner` alone, its guest already running."""
+def create(
+    owner: HostName, peer: HostName, *, attempt: str, after: Generation = NO_GENERATION
+) -> OwnershipRecord:
+    """Return the first record of a protection: `owner` alone, its guest already running.
+
+    Args:
+        owner: The host whose guest is to be protected.
+        peer: The host that is to hold the replica.
+        attempt: Id of this write.
+        after: Generation of the guest's last, deleted record (`Stored.last_generation`), else 0.
+            A fencing token that began anew would let a host of the guest's former protection
+            take its old token for the newer one.
+    """
     return OwnershipRecord(
-        owner=owner, peer=peer, state=RecordState.ALONE, generation=Generation(1), attempt=attempt
+        owner=owner,
+        peer=peer,
+        state=RecordState.ALONE,
+        generation=Generation(after + 1),
+        attempt=attempt,
     )
 
 
@@ -80,8 +99,20 @@ def go_alone(record: OwnershipRecord, *, attempt: str) -> OwnershipRecord:
     return _alone(record, record.owner, record.peer, attempt=attempt, activated=record.activated)
 
 
-def take_over(record: OwnershipRecord, *, attempt: str) -> OwnershipRecord:
-    """Return the peer's way out of PAIRED: it owns the guest, which does not run there yet."""
+def take_over(record: OwnershipRecord, pairing: PairingId, *, attempt: str) -> OwnershipRecord:
+    """Return the peer's way out of PAIRED: it owns the guest, which does not run there yet.
+
+    Args:
+        record: The record as the witness holds it.
+        pairing: The pairing that the peer really replicates.
+        attempt: Id of this write.
+
+    Raises:
+        IllegalTransition: If the record grants the takeover to another pairing: this replica is
+            not the one that the owner's released output depends on.
+    """
+    if record.pairing != pairing:
+        raise IllegalTransition(f"replica of pairing {pairing} may not take over {record}")
     return _alone(record, record.peer, record.owner, attempt=attempt, activated=False)
 
 
@@ -101,12 +132,33 @@ def activate(record: OwnershipRecord, *, attempt: str) -> OwnershipRecord:
 
 
 def force(
-    record: OwnershipRecord, owner: HostName, *, attempt: str, reason: str
+    record: OwnershipRecord,
+    owner: HostName,
+    *,
+    attempt: str,
+    reason: str,
+    above: Generation = NO_GENERATION,
 ) -> OwnershipRecord:
-    """Return an operator's decision that `owner` owns the guest, with the reason it was given."""
+    """Return an operator's decision that `owner` owns the guest, with the reason it was given.
+
+    Args:
+        record: The record as the witness holds it, or, where it lost it, as the journal knows it.
+        owner: One of the record's two hosts.
+        attempt: Id of this write.
+        reason: What the operator said, 1 to `MAX_REASON_CHARS` characters.
+        above: The highest generation that this host's journal knows: the new one exceeds it even
+            if the witness was restored to an older state.
+
+    Raises:
+        ValueError: If the reason is empty or too long, or `owner` is neither host.
+    """
+    if not 0 < len(reason.strip()) <= len(reason) <= MAX_REASON_CHARS:
+        raise ValueError(f"reason of {len(reason)} characters: want 1 to {MAX_REASON_CHARS}")
+    if owner not in (record.owner, record.peer):
+        raise ValueError(f"{owner} is neither {record.owner} nor {record.peer}")
     peer = record.peer if owner == record.owner else record.owner
     forced = _alone(record, owner, peer, attempt=attempt, activated=False)
-    return replace(forced, forced=reason)
+    return replace(forced, forced=reason, generation=Generation(max(record.generation, above) + 1))
 
 
 def _next(record: OwnershipRecord) -> Generation:
@@ -127,41 +179,71 @@ def _alone(
 
 
 def check_transition(
-    old: OwnershipRecord | None, new: OwnershipRecord | None, *, by: HostName
+    old: OwnershipRecord | None,
+    new: OwnershipRecord | None,
+    *,
+    by: HostName,
+    after: Generation = NO_GENERATION,
 ) -> None:
     """Check that `by` may replace `old` by `new`; None stands for an absent record.
+
+    Args:
+        old: The record that is to be replaced.
+        new: The record to write in its place.
+        by: The host that writes.
+        after: Generation of the guest's deleted record, where `old` is None.
 
     Raises:
         IllegalTransition: If no rule allows the change. The caller is defective.
     """
-    if old is None and new is not None:
-        allowed = new == create(by, new.peer, attempt=new.attempt)
-    elif old is not None and new is None:
-        allowed = old.owner == by and old.state is RecordState.ALONE
-    elif old is not None and new is not None:
-        allowed = new in _successors(old, new, by)
-    else:
-        allowed = False
-    if not allowed:
-        raise IllegalTransition(f"{by} may not change {old} into {new}")
+    problem = None if new is None else _problem(new)
+    if problem or not _is_allowed(old, new, by, after):
+        raise IllegalTransition(f"{by} may not change {old} into {new} {problem or ''}".rstrip())
 
 
-def _successors(
-    old: OwnershipRecord, new: OwnershipRecord, by: HostName
-) -> tuple[OwnershipRecord, ...]:
-    """Return every record that `by` may put in place of `old`, made with `new`'s free fields."""
+def _is_allowed(
+    old: OwnershipRecord | None, new: OwnershipRecord | None, by: HostName, after: Generation
+) -> bool:
+    if new is None:
+        return old is not None and old.owner == by and old.state is RecordState.ALONE
+    if old is None:
+        return new == create(by, new.peer, attempt=new.attempt, after=after) or (
+            _is_forced(new, by) and new.generation > after
+        )
+    if by not in (old.owner, old.peer) or {new.owner, new.peer} != {old.owner, old.peer}:
+        return False
+    if _is_forced(new, by) and new.generation > old.generation:
+        return True
+    return new in (_by_owner(old, new) if by == old.owner else _by_peer(old, new))
+
+
+def _is_forced(new: OwnershipRecord, by: HostName) -> bool:
+    """Tell whether `new` can stand for an operator's word, given on the host it names."""
+    shape = OwnershipRecord(
+        owner=by,
+        peer=new.peer,
+        state=RecordState.ALONE,
+        generation=new.generation,
+        attempt=new.attempt,
+        activated=False,
+        forced=new.forced,
+    )
+    return bool(new.forced) and new == shape
+
+
+def _by_peer(old: OwnershipRecord, new: OwnershipRecord) -> tuple[OwnershipRecord, ...]:
+    """Return what the peer may put in place of `old`, made with `new`'s free fields."""
+    return () if old.pairing is None else (take_over(old, old.pairing, attempt=new.attempt),)
+
+
+def _by_owner(old: OwnershipRecord, new: OwnershipRecord) -> tuple[OwnershipRecord, ...]:
+    """Return what the owner may put in place of `old`, made with `new`'s free fields."""
     a = new.attempt
-    if by not in (old.owner, old.peer):
-        return ()
-    if new.forced:
-        return (force(old, by, attempt=a, reason=new.forced),)
-    if by == old.peer:
-        return (take_over(old, attempt=a),) if old.state is RecordState.PAIRED else ()
     if old.state is RecordState.PAIRED:
         return (go_alone(old, attempt=a), hand_over(old, attempt=a))
     if not old.activated:
         return (activate(old, attempt=a), hand_back(old, attempt=a))
-    if new.pairing is None or new.promotable_from < 1:
+    if new.pairing is None:
         return ()
     return (pair(old, new.pairing, new.promotable_from, attempt=a),)
 
@@ -188,19 +270,22 @@ def decode(raw: bytes) -> OwnershipRecord:
             raise TypeError("not an object")
         if fields.pop("format", None) != FORMAT_VERSION:
             raise ValueError(f"format is not {FORMAT_VERSION}")
-        return _from_fields(fields)
+        record = _from_fields(fields)
+        if encode(record) != raw:  # repeated fields, other encodings: not what colod wrote
+            raise ValueError("not in the form in which colod writes it")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise WitnessError(f"ownership record cannot be read: {error}") from error
+    return record
 
 
 def _from_fields(fields: dict[str, object]) -> OwnershipRecord:
     kinds: dict[str, Callable[[object], object]] = {
-        "owner": _text,
-        "peer": _text,
+        "owner": lambda value: parse_host_name(_text(value)),
+        "peer": lambda value: parse_host_name(_text(value)),
         "state": lambda value: RecordState(_text(value)),
         "generation": _count,
         "attempt": _text,
-        "pairing": lambda value: None if value is None else _text(value),
+        "pairing": lambda value: None if value is None else parse_pairing_id(_text(value)),
         "promotable_from": _count,
         "activated": _truth,
         "forced": _text,
@@ -208,11 +293,29 @@ def _from_fields(fields: dict[str, object]) -> OwnershipRecord:
     if fields.keys() != kinds.keys():
         raise ValueError(f"fields {sorted(fields.keys() ^ kinds.keys())} missing or unknown")
     record = OwnershipRecord(**{name: kinds[name](value) for name, value in fields.items()})  # type: ignore[arg-type]
-    if record.generation < 1 or record.owner == record.peer:
-        raise ValueError("generation below 1, or owner is its own peer")
-    if (record.state is RecordState.PAIRED) != (record.pairing is not None):
-        raise ValueError("a pairing belongs to PAIRED and to nothing else")
+    if problem := _problem(record):
+        raise ValueError(problem)
     return record
+
+
+def _problem(record: OwnershipRecord) -> str:
+    """Return why no witness may hold `record`, or "": what is written must be readable again."""
+    is_paired = record.state is RecordState.PAIRED
+    checks = {
+        "owner is its own peer": record.owner == record.peer,
+        "generation out of range": not 1 <= record.generation <= _MAX_COUNT,
+        "attempt id empty or too long": not 1 <= len(record.attempt) <= MAX_ATTEMPT_CHARS,
+        "a pairing belongs to PAIRED and to nothing else": is_paired
+        != (record.pairing is not None),
+        "first promotable epoch out of range": not is_paired
+        <= record.promotable_from
+        <= _MAX_COUNT,
+        "a promotable epoch belongs to PAIRED": not is_paired and record.promotable_from > 0,
+        "PAIRED with an owner that is not activated": is_paired and not record.activated,
+        "PAIRED by force": is_paired and bool(record.forced),
+        "recorded reason too long": len(record.forced) > MAX_REASON_CHARS,
+    }
+    return next((problem for problem, is_so in checks.items() if is_so), "")
 
 
 def _text(value: object) -> str:

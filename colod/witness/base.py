@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from colod.failover.record import OwnershipRecord
-from colod.model import GuestName, HostName
+from colod.model import Generation, GuestName, HostName
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,14 @@ class Stored:
         record: The record, or None where the witness has none for the guest.
         revision: Position in the witness's own order of changes; grows with every change of this
             record, also over its deletion, and is 0 when the witness never had one.
+        last_generation: Generation of the record that was deleted here, where `record` is None;
+            the next one goes on counting from it (`create(after=...)`). 0 where none was: a host
+            whose journal knows a record then sees that the witness lost it.
     """
 
     record: OwnershipRecord | None
     revision: int
+    last_generation: Generation = Generation(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Won:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The write can never take effect: `stored`, with a newer revision, stands in its way."""
+    """The write is not in force and never will be: `stored`, with a newer revision, is."""
 
     stored: Stored
 
@@ -86,8 +90,14 @@ class Witness(Protocol):
     ) -> Outcome:
         """Replace `expected` by `new` (None deletes) if nothing changed since it was read.
 
+        If the task is cancelled, or the process dies, before this returns, the outcome is unknown.
+        To send the very same change again is safe at any time (`colod.witness.settle`): whichever
+        copy arrives first is the write, and every later one finds it in place and answers Won.
+
         Raises:
             IllegalTransition: If the rules do not allow the change; nothing was sent.
+            WitnessError: If what the witness holds cannot be understood, or `new` could not be
+                read back; nothing was written.
         """
         ...
 

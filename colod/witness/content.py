@@ -1,0 +1,82 @@
+"""What a witness keeps under a guest's name: the ownership record, or the mark of a deleted one.
+
+A deleted record leaves a mark, so that its revision and generation go on growing over the deletion,
+and so that "unprotected on purpose" can be told from "lost by a restored witness".
+"""
+
+from __future__ import annotations
+
+import json
+
+from colod.errors import WitnessError
+from colod.failover.record import MAX_RECORD_BYTES, OwnershipRecord, decode, encode
+from colod.model import Generation
+from colod.witness.base import Lost, Outcome, Stored, Unknown, Won
+
+_MARK = {"deleted": True, "format": 1}
+
+
+def pack(expected: Stored, new: OwnershipRecord | None) -> bytes:
+    """Return what to store when `new` (None: nothing) takes the place of `expected`.
+
+    Raises:
+        WitnessError: If `new` could not be read back; nothing may be sent.
+    """
+    if new is None:
+        return _pack_mark(last_generation(expected))
+    raw = encode(new)
+    decode(raw)
+    return raw
+
+
+def repack(stored: Stored) -> bytes:
+    """Return what the witness holds where it answered `stored`; its revision is not 0."""
+    if stored.record is None:
+        return _pack_mark(stored.last_generation)
+    return encode(stored.record)
+
+
+def unpack(raw: bytes, revision: int) -> Stored:
+    """Return what `pack` made `raw` of.
+
+    Raises:
+        WitnessError: If it is neither a record nor the mark of a deleted one.
+    """
+    if b'"deleted"' not in raw[: len('{"deleted"')]:
+        return Stored(decode(raw), revision)
+    try:
+        fields = json.loads(raw[:MAX_RECORD_BYTES])
+        generation = fields["last_generation"]
+        if type(generation) is not int or _pack_mark(Generation(generation)) != raw:
+            raise ValueError("not in the form in which colod writes it")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise WitnessError(f"mark of a deleted record cannot be read: {error}") from error
+    return Stored(None, revision, Generation(generation))
+
+
+def after_write(expected: Stored, new: OwnershipRecord | None, revision: int) -> Stored:
+    """Return what the witness holds once `new` took the place of `expected` at `revision`."""
+    if new is None:
+        return Stored(None, revision, last_generation(expected))
+    return Stored(new, revision)
+
+
+def outcome_of_mismatch(expected: Stored, present: Stored, new: OwnershipRecord | None) -> Outcome:
+    """Return the outcome of a write of `new` over `expected` that found `present` instead."""
+    if present.revision > expected.revision and present.record == new:
+        return Won(present)  # our own earlier copy of this write landed, or it is deleted already
+    if present.revision > expected.revision:
+        return Lost(present)
+    return Unknown(
+        f"the witness went back: it holds revision {present.revision}, "
+        f"{expected.revision} or another content was read before"
+    )
+
+
+def last_generation(stored: Stored) -> Generation:
+    """Return the highest generation that `stored` shows."""
+    return stored.last_generation if stored.record is None else stored.record.generation
+
+
+def _pack_mark(generation: Generation) -> bytes:
+    return json.dumps(_MARK | {"last_generation": generation}, sort_keys=True).encode()
