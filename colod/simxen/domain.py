@@ -331,3 +331,11 @@ class Domain:
 
 def _encode(fields: JsonObject) -> bytes:
     return (json.dumps(fields) + "\n").encode()
+
+
+def main(arguments: list[str]) -> None:
+    """Be the domain that `HOST_DIRECTORY DOMID LISTENER_FD IS_BUILT` describe."""
+    root, domid, listener, is_built = arguments
+    Path("/proc/self/comm").write_text(f"simxen-dom{domid}", encoding="ascii")
+    control = socket.socket(fileno=int(listener))
+    Domain(Host(Path(root)), int(domid), control, is_built=is_built == "1").run()

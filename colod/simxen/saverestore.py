@@ -5,9 +5,7 @@ import json
 import os
 import select
 import signal
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from colod.simxen import control, lifecycle
@@ -27,11 +25,6 @@ from colod.stream import libxl, writer, xl
 from colod.stream.record import ByteOrder
 
 JsonObject = dict[str, Any]
-
-_HELPER = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from colod.simxen.helper import main; main(sys.argv[2:])"
-)
 
 
 class HelperFailed(Exception):
@@ -125,10 +118,7 @@ def _become_helper(reply: int, request: int, kept: tuple[int, int], arguments: l
         for each in kept:
             os.set_inheritable(each, True)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        root = str(Path(__file__).resolve().parents[2])
-        # Without site-packages it starts in a fraction of the time.
-        line = [sys.executable, "-S", "-c", _HELPER, root, "libxl-save-helper", *arguments]
-        os.execv(sys.executable, line)
+        lifecycle.execute("colod.simxen.helper", "libxl-save-helper", *arguments)
     finally:
         os._exit(127)
 
