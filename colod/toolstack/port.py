@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Protocol
 
 from colod.model import GuestName
@@ -33,6 +32,7 @@ class Domain:
         paused: Whether at least one pause reference is held, whatever else it does.
         memory_bytes: Memory it has now.
         cpu_time_s: Processor time it has used, in seconds.
+        shutdown_reason: `poweroff` or `reboot` when the guest ended its run itself, else empty.
     """
 
     domid: int
@@ -41,6 +41,7 @@ class Domain:
     paused: bool
     memory_bytes: int
     cpu_time_s: float
+    shutdown_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,11 +139,15 @@ class Toolstack(Protocol):
         ...
 
     async def unpause(self, name: str) -> None:
-        """Drop one pause reference."""
+        """Drop one pause reference; a domain that has none is an error."""
         ...
 
     async def resume(self, name: str) -> None:
-        """Make a domain run again that was left suspended when its xl died."""
+        """Make a domain run again that was left suspended when its xl died; verify it.
+
+        Pause references stay: with one, it is left paused. A domain that is not suspended is left
+        as it is. Refused (ToolstackError) while an xl still replicates or saves the domain.
+        """
         ...
 
     async def destroy(self, name: str) -> None:
@@ -161,11 +166,20 @@ class Toolstack(Protocol):
         """
         ...
 
-    async def await_takeover(self, guest: GuestName, *, timeout_s: float) -> Domain:
+    async def await_takeover(
+        self, guest: GuestName, *, timeout_s: float, receiver: ProcessRef | None = None
+    ) -> Domain:
         """Wait until xl has let the copy go: named GUEST, present, still paused; return it.
 
+        Args:
+            guest: The guest.
+            timeout_s: Most seconds to wait.
+            receiver: `xl migrate-receive`. Give it where it is known: xl drops its pause reference
+                after the renaming, and ends after that; a reference taken in between would be
+                dropped by xl.
+
         Raises:
-            ToolstackError: If xl destroyed it or did not finish in time.
+            ToolstackError: If xl destroyed it or did not finish in time, or if it already runs.
         """
         ...
 
