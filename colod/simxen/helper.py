@@ -277,15 +277,18 @@ def log(text: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Run `--save-domain FD BACK_FD DIRECTORY LIVE CHECKPOINTED`, or `--restore-domain …`."""
+    """Run `--save-domain FD BACK_FD DOMID DIRECTORY LIVE CHECKPOINTED`, or `--restore-domain …`.
+
+    The first four are as the real helper has them.
+    """
     Path("/proc/self/comm").write_text("libxl-save-help", encoding="ascii")
-    mode, fd, directory = arguments[0], int(arguments[1]), Path(arguments[3])
+    mode, fd, directory = arguments[0], int(arguments[1]), Path(arguments[4])
     asker = Asker()
     try:
         machine = Machine(directory)
         if mode == "--save-domain":
             _make_sigterm_break(fd)
-            is_live, is_checkpointed = (each == "1" for each in arguments[4:6])
+            is_live, is_checkpointed = (each == "1" for each in arguments[5:7])
             saver = Saver(machine, fd, asker)
             saver.save(is_live=is_live, is_checkpointed=is_checkpointed)
         else:

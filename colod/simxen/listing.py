@@ -252,6 +252,10 @@ def _store(host: Host) -> dict[str, str]:
         store[f"/vm/{each['uuid']}/name"] = each["name"]
         for path, fields in vif_backends(host, domid).items():
             store.update({f"{path}/{key}": value for key, value in fields.items()})
+            # libxl's own copy, which a guest cannot write to.
+            own = f"/libxl/{domid}/device/vif/{fields['handle']}"
+            store.update({f"{own}/{key}": value for key, value in fields.items()})
+            store[f"{own}/backend"] = path
             front = fields["frontend"]
             store[f"{front}/backend"] = path
             store[f"{front}/backend-id"] = "0"

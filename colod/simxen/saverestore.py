@@ -54,7 +54,7 @@ class Helper:
         self._request, request_end = os.pipe()
         self.pid = os.fork()
         if not self.pid:
-            arguments = [mode, str(stream), str(back), str(directory), *flags]
+            arguments = [mode, str(stream), str(back), str(domid), str(directory), *flags]
             _become_helper(reply_end, request_end, (stream, back), arguments)
         for each in (stream, back, reply_end, request_end):
             os.close(each)
