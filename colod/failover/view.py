@@ -1,0 +1,269 @@
+"""What one host knows of one protection when it decides: the journal and the facts around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from colod.failover.record import OwnershipRecord, RecordState
+from colod.model import (
+    FIRST_PROMOTABLE_EPOCH,
+    Disks,
+    Generation,
+    HostName,
+    PairingId,
+    Protection,
+    Role,
+)
+
+
+class Wanted(StrEnum):
+    """What the operator last asked for."""
+
+    PROTECTED = "protected"
+    SUSPENDED = "suspended"
+    UNPROTECTED = "unprotected"
+
+
+class Answer(StrEnum):
+    """How the witness stood when it was last asked."""
+
+    STALE = "stale"
+    """Not asked since something changed that makes its answer matter."""
+    READ = "read"
+    UNREACHABLE = "unreachable"
+
+
+class Copy(StrEnum):
+    """What the domain under the guest's own name is doing on this host."""
+
+    ABSENT = "absent"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
+    """Suspended by a save that did not end, and no pause reference held."""
+    DOWN = "down"
+    """Shut down or crashed; xl has not cleaned it up yet."""
+
+
+class Link(StrEnum):
+    """How a session stands, as far as decisions go."""
+
+    NONE = "none"
+    """No session process."""
+    STARTING = "starting"
+    SYNCING = "syncing"
+    FOLLOWING = "following"
+    """Epochs are acknowledged."""
+    BROKEN = "broken"
+    """Its peer, its stream or its xl is gone; it keeps what it has and waits for a word."""
+
+
+class Contact(StrEnum):
+    """Whether the other host gives signs of life."""
+
+    UP = "up"
+    SILENT = "silent"
+    """Its daemon does not answer, but not for long enough, or its session still speaks."""
+    LOST = "lost"
+    """Neither control nor data channel was heard for longer than the limit."""
+
+
+class Replica(StrEnum):
+    """How a replica stands on its secondary; what the primary is told of it."""
+
+    NONE = "none"
+    SYNCING = "syncing"
+    FOLLOWING = "following"
+    FROZEN = "frozen"
+    LOST = "lost"
+
+
+class Fence(StrEnum):
+    """Whether the other host is proved unable to write."""
+
+    NOT_NEEDED = "not_needed"
+    NEEDED = "needed"
+    CONFIRMED = "confirmed"
+    UNCONFIRMED = "unconfirmed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A write to the witness whose outcome is not known yet.
+
+    Attributes:
+        new: The record that was sent; None deletes.
+        record: What it replaces, as it was read.
+        revision: The witness's revision of what it replaces.
+    """
+
+    new: OwnershipRecord | None
+    record: OwnershipRecord | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journal:
+    """What this host has on disk of one protection; the only memory that decisions have.
+
+    Attributes:
+        protection: The terms.
+        host: This host.
+        role: What this host is for the guest.
+        record: The newest ownership record that was confirmed to this host.
+        revision: The witness's revision of it.
+        pending: A write that was sent, or may have been.
+        pairing: The pairing that this host's session or replica belongs to.
+        pairing_generation: The record's generation when that pairing began.
+        held: Whether colod itself holds pause references on the primary's guest.
+        started: Whether this host has begun to run its copy under the record's generation.
+        may_hand_back: Whether the other host still keeps a copy because ours was never activated.
+        wanted: The operator's wish; kept by the owner.
+        boot: The host's boot id when its copy of the guest was last seen.
+        reason: Why the guest was last left alone, for people.
+        force_reason: An operator's decision to take the guest over against the rules, not yet done.
+    """
+
+    protection: Protection
+    host: HostName
+    role: Role
+    record: OwnershipRecord | None = None
+    revision: int = 0
+    pending: Pending | None = None
+    pairing: PairingId | None = None
+    pairing_generation: Generation = Generation(0)
+    held: bool = False
+    started: bool = False
+    may_hand_back: bool = False
+    wanted: Wanted = Wanted.PROTECTED
+    boot: str = ""
+    reason: str = ""
+    force_reason: str = ""
+
+    @property
+    def peer(self) -> HostName:
+        """The other host of the protection."""
+        return self.protection.other(self.host)
+
+    @property
+    def generation(self) -> Generation:
+        """The newest generation that this host knows to be confirmed; 0 before the first."""
+        return self.record.generation if self.record else Generation(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Everything that a decision may depend on.
+
+    Attributes:
+        journal: What is on disk.
+        boot: The host's present boot id.
+        new_id: 32 fresh hexadecimal digits for whatever the decision must name.
+        answer: How the witness stands; `record` and `revision` are its answer when READ.
+        guest: The domain under the guest's own name on this host.
+        incoming: Whether the domain `GUEST--incoming` exists on this host.
+        link: The session of the journal's pairing on this host.
+        link_error: Why it is BROKEN.
+        xl_alive: Whether xl, which replicates or receives the guest here, is still there.
+        acked_epoch: Newest acknowledged epoch of that session.
+        handed_over: Receiver: xl has got everything and was told that the stream is over.
+        contact: Signs of life of the other host.
+        peer_replica: Primary: what the secondary says of the replica of the journal's pairing.
+        peer_gave_up: The other host, asked after our pairing began, said that it has left it.
+        resync_due: Whether a new pairing may be tried now.
+        failover_asked: An operator asked this host to take the guest over.
+        fence: Whether promotion waits for fencing.
+        gate_closed: Whether this host's gate holds the guest's output.
+        gated: Whether output of this guest can be held at all.
+        keep_quarantined: Whether a copy that lost ownership is put aside, not destroyed.
+    """
+
+    journal: Journal
+    boot: str
+    new_id: str
+    answer: Answer = Answer.STALE
+    record: OwnershipRecord | None = None
+    revision: int = 0
+    guest: Copy = Copy.ABSENT
+    incoming: bool = False
+    link: Link = Link.NONE
+    link_error: str = ""
+    xl_alive: bool = False
+    acked_epoch: int = 0
+    handed_over: bool = False
+    contact: Contact = Contact.SILENT
+    peer_replica: Replica = Replica.NONE
+    peer_gave_up: bool = False
+    resync_due: bool = False
+    failover_asked: bool = False
+    fence: Fence = Fence.NOT_NEEDED
+    gate_closed: bool = False
+    gated: bool = False
+    keep_quarantined: bool = False
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the newest confirmed record names this host as owner."""
+        record = self.journal.record
+        return record is not None and record.owner == self.journal.host
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether the newest confirmed record lets the peer take over."""
+        record = self.journal.record
+        return record is not None and record.state is RecordState.PAIRED
+
+    @property
+    def is_activated(self) -> bool:
+        """Whether the newest confirmed record's owner was seen running its copy."""
+        record = self.journal.record
+        return record is not None and record.activated
+
+    @property
+    def is_link_healthy(self) -> bool:
+        """Whether the session goes on as it should."""
+        return self.link in (Link.STARTING, Link.SYNCING, Link.FOLLOWING)
+
+    @property
+    def is_replica_promised(self) -> bool:
+        """Whether the record lets this host promote the very pairing that it replicates."""
+        record, pairing = self.journal.record, self.journal.pairing
+        return record is not None and pairing is not None and record.pairing == pairing
+
+    @property
+    def has_copy(self) -> bool:
+        """Whether any domain of this guest exists here."""
+        return self.incoming or self.guest is not Copy.ABSENT
+
+    @property
+    def is_promotable_epoch_acked(self) -> bool:
+        """Whether PAIRED may be written."""
+        return self.link is Link.FOLLOWING and self.acked_epoch >= FIRST_PROMOTABLE_EPOCH
+
+
+def replica_of(view: View) -> Replica:
+    """Return how the replica on this host stands; NONE on a primary."""
+    if view.journal.role is Role.PRIMARY or view.journal.pairing is None:
+        return Replica.NONE
+    if view.link is Link.FOLLOWING:
+        return Replica.FOLLOWING
+    if view.link in (Link.STARTING, Link.SYNCING):
+        return Replica.SYNCING
+    return _ended_replica(view)
+
+
+def _ended_replica(view: View) -> Replica:
+    """Tell a copy that can still be promoted from one that lost its xl before xl let it go.
+
+    xl gives the copy the guest's own name when its input ends in good order; until then only a
+    living xl can finish it.
+    """
+    if view.guest is Copy.PAUSED or (view.incoming and view.xl_alive):
+        return Replica.FROZEN
+    return Replica.LOST
+
+
+def needs_fencing(disks: Disks) -> bool:
+    """Return whether the other host must be proved unable to write before a promotion."""
+    return disks is Disks.SHARED
