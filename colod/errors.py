@@ -202,6 +202,18 @@ class JournalError(ColodError):
     code = "journal.failed"
 
 
+class DaemonUnreachable(ColodError):
+    """The daemon on this host does not answer its socket; nothing was asked of it."""
+
+    code = "daemon.unreachable"
+
+
+class OutcomeUnknown(ColodError):
+    """A request was sent and no answer came: it may have been, or may still be, carried out."""
+
+    code = "outcome.unknown"
+
+
 class IllegalTransition(ColodError):
     """A change of an ownership record that the rules do not have. A defect of colod."""
 

@@ -107,7 +107,8 @@ def _problems(
         elif finding["type"] == "missing":
             text = "is missing and has no default"
         file = _origin_of(path, origins)
-        yield f"{path or 'configuration'}: {text}{f' ({file})' if file else ''}"
+        # What concerns several tables names its keys itself.
+        yield f"{f'{path}: ' if path else ''}{text}{f' ({file})' if file else ''}"
 
 
 def _origin_of(path: str, origins: Mapping[str, str]) -> str:

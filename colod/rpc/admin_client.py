@@ -1,0 +1,156 @@
+"""Ask the daemon on this host, over its unix socket; for `colodctl`, without asyncio."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+import grpc
+
+from colod.errors import ColodError, DaemonUnreachable, OutcomeUnknown, VersionMismatch
+from colod.rpc import limits, status, versions
+from colod.v1 import admin_pb2, admin_pb2_grpc
+
+READ_TIMEOUT_S: Final = 10.0
+CHANGE_TIMEOUT_S: Final = 120.0
+
+_Reply = TypeVar("_Reply")
+_METADATA: Final = ((versions.METADATA_KEY, str(versions.ADMIN_VERSION_MAX)),)
+
+
+class AdminClient:
+    """The daemon on this host.
+
+    All calls raise the `ColodError` that the daemon answers; DaemonUnreachable when nothing was
+    asked of it; OutcomeUnknown when it was asked and no answer came.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Connect to the socket.
+
+        Raises:
+            DaemonUnreachable: If nobody listens there, or this user may not use it.
+        """
+        _check_answers(path)
+        self._path = path
+        self._channel = grpc.insecure_channel(f"unix:{path}", limits.CLIENT)
+        self._stub = admin_pb2_grpc.AdminStub(self._channel)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    def version(self) -> admin_pb2.VersionReply:
+        """Return the daemon's version and host."""
+        return self._call(self._stub.Version, admin_pb2.VersionRequest())
+
+    def protect(self, request: admin_pb2.ProtectRequest) -> admin_pb2.ProtectReply:
+        """Begin to protect a guest, or say what would be done."""
+        return self._call(self._stub.Protect, request, CHANGE_TIMEOUT_S)
+
+    def unprotect(self, guest: str) -> None:
+        """End a protection."""
+        self._call(self._stub.Unprotect, admin_pb2.UnprotectRequest(guest=guest), CHANGE_TIMEOUT_S)
+
+    def status(
+        self, guest: str = "", *, timeout_s: float = READ_TIMEOUT_S
+    ) -> admin_pb2.StatusReply:
+        """Return the state of one protection or of all."""
+        return self._call(self._stub.Status, admin_pb2.StatusRequest(guest=guest), timeout_s)
+
+    def watch_status(
+        self, guest: str = "", *, timeout_s: float | None = None
+    ) -> Iterator[admin_pb2.StatusReply]:
+        """Yield the state at each change and at least once a second.
+
+        Raises:
+            OutcomeUnknown: When `timeout_s` seconds have passed, or the daemon went away.
+        """
+        request = admin_pb2.StatusRequest(guest=guest)
+        stream = self._call(self._stub.WatchStatus, request, timeout_s)
+        try:
+            yield from stream
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+        finally:
+            stream.cancel()
+
+    def failover(
+        self, request: admin_pb2.FailoverRequest, *, timeout_s: float = CHANGE_TIMEOUT_S
+    ) -> admin_pb2.FailoverReply:
+        """Make this host the owner, or say what would be done."""
+        return self._call(self._stub.Failover, request, timeout_s)
+
+    def drain(self, *, timeout_s: float = CHANGE_TIMEOUT_S) -> admin_pb2.DrainReply:
+        """End all sessions of this host in good order."""
+        return self._call(self._stub.Drain, admin_pb2.DrainRequest(), timeout_s)
+
+    def history(self, guest: str, limit: int) -> admin_pb2.HistoryReply:
+        """Return the newest `limit` changes of state, of one guest or of all."""
+        request = admin_pb2.HistoryRequest(guest=guest, limit=limit)
+        return self._call(self._stub.History, request)
+
+    def doctor(self, guest: str = "") -> admin_pb2.DoctorReply:
+        """Have the daemon examine host, peer, witness and guest."""
+        request = admin_pb2.DoctorRequest(guest=guest)
+        return self._call(self._stub.Doctor, request, CHANGE_TIMEOUT_S)
+
+    def _call(
+        self,
+        method: Callable[..., _Reply],
+        request: Any,
+        timeout_s: float | None = READ_TIMEOUT_S,
+    ) -> _Reply:
+        try:
+            return method(request, timeout=timeout_s, metadata=_METADATA)
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+
+    def _error(self, error: Any) -> ColodError:
+        details = error.details() or ""
+        sent = status.error_from(details, error.trailing_metadata() or ())
+        if sent is not None:
+            return sent
+        match error.code():
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                return OutcomeUnknown(
+                    "the daemon gave no answer in time",
+                    advice="it may still carry the request out; look at: colodctl status",
+                )
+            case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+                return OutcomeUnknown(
+                    f"the daemon went away before it answered ({self._path})",
+                    advice="look at: systemctl status colod; then: colodctl status",
+                )
+            case grpc.StatusCode.UNIMPLEMENTED:
+                return VersionMismatch(
+                    "this daemon does not know the request",
+                    advice="restart it: colod and colodctl are of different versions",
+                )
+        answer = ColodError(f"the daemon failed: {details} ({error.code().name.lower()})")
+        answer.advice = "look at: journalctl -u colod"
+        return answer
+
+
+def _check_answers(path: Path) -> None:
+    """Raise DaemonUnreachable with the cause that gRPC's own message hides."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(READ_TIMEOUT_S)
+        try:
+            probe.connect(str(path))
+        except PermissionError as error:
+            raise DaemonUnreachable(
+                f"this user may not use {path}",
+                advice="run as root, or join the group that admin.group names",
+            ) from error
+        except OSError as error:
+            raise DaemonUnreachable(
+                f"no daemon answers at {path}: {error.strerror or error}",
+                advice="is colod running? systemctl status colod",
+            ) from error

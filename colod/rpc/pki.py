@@ -1,0 +1,176 @@
+"""A small certificate authority for a pair of hosts.
+
+Keys are EC P-256 and never leave mode 0600; a certificate names its host as DNS name, which is the
+identity that the other host checks. Nothing is overwritten unless it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from colod.errors import ColodError
+from colod.model import HostName
+
+AUTHORITY_DAYS = 3652
+HOST_DAYS = 731
+
+_CLOCKS_APART = timedelta(hours=1)  # a new certificate is valid at once on a host that is slow
+
+
+class PkiError(ColodError):
+    """A certificate could not be made."""
+
+    code = "pki.failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """Where a certificate and its key were written."""
+
+    certificate: Path
+    key: Path
+    expires: datetime
+
+
+def create_authority(directory: Path, *, force: bool = False) -> Issued:
+    """Make the authority: `ca.pem` (to every host) and `ca.key` (to none) in `directory`.
+
+    Raises:
+        PkiError: If it exists and `force` is not given, or cannot be written.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "colod authority")])
+    public = key.public_key()
+    builder = (
+        _builder(name, name, public, AUTHORITY_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+    )
+    return _write(directory, "ca", builder.sign(key, hashes.SHA256()), key, force=force)
+
+
+def issue_certificate(directory: Path, host: HostName, *, force: bool = False) -> Issued:
+    """Make `HOST.pem` and `HOST.key` in `directory`, signed by the authority there.
+
+    Raises:
+        PkiError: If there is no authority, if they exist and `force` is not given, or if they
+            cannot be written.
+    """
+    authority, authority_key = _load_authority(directory)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    public = key.public_key()
+    signer = authority_key.public_key()
+    builder = (
+        _builder(name, authority.subject, public, HOST_DAYS)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage(
+                [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+            ),
+            critical=False,
+        )
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), critical=False)
+    )
+    certificate = builder.sign(authority_key, hashes.SHA256())
+    return _write(directory, host, certificate, key, force=force)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, days: int
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCKS_APART)
+        .not_valid_after(now + timedelta(days=days))
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _load_authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    try:
+        certificate = x509.load_pem_x509_certificate((directory / "ca.pem").read_bytes())
+        key = load_pem_private_key((directory / "ca.key").read_bytes(), password=None)
+    except FileNotFoundError as error:
+        raise PkiError(
+            f"no authority in {directory}", advice=f"run: colodctl pki init --directory {directory}"
+        ) from error
+    except (OSError, ValueError, TypeError) as error:
+        raise PkiError(f"authority in {directory} cannot be read: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise PkiError(f"{directory / 'ca.key'}: not a key of an elliptic curve")
+    return certificate, key
+
+
+def _write(
+    directory: Path,
+    stem: str,
+    certificate: x509.Certificate,
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    force: bool,
+) -> Issued:
+    paths = (directory / f"{stem}.pem", directory / f"{stem}.key")
+    existing = [str(path) for path in paths if path.exists()]
+    if existing and not force:
+        raise PkiError(
+            f"{' and '.join(existing)} would be overwritten",
+            advice="add --force; what was issued before is then no longer believed",
+        )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The key first: a certificate without its key would look finished.
+        _write_file(paths[1], secret, 0o600)
+        _write_file(paths[0], certificate.public_bytes(Encoding.PEM), 0o644)
+    except OSError as error:
+        raise PkiError(f"{error.filename}: {error.strerror}") from error
+    return Issued(paths[0], paths[1], certificate.not_valid_after_utc)
+
+
+def _write_file(path: Path, content: bytes, mode: int) -> None:
+    """Replace `path` at once: it is never half written and never more readable than `mode`."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)

@@ -1,0 +1,125 @@
+"""Mutual TLS between the hosts: keys from PEM files, identity from the certificate's DNS name."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from colod.errors import ConfigError
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+@dataclass(frozen=True, slots=True)
+class TlsIdentity:
+    """What a host proves itself with, and whom it believes.
+
+    Attributes:
+        ca: PEM of the authority that both hosts trust.
+        certificate: PEM of this host's certificate (and what lies between it and the authority).
+        key: PEM of its private key; not shown.
+    """
+
+    ca: bytes
+    certificate: bytes
+    key: bytes
+
+    def __repr__(self) -> str:
+        """Name the host and never the key."""
+        return f"TlsIdentity({', '.join(dns_names(self.certificate))})"
+
+    def server_credentials(self) -> grpc.ServerCredentials:
+        """Return credentials that admit only clients with a certificate of the authority."""
+        pair = (self.key, self.certificate)
+        return grpc.ssl_server_credentials([pair], self.ca, require_client_auth=True)
+
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        """Return credentials that present this host's certificate."""
+        return grpc.ssl_channel_credentials(self.ca, self.key, self.certificate)
+
+
+def load_identity(ca: Path, certificate: Path, key: Path, *, host: str) -> TlsIdentity:
+    """Read and check the three files.
+
+    Args:
+        ca: The authority's certificate.
+        certificate: This host's certificate.
+        key: Its private key.
+        host: The name that the certificate must have.
+
+    Raises:
+        ConfigError: With every problem: unreadable, open to others, another host's, out of date.
+    """
+    problems: list[str] = []
+    read = {
+        name: _read(f"tls.{name}", path, problems)
+        for name, path in (("ca", ca), ("certificate", certificate), ("key", key))
+    }
+    if key.exists() and key.stat().st_mode & _OTHERS:
+        problems.append(f"tls.key: {key} can be read by others (want mode 0600)")
+    if not problems:
+        identity = TlsIdentity(**read)
+        problems.extend(_mistakes(identity, host, datetime.now(UTC)))
+    if problems:
+        raise ConfigError(problems)
+    return identity
+
+
+def dns_names(certificate: bytes) -> Sequence[str]:
+    """Return the DNS names of a PEM certificate, none if it has no such extension."""
+    try:
+        extensions = x509.load_pem_x509_certificate(certificate).extensions
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (ValueError, x509.ExtensionNotFound):
+        return ()
+    return tuple(names.value.get_values_for_type(x509.DNSName))
+
+
+def caller_names(auth_context: Mapping[str, Sequence[bytes]]) -> Sequence[str]:
+    """Return the DNS names that a caller proved, from gRPC's authentication context.
+
+    Names of other kinds (mail, address, URI) and the common name do not count.
+    """
+    return tuple(name.decode("ascii", "replace") for name in auth_context.get("peer_dns", ()))
+
+
+def _read(name: str, path: Path, problems: list[str]) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        problems.append(f"{name}: {path}: {error.strerror}")
+        return b""
+
+
+def _mistakes(identity: TlsIdentity, host: str, now: datetime) -> Iterator[str]:
+    try:
+        authority = x509.load_pem_x509_certificate(identity.ca)
+        certificate = x509.load_pem_x509_certificate(identity.certificate)
+        key = load_pem_private_key(identity.key, password=None)
+    except (ValueError, TypeError) as error:
+        yield f"tls: a file is not the PEM it should be: {error}"
+        return
+    names = dns_names(identity.certificate)
+    if host not in names:
+        found = ", ".join(names) or "no DNS name"
+        yield f"tls.certificate: has {found}, host.name is {host!r}"
+    for name, holder in (("ca", authority), ("certificate", certificate)):
+        if not holder.not_valid_before_utc <= now <= holder.not_valid_after_utc:
+            yield (
+                f"tls.{name}: valid from {holder.not_valid_before_utc:%F} to "
+                f"{holder.not_valid_after_utc:%F}, now is {now:%F}"
+            )
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(*form):
+        yield "tls.key: is not the key of tls.certificate"

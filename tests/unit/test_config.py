@@ -1,0 +1,187 @@
+"""The configuration: files laid over each other, problems, origins, budgets."""
+
+from pathlib import Path
+
+import pytest
+
+from colod.config import Config, flatten, load_config, split_address
+from colod.errors import ConfigError
+
+MINIMAL = """
+[host]
+name = "host-a"
+[peer]
+name = "host-b"
+address = "192.0.2.2:7411"
+[witness]
+kind = "manual"
+"""
+
+
+@pytest.fixture
+def main_file(tmp_path: Path) -> Path:
+    path = tmp_path / "colod.toml"
+    path.write_text(MINIMAL)
+    (tmp_path / "colod.d").mkdir()
+    return path
+
+
+def add(main_file: Path, name: str, text: str) -> Path:
+    path = main_file.with_suffix(".d") / name
+    path.write_text(text)
+    return path
+
+
+def problems(main_file: Path) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        load_config(main_file)
+    return caught.value.problems
+
+
+def test_peer_and_witness_are_all_that_must_be_said(tmp_path: Path) -> None:
+    path = tmp_path / "colod.toml"
+    path.write_text("")
+    assert problems(path) == (
+        "peer: is missing and has no default",
+        "witness: is missing and has no default",
+    )
+
+
+def test_defaults_are_those_of_a_packaged_host(main_file: Path) -> None:
+    config = load_config(main_file)
+    assert config.admin_socket == Path("/run/colod/admin.sock")
+    assert config.host.state_directory == Path("/var/lib/colod")
+    assert config.toolstack.xl == ["xl"]
+    assert config.session.command[0].endswith("/colod-session")
+    assert (config.transport.kind, config.fencing.kind) == ("tcp", "none")
+
+
+def test_a_later_file_replaces_an_earlier_one_key_by_key(main_file: Path) -> None:
+    add(main_file, "10-first.toml", "[detection]\nsuspect_after_s = 9\nsession_silence_s = 4\n")
+    last = add(main_file, "20-last.toml", "[detection]\nsuspect_after_s = 8\n")
+    config = load_config(main_file)
+    assert config.detection.suspect_after_s == 8
+    assert config.detection.session_silence_s == 4
+    assert config.origin("detection.suspect_after_s") == str(last)
+    assert config.origin("detection.session_silence_s").endswith("10-first.toml")
+    assert config.origin("detection.beat_interval_s") == "default"
+    assert config.origin("host.name") == str(main_file)
+
+
+def test_all_problems_of_all_files_are_named_at_once_with_path_and_file(main_file: Path) -> None:
+    one = add(main_file, "1.toml", "[host]\nnmae = 'x'\n[peer]\naddress = 'nowhere'\n")
+    two = add(main_file, "2.toml", "[detection]\nbeat_interval_s = '1'\n[log]\nlevel = 'loud'\n")
+    found = problems(main_file)
+    assert [problem.partition(":")[0] for problem in found] == [
+        "host.nmae",
+        "peer.address",
+        "detection.beat_interval_s",
+        "log.level",
+    ]
+    assert all(problem.endswith(f"({one})") for problem in found[:2])
+    assert all(problem.endswith(f"({two})") for problem in found[2:])
+
+
+def test_a_file_that_is_not_toml_is_named_together_with_the_other_problems(main_file: Path) -> None:
+    add(main_file, "1.toml", "[host\n")
+    add(main_file, "2.toml", "[log]\nlevel = 1\n")
+    found = problems(main_file)
+    assert len(found) == 2
+    assert "1.toml: " in found[0]
+    assert found[1].startswith("log.level: ")
+
+
+def test_a_missing_file_does_not_complain_about_each_key_it_would_have_had(tmp_path: Path) -> None:
+    path = tmp_path / "none.toml"
+    assert problems(path) == (f"{path}: No such file or directory",)
+
+
+def test_keys_beside_kind_are_the_options_of_the_plug_in(main_file: Path) -> None:
+    add(
+        main_file,
+        "1.toml",
+        "[transport]\nport = 7412\nnodelay = true\n[witness]\nkind = 'etcd'\n"
+        "endpoints = ['192.0.2.3:2379']\n",
+    )
+    config = load_config(main_file)
+    assert config.transport.options == {"port": "7412", "nodelay": "true"}
+    assert config.witness.options == {"endpoints": ["192.0.2.3:2379"]}
+    assert ("transport.port", "7412") in {
+        (path, value) for path, value, _ in flatten(config) if isinstance(value, str)
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ping_interval_s = 1.5", "3 x ping_interval_s 1.5 is more than session_silence_s 3"),
+        ("beat_interval_s = 2", "3 x beat_interval_s 2 is more than suspect_after_s 5"),
+        ("session_silence_s = 6", "session_silence_s 6 is more than suspect_after_s 5"),
+    ],
+)
+def test_times_that_contradict_each_other_are_refused(
+    main_file: Path, text: str, words: str
+) -> None:
+    add(main_file, "1.toml", f"[detection]\n{text}\n")
+    (problem,) = problems(main_file)
+    assert problem.startswith("detection: ")
+    assert words in problem
+
+
+@pytest.mark.parametrize("limit", [0.0, 300.1, float("nan"), float("inf")])
+def test_a_quantity_outside_of_its_range_is_refused(main_file: Path, limit: float) -> None:
+    add(main_file, "1.toml", f"[detection]\nsuspect_after_s = {limit}\n")
+    assert problems(main_file)[0].startswith("detection.suspect_after_s: ")
+
+
+def test_a_host_is_not_its_own_peer(main_file: Path) -> None:
+    add(main_file, "1.toml", "[peer]\nname = 'host-a'\n")
+    assert "are both 'host-a'" in problems(main_file)[0]
+
+
+def test_a_runtime_directory_too_deep_for_a_socket_is_refused(main_file: Path) -> None:
+    add(main_file, "1.toml", f"[host]\nruntime_directory = '/{'d' * 96}'\n")
+    (problem,) = problems(main_file)
+    assert "has 108 bytes, the kernel takes 107" in problem
+
+
+def test_the_time_budget_shows_its_arithmetic_and_its_sum_is_right(main_file: Path) -> None:
+    add(main_file, "1.toml", "[witness]\ntimeout_s = 1.5\n[toolstack]\ncommand_timeout_s = 20\n")
+    lines = load_config(main_file).time_budget()
+    bounds = [float(line.split("<=")[1].split(" s ")[0]) for line in lines]
+    assert bounds == [5.5, 3.0, 60.0, 68.5]
+    assert "suspect_after_s 5 + beat_interval_s 0.5" in lines[0]
+
+
+def test_no_value_can_be_changed_after_loading(main_file: Path) -> None:
+    config = load_config(main_file)
+    with pytest.raises(ValueError, match="frozen"):
+        config.log.level = "debug"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("h:1", ("h", 1)), ("[::1]:65535", ("::1", 65535)), ("0.0.0.0:0", ("0.0.0.0", 0))],
+)
+def test_an_address_is_host_and_port(text: str, expected: tuple[str, int]) -> None:
+    assert split_address(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "h", ":1", "h:", "h:65536", "h:x", "h:-1", "h:²"])
+def test_half_an_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="want host:port"):
+        split_address(text)
+
+
+def test_every_field_says_what_it_is_for_and_every_quantity_has_its_ends() -> None:
+    for name, table in Config.model_fields.items():
+        schema = table.annotation
+        assert schema is not None
+        for key, field in schema.model_fields.items():
+            assert field.description, f"{name}.{key}"
+            if field.annotation in (int, float):
+                ends = {type(constraint).__name__ for constraint in field.metadata}
+                assert {"Ge", "Le"} <= ends, f"{name}.{key}"
+                assert "Smaller: " in field.description, f"{name}.{key}"
+                assert "Larger: " in field.description, f"{name}.{key}"
+                assert key.endswith(("_s", "_mib")), f"{name}.{key}"

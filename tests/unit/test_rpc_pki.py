@@ -1,0 +1,120 @@
+"""Certificates are what the hosts need, keys are nobody else's, nothing is overwritten unasked."""
+
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from colod.errors import ConfigError
+from colod.model import HostName
+from colod.rpc import pki, tls
+
+HOST = HostName("host-a")
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    directory = tmp_path / "pki"
+    pki.create_authority(directory)
+    return directory
+
+
+def certificate(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def test_keys_are_readable_by_their_owner_alone(authority: Path) -> None:
+    issued = pki.issue_certificate(authority, HOST)
+    for key in (authority / "ca.key", issued.key):
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert stat.S_IMODE(authority.stat().st_mode) == 0o700
+
+
+def test_a_host_certificate_names_the_host_and_is_signed_by_the_authority(authority: Path) -> None:
+    issued = certificate(pki.issue_certificate(authority, HOST).certificate)
+    issued.verify_directly_issued_by(certificate(authority / "ca.pem"))
+    assert tls.dns_names((authority / "host-a.pem").read_bytes()) == ("host-a",)
+    public = issued.public_key()
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    assert public.curve.name == "secp256r1"
+    constraints = issued.extensions.get_extension_for_class(x509.BasicConstraints)
+    assert not constraints.value.ca
+
+
+def test_an_authority_lasts_ten_years_and_a_host_two(authority: Path) -> None:
+    now = datetime.now(UTC)
+    host = certificate(pki.issue_certificate(authority, HOST).certificate)
+    years = [
+        (end - now).days / 365.25
+        for end in (certificate(authority / "ca.pem").not_valid_after_utc, host.not_valid_after_utc)
+    ]
+    assert [round(length) for length in years] == [10, 2]
+
+
+def test_nothing_is_overwritten_unless_it_is_asked_for(authority: Path) -> None:
+    pki.issue_certificate(authority, HOST)
+    before = {path: path.read_bytes() for path in authority.iterdir()}
+    with pytest.raises(pki.PkiError, match="would be overwritten") as caught:
+        pki.create_authority(authority)
+    assert "--force" in caught.value.advice
+    with pytest.raises(pki.PkiError, match="would be overwritten"):
+        pki.issue_certificate(authority, HOST)
+    assert {path: path.read_bytes() for path in authority.iterdir()} == before
+    pki.issue_certificate(authority, HOST, force=True)
+    assert (authority / "host-a.pem").read_bytes() != before[authority / "host-a.pem"]
+
+
+def test_without_an_authority_nothing_is_issued(tmp_path: Path) -> None:
+    with pytest.raises(pki.PkiError, match="no authority") as caught:
+        pki.issue_certificate(tmp_path, HOST)
+    assert "pki init" in caught.value.advice
+    assert list(tmp_path.iterdir()) == []
+
+
+def load(directory: Path, *, host: str = "host-a", key: str = "host-a.key") -> tls.TlsIdentity:
+    return tls.load_identity(
+        directory / "ca.pem", directory / "host-a.pem", directory / key, host=host
+    )
+
+
+def test_an_identity_never_shows_its_key(authority: Path) -> None:
+    pki.issue_certificate(authority, HOST)
+    assert repr(load(authority)) == "TlsIdentity(host-a)"
+
+
+def test_the_certificate_of_another_host_is_refused(authority: Path) -> None:
+    pki.issue_certificate(authority, HOST)
+    with pytest.raises(ConfigError, match=r"tls\.certificate: has host-a, host\.name is 'host-z'"):
+        load(authority, host="host-z")
+
+
+def test_a_key_that_others_can_read_is_refused(authority: Path) -> None:
+    pki.issue_certificate(authority, HOST).key.chmod(0o640)
+    with pytest.raises(ConfigError, match="can be read by others"):
+        load(authority)
+
+
+def test_the_key_of_another_certificate_is_refused(authority: Path) -> None:
+    pki.issue_certificate(authority, HOST)
+    pki.issue_certificate(authority, HostName("host-b"))
+    with pytest.raises(ConfigError, match=r"tls\.key: is not the key"):
+        load(authority, key="host-b.key")
+
+
+def test_all_missing_files_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path)
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        "tls.ca",
+        "tls.certificate",
+        "tls.key",
+    ]
+
+
+def test_a_file_that_is_no_certificate_is_named(authority: Path) -> None:
+    pki.issue_certificate(authority, HOST).certificate.write_text("hello")
+    with pytest.raises(ConfigError, match="not the PEM"):
+        load(authority)
