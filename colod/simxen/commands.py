@@ -79,7 +79,7 @@ def destroy(host: Host, arguments: list[str]) -> int:
     if domid == 0:
         fail("Not destroying domain 0; use -f to force.")
     if not control.destroy(host, domid):
-        libxl_error("libxl__destroy_domid", "Non-existent domain", domid)
+        libxl_error("libxl__destroy_domid", "Non-existant domain", domid)
         libxl_error("domain_destroy_callback", "Unable to destroy guest", domid)
         libxl_error("domain_destroy_cb", "Destruction of domain failed", domid)
         fail(f"destroy failed (rc={ERROR_DOMAIN_NOTFOUND})")

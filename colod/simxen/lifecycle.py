@@ -88,7 +88,7 @@ def _check_room(host: Host, config: JsonObject, domid: int) -> None:
     living = control.domains(host)
     if any(each["name"] == name for each in living):
         libxl_error("libxl__domain_rename", f'Domain with name "{name}" already exists.', domid)
-        libxl_error("initiate_domain_create", "cannot make domain: -3", domid)
+        libxl_error("initiate_domain_create", "cannot make domain: -6", domid)
         raise CreateFailed(ERROR_FAIL)
     wanted = int(config["b_info"]["max_memkb"]) // 1024
     free = free_memory_mib(host, living)
