@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Protocol
 
 from colod.errors import ToolstackError
 
@@ -62,6 +62,19 @@ class Completed:
         return self
 
 
+class Commands(Protocol):
+    """What runs commands: `CommandRunner`, or a test's double of it."""
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """The environment that commands get."""
+        ...
+
+    async def run(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
+        """Run `argv`, see `CommandRunner.run`."""
+        ...
+
+
 class CommandRunner:
     """Runs commands, a bounded number of them at a time."""
 
@@ -72,8 +85,13 @@ class CommandRunner:
             workers: How many commands may run at once; the others wait, within their time limit.
             env: The commands' whole environment; this process's own by default. LC_ALL=C is added.
         """
-        self.env: Mapping[str, str] = {**(os.environ if env is None else env), "LC_ALL": "C"}
+        self._env = {**(os.environ if env is None else env), "LC_ALL": "C"}
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="colod-command")
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """The environment that commands get."""
+        return self._env
 
     async def run(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
         """Run `argv` (never through a shell) and return how it ended, whatever its status.
@@ -90,7 +108,7 @@ class CommandRunner:
                 nothing is known of its effect); with status 127 if it could not be started; with
                 the signal's number if it was killed for writing too much.
         """
-        command = _Command(tuple(argv), self.env, time.monotonic() + timeout_s)
+        command = _Command(tuple(argv), self._env, time.monotonic() + timeout_s)
         future = self._pool.submit(command.run)
         waiter = asyncio.wrap_future(future)
         try:

@@ -12,7 +12,7 @@ from typing import Any
 from colod.errors import DomainNotFound, ToolstackError
 from colod.model import INCOMING_SUFFIX, GuestName
 from colod.toolstack import discard, listing, process
-from colod.toolstack.command import CommandRunner, Completed
+from colod.toolstack.command import CommandRunner, Commands, Completed
 from colod.toolstack.listing import Row, Unreadable
 from colod.toolstack.port import (
     Discarded,
@@ -67,7 +67,7 @@ class XlToolstack:
         xl: Sequence[str] = ("xl",),
         xenstore: Sequence[str] = ("xenstore",),
         *,
-        runner: CommandRunner | None = None,
+        runner: Commands | None = None,
         limits: Limits | None = None,
         xl_conf: Path = XL_CONF,
         resume_argv: Sequence[str] = RESUME_ARGV,
