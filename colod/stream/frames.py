@@ -14,27 +14,32 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from enum import IntEnum
+from typing import Any, Final, TypeVar
 
 from colod.errors import RecordTooLong, StreamError
 
-VERSION = 1
-MAGIC = b"cF"
-HEADER = struct.Struct(">2sBBIQQI")
-MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
-MAX_CONTROL_BYTES = 16 * 1024
+VERSION: Final = 1
+MAGIC: Final = b"cF"
+HEADER: Final = struct.Struct(">2sBBIQQI")
+MAX_DATA_BYTES: Final = 1 << 20
+"""Longest payload of a DATA frame."""
+MAX_CONTROL_BYTES: Final = 16 << 10
+"""Longest payload of every other frame."""
+
+Buffer = bytes | bytearray | memoryview
 
 
 class FrameType(IntEnum):
     """What a frame carries; the epoch field says of which epoch."""
 
     HELLO = 1
-    """Sender's first frame: JSON `Hello`."""
+    """Sender's first frame, in answer to CHALLENGE: JSON `Hello`."""
     WELCOME = 2
     """Receiver's answer to a hello that it accepts: JSON `Welcome`."""
     DATA = 3
-    """Bytes of libxl's stream; `epoch` is the epoch they belong to."""
+    """Bytes of libxl's stream, all of one epoch."""
     SEAL = 4
     """The epoch is whole: length u64 and digest of all its DATA."""
     ACK = 5
@@ -46,25 +51,41 @@ class FrameType(IntEnum):
     PONG = 8
     """Answer to PING with its own flags and the same u64."""
     CLOSE = 9
-    """Orderly end: UTF-8 reason. Nothing follows."""
+    """Orderly end: UTF-8 `code: reason`. Nothing but ACKs of what came before follows."""
     ABORT = 10
     """The replica or the stream is unusable: UTF-8 `code: reason`. Nothing follows."""
+    CHALLENGE = 11
+    """Receiver's first frame: JSON `Challenge`."""
 
 
-_BULK = frozenset({FrameType.DATA})
-SEAL_BODY = struct.Struct(">Q32s")
-PING_BODY = struct.Struct(">BQ")
-DAEMON_UP = 1
+SEAL_BODY: Final = struct.Struct(">Q32s")
+PING_BODY: Final = struct.Struct(">BQ")
+DAEMON_UP: Final = 1
+
+_FIXED_BYTES: Final = {
+    FrameType.SEAL: SEAL_BODY.size,
+    FrameType.ACK: 0,
+    FrameType.PING: PING_BODY.size,
+    FrameType.PONG: PING_BODY.size,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame; the payload is a view into the bytes that were fed or a copy of split ones."""
+    """One frame; its payload is a buffer of its own that nothing else writes to."""
 
     type: FrameType
     generation: int
     epoch: int
-    payload: bytes | memoryview
+    payload: bytearray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """What makes a recorded hello useless: it proves knowledge of the secret for this nonce."""
+
+    nonce: str
+    versions: tuple[int, ...] = (VERSION,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +97,7 @@ class Hello:
     sender: str
     receiver: str
     generation: int
+    nonce: str
     versions: tuple[int, ...] = (VERSION,)
     digests: tuple[str, ...] = ("sha256",)
     capabilities: tuple[str, ...] = ()
@@ -84,7 +106,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Welcome:
-    """What the receiver chose of the hello's offers."""
+    """What the receiver chose of the hello's offers, and its own proof."""
 
     pairing: str
     version: int
@@ -93,115 +115,169 @@ class Welcome:
     proof: str = ""
 
 
+Message = Challenge | Hello | Welcome
+M = TypeVar("M", Challenge, Hello, Welcome)
+
+
 def encode_header(kind: FrameType, *, generation: int, epoch: int, payload_bytes: int) -> bytes:
     """Return the header of a frame whose payload the caller sends after it, uncopied."""
     head = HEADER.pack(MAGIC, VERSION, kind, payload_bytes, generation, epoch, 0)[:-4]
     return head + zlib.crc32(head).to_bytes(4, "big")
 
 
-def encode(kind: FrameType, payload: bytes = b"", *, generation: int, epoch: int = 0) -> bytes:
+def encode(kind: FrameType, payload: Buffer = b"", *, generation: int, epoch: int = 0) -> bytes:
     """Return a whole small frame."""
-    limit = MAX_PAYLOAD_BYTES if kind in _BULK else MAX_CONTROL_BYTES
-    assert len(payload) <= limit, (kind, len(payload))
+    assert len(payload) <= _limit(kind), (kind, len(payload))
     head = encode_header(kind, generation=generation, epoch=epoch, payload_bytes=len(payload))
     return head + payload
 
 
 class FrameDecoder:
-    """Cuts received bytes into frames, whatever pieces they come in; holds at most one frame."""
+    """Cuts received bytes into frames, whatever pieces they come in; holds at most one frame.
 
-    def __init__(self) -> None:
-        """Start between frames."""
-        self._pending = bytearray()
+    The bytes are received into the place where they stay: write up to `len(wanted)` bytes into
+    `wanted`, then call `received` with how many those were. No byte is moved afterwards.
+    """
+
+    def __init__(self, *, may_bring_data: bool = True) -> None:
+        """Stand between frames.
+
+        Args:
+            may_bring_data: Whether DATA frames are let in, the only long ones. Until the other
+                side has proved who it is they are not, so that a stranger can cost no memory.
+        """
+        self.may_bring_data = may_bring_data
+        self._header = bytearray(HEADER.size)
+        self._payload = bytearray()
+        self._fields: tuple[FrameType, int, int] | None = None
+        self._filled = 0
         self._offset = 0
+
+    @property
+    def is_between_frames(self) -> bool:
+        """Whether no frame is begun and unfinished: the only place where a stream may end."""
+        return self._fields is None and not self._filled
 
     @property
     def pending_bytes(self) -> int:
         """Bytes of an incomplete frame that are held."""
-        return len(self._pending)
+        return self._filled + (HEADER.size if self._fields else 0)
 
-    def feed(self, data: bytes | memoryview) -> Iterator[Frame]:
-        """Yield each frame that `data` completes; exhaust it before the next call.
+    @property
+    def wanted(self) -> memoryview:
+        """Where the next bytes belong; never empty."""
+        target = self._payload if self._fields else self._header
+        return memoryview(target)[self._filled :]
+
+    def received(self, count: int) -> Frame | None:
+        """Take note of `count` bytes put into `wanted`; return the frame that they complete.
 
         Raises:
             StreamError: If the bytes are not frames of this version; the connection is lost.
         """
-        self._pending += data
-        position = 0
-        try:
-            while (frame := self._cut(position)) is not None:
-                position += HEADER.size + len(frame.payload)
+        self._filled += count
+        if self._fields is None:
+            if self._filled < HEADER.size:
+                return None
+            self._begin_payload()
+        assert self._fields is not None
+        if self._filled < len(self._payload):
+            return None
+        kind, generation, epoch = self._fields
+        frame = Frame(kind, generation, epoch, self._payload)
+        self._offset += HEADER.size + len(self._payload)
+        self._fields, self._payload, self._filled = None, bytearray(), 0
+        return frame
+
+    def feed(self, data: Buffer) -> Iterator[Frame]:
+        """Yield each frame that `data` completes; for those who have bytes instead of a socket.
+
+        Raises:
+            StreamError: As `received` does.
+        """
+        rest = memoryview(data)
+        while rest:
+            place = self.wanted
+            count = min(len(place), len(rest))
+            place[:count] = rest[:count]
+            rest = rest[count:]
+            frame = self.received(count)
+            if frame is not None:
                 yield frame
-        finally:
-            del self._pending[:position]
-            self._offset += position
 
-    def _cut(self, position: int) -> Frame | None:
-        if len(self._pending) - position < HEADER.size:
-            return None
-        kind, length, generation, epoch = self._parse_header(position)
-        begin = position + HEADER.size
-        if len(self._pending) - begin < length:
-            return None
-        return Frame(kind, generation, epoch, bytes(self._pending[begin : begin + length]))
+    def _begin_payload(self) -> None:
+        kind, length, generation, epoch = self._parse_header()
+        self._check_length(kind, length)
+        self._fields = (kind, generation, epoch)
+        self._payload = bytearray(length)
+        self._filled = 0
 
-    def _parse_header(self, position: int) -> tuple[FrameType, int, int, int]:
-        where = self._offset + position
-        fields = HEADER.unpack_from(self._pending, position)
-        magic, version, raw_kind, length, generation, epoch, checksum = fields
+    def _parse_header(self) -> tuple[FrameType, int, int, int]:
+        magic, version, raw_kind, length, generation, epoch, checksum = HEADER.unpack(self._header)
         if magic != MAGIC:
-            raise StreamError("not a colod frame", offset=where)
+            raise StreamError("not a colod frame", offset=self._offset)
+        if checksum != zlib.crc32(memoryview(self._header)[:-4]):
+            raise StreamError("frame header is damaged", offset=self._offset)
         if version != VERSION:
-            raise StreamError(f"frame version {version}, this side speaks {VERSION}", offset=where)
-        if checksum != zlib.crc32(self._pending[position : position + HEADER.size - 4]):
-            raise StreamError("frame header is damaged", offset=where)
+            message = f"frame version {version}, this side speaks {VERSION}"
+            raise StreamError(message, offset=self._offset)
         try:
             kind = FrameType(raw_kind)
         except ValueError:
-            raise StreamError(f"unknown frame type {raw_kind}", offset=where) from None
-        limit = MAX_PAYLOAD_BYTES if kind in _BULK else MAX_CONTROL_BYTES
-        if length > limit:
-            raise RecordTooLong(f"{kind.name} of {length} bytes, limit {limit}", offset=where)
+            raise StreamError(f"unknown frame type {raw_kind}", offset=self._offset) from None
         return kind, length, generation, epoch
 
+    def _check_length(self, kind: FrameType, length: int) -> None:
+        if kind is FrameType.DATA and not self.may_bring_data:
+            raise StreamError("DATA before the hello was accepted", offset=self._offset)
+        if length > _limit(kind):
+            message = f"{kind.name} of {length} bytes, limit {_limit(kind)}"
+            raise RecordTooLong(message, offset=self._offset)
+        if length != _FIXED_BYTES.get(kind, length) or (kind is FrameType.DATA and not length):
+            raise StreamError(f"{kind.name} cannot have {length} bytes", offset=self._offset)
 
-def encode_json(message: Hello | Welcome) -> bytes:
-    """Return the payload of a HELLO or WELCOME frame."""
-    return json.dumps({n: getattr(message, n) for n in message.__dataclass_fields__}).encode()
+
+def _limit(kind: FrameType) -> int:
+    return MAX_DATA_BYTES if kind is FrameType.DATA else MAX_CONTROL_BYTES
 
 
-def decode_hello(payload: bytes | memoryview) -> Hello:
-    """Return the hello that `encode_json` made.
+def encode_message(message: Message) -> bytes:
+    """Return the payload of a CHALLENGE, HELLO or WELCOME frame."""
+    return json.dumps(asdict(message)).encode()
+
+
+def decode_message(kind: type[M], payload: Buffer) -> M:
+    """Return the message that `encode_message` made; fields of a later version are passed over.
 
     Raises:
         StreamError: If it is not one.
     """
-    return Hello(**_fields(payload, Hello))
-
-
-def decode_welcome(payload: bytes | memoryview) -> Welcome:
-    """Return the welcome that `encode_json` made.
-
-    Raises:
-        StreamError: If it is not one.
-    """
-    return Welcome(**_fields(payload, Welcome))
-
-
-def _fields(payload: bytes | memoryview, kind: type[Hello | Welcome]) -> dict[str, object]:
     try:
-        fields = json.loads(bytes(payload))
+        given = json.loads(bytes(payload))
     except (ValueError, RecursionError) as error:
-        raise StreamError(f"{kind.__name__} is not JSON: {error}", offset=0) from error
-    if not isinstance(fields, dict):
+        raise StreamError(f"{kind.__name__} is not JSON", offset=0) from error
+    if not isinstance(given, dict):
         raise StreamError(f"{kind.__name__} is not an object", offset=0)
-    wanted = {name: field.type for name, field in kind.__dataclass_fields__.items()}
-    known = {name: value for name, value in fields.items() if name in wanted}
-    for name, value in known.items():
-        known[name] = _checked(name, str(wanted[name]), value)
-    missing = [n for n in ("pairing",) if n not in known]
-    required = {n for n, f in kind.__dataclass_fields__.items() if _is_required(f)}
-    missing = sorted(required - known.keys())
-    if missing:
-        raise StreamError(f"{kind.__name__} lacks {', '.join(missing)}", offset=0)
+    return kind(**_known_fields(kind, given))
+
+
+def _known_fields(kind: type[Message], given: dict[str, object]) -> dict[str, Any]:
+    known: dict[str, object] = {}
+    for field in fields(kind):
+        if field.name in given:
+            known[field.name] = _checked(kind, field.name, str(field.type), given[field.name])
+        elif field.default is MISSING:
+            raise StreamError(f"{kind.__name__} lacks {field.name}", offset=0)
     return known
+
+
+_TYPES: Final[dict[str, type]] = {"str": str, "int": int}
+
+
+def _checked(kind: type[Message], name: str, wanted: str, value: object) -> object:
+    """Return `value` as the annotation `wanted` has it; JSON's lists become tuples."""
+    item = wanted.removeprefix("tuple[").removesuffix(", ...]")
+    items = value if item != wanted else [value]
+    if not isinstance(items, list) or any(type(part) is not _TYPES[item] for part in items):
+        raise StreamError(f"{kind.__name__}.{name} is no {wanted}", offset=0)
+    return tuple(items) if item != wanted else value

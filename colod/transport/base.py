@@ -2,9 +2,10 @@
 
 A kind of transport is a class found by the entry-point group `colod.transports`. Sessions put the
 frames of `colod.stream.frames` on it; a transport neither reads nor changes them. What it must
-guarantee: bytes arrive in order and unchanged or the connection fails; `write` waits while the other
-side does not take the bytes (bounded buffers); end of file is reported as such and means nothing
-else; cancellation leaves the connection closed.
+guarantee: bytes arrive in order and unchanged or the connection fails; `write` waits while the
+other side does not take the bytes (bounded buffers); end of file is reported as such and means
+nothing else; a cancelled `write` leaves the connection closed, since nobody knows how much of it
+left; a call that waits when its connection is closed on this side fails.
 """
 
 from __future__ import annotations
@@ -12,23 +13,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, Self
 
+Buffer = bytes | bytearray | memoryview
+
 
 class Connection(Protocol):
-    """A two-way byte stream to the other session."""
+    """A two-way byte stream to the other session. One reader and one writer at a time."""
 
-    async def read(self, limit_bytes: int) -> bytes:
-        """Return 1 to `limit_bytes` bytes as they arrive, or `b""` at the end of the stream.
+    async def read_into(self, buffer: memoryview) -> int:
+        """Receive bytes as they arrive into `buffer`; return how many, 0 at the stream's end.
+
+        Args:
+            buffer: Where to put them, at least one byte long.
 
         Raises:
             PeerUnreachable: If the connection broke.
         """
         ...
 
-    async def write(self, *parts: bytes | bytearray | memoryview) -> None:
-        """Send `parts` in order; return when they are buffered within the transport's bound.
+    async def write(self, *parts: Buffer) -> None:
+        """Send `parts` in order; return when they may be reused, having been buffered elsewhere.
 
         Raises:
-            PeerUnreachable: If the connection broke.
+            PeerUnreachable: If the connection broke; some of it may have been sent.
         """
         ...
 
@@ -51,7 +57,11 @@ class Listener(Protocol):
         ...
 
     async def accept(self) -> Connection:
-        """Return the next connection; who it is, the session's hello decides."""
+        """Return the next connection; who it is, the session's hello decides.
+
+        Raises:
+            NetworkError: If the listener itself is broken.
+        """
         ...
 
     async def close(self) -> None:

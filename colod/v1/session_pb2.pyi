@@ -5,6 +5,7 @@ What the daemon and a session say to each other on the session's unix socket.
 Each message is preceded by its length, uint32 big-endian, at most 64 KiB.
 A connection begins with the session's Status; Status follows after each change of state, after
 commands, and at least once a second. An open connection tells the session that the daemon lives.
+A message that is longer, or that is no SessionCommand, ends its connection and nothing else.
 """
 
 from colod.v1 import types_pb2 as _types_pb2
@@ -44,6 +45,7 @@ class SessionStatus(_message.Message):
     SOFTWARE_FIELD_NUMBER: _builtins.int
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     COMMAND_ERROR_FIELD_NUMBER: _builtins.int
+    PEER_CONNECTED_FIELD_NUMBER: _builtins.int
     version_min: _builtins.int
     """Lowest and highest protocol version that the session speaks."""
     version_max: _builtins.int
@@ -53,23 +55,41 @@ class SessionStatus(_message.Message):
     generation: _builtins.int
     state: _types_pb2.SessionState.ValueType
     error_code: _builtins.str
-    """Stable code and sentence of what went wrong, where state says so."""
+    """Stable code and sentence of what went wrong, where state says so. By state:
+    PEER_LOST: `peer.unreachable` (cannot connect, or the connection broke), `peer.silent`, and
+      what the peer said when it closed in order: `peer.released`, `peer.toolstack_lost` (its xl or
+      guest ended; the host is alive), `peer.handed_over` (it is about to be promoted).
+    TOOLSTACK_LOST: `toolstack.lost`.
+    FAILED: `stream.*`, `session.digest`, `session.staging` (an epoch longer than staging_bytes),
+      `session.pause` (no second pause reference), `session.protocol`, `peer.refused`; and what the
+      peer said when it gave up: `peer.replica_lost`, `peer.digest`, `peer.staging`, `peer.pause`,
+      `peer.stream`, `peer.protocol`.
+    A worse state replaces one that is less so (FAILED > TOOLSTACK_LOST > PEER_LOST).
+    """
     error: _builtins.str
     pid: _builtins.int
     toolstack_pid: _builtins.int
-    """xl on this host: `xl remus` or `xl migrate-receive`; 0 when there is none (any more)."""
+    """xl on this host: `xl remus` or `xl migrate-receive`; 0 when there is none (any more). After
+    hand_over that is as it should be: xl's child goes on to monitor the domain.
+    """
     listen_address: _builtins.str
     """Receiver: the address that the sender connects to, in the transport's own notation."""
     second_pause: _builtins.bool
     """Receiver: our own pause reference on the incoming copy is in place."""
     handed_over: _builtins.bool
-    """Receiver: every acknowledged byte was handed to xl and its input was closed."""
+    """Receiver: every acknowledged byte was handed to xl, its input was closed, and xl has let the
+    copy go under its own name (exit status 0).
+    """
     peer_daemon_up: _builtins.bool
     software: _builtins.str
     """Version of colod that the session runs."""
     command_id: _builtins.int
-    """The last command's id and what came of it ("" is success)."""
+    """The last command's id on this connection and what came of it ("" is success; for HandOver:
+    it was begun, `handed_over` or the state tells how it ends).
+    """
     command_error: _builtins.str
+    peer_connected: _builtins.bool
+    """The other session is connected and has proved who it is."""
     @_builtins.property
     def progress(self) -> _types_pb2.Progress: ...
     def __init__(
@@ -94,10 +114,11 @@ class SessionStatus(_message.Message):
         software: _builtins.str = ...,
         command_id: _builtins.int = ...,
         command_error: _builtins.str = ...,
+        peer_connected: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "listen_address", b"listen_address", "pairing", b"pairing", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "listen_address", b"listen_address", "pairing", b"pairing", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -109,7 +130,9 @@ class SessionCommand(_message.Message):
 
     @_typing.final
     class Release(_message.Message):
-        """Sender: exit, so that xl remus resumes the guest. Receiver: exit and leave xl's input closed."""
+        """Sender: exit, so that xl remus resumes the guest. Receiver: exit and leave xl's input closed;
+        xl then lets the copy go, and the second pause reference keeps it from running.
+        """
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -128,7 +151,9 @@ class SessionCommand(_message.Message):
 
     @_typing.final
     class HandOver(_message.Message):
-        """Receiver: hand xl what is acknowledged, close its input, wait until xl has let the copy go."""
+        """Receiver: hand xl every whole epoch that came, close its input, wait until xl has let the copy
+        go. Refused without a second pause reference, an acknowledged epoch, or xl.
+        """
 
         DESCRIPTOR: _descriptor.Descriptor
 

@@ -136,7 +136,9 @@ class Progress(_message.Message):
     """First copy: pages sent so far and the domain's pages (0 unknown)."""
     domain_pages: _builtins.int
     lag_s: _builtins.float
-    """Age of the oldest guest state that the secondary does not hold."""
+    """Age of the oldest guest state that the secondary does not hold: time since the guest was
+    suspended for the newest acknowledged epoch. Known from epoch 2 on.
+    """
     last_ack_age_s: _builtins.float
     peer_heard_age_s: _builtins.float
     pause_s: _builtins.float

@@ -1,0 +1,87 @@
+"""Processes that a session starts or watches; each wait is on a pidfd, never on SIGCHLD."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from colod.transport.sockets import AsyncDescriptor
+
+
+class Watched:
+    """A process that must not be mistaken for a later one of the same number."""
+
+    def __init__(self, pid: int) -> None:
+        """Watch `pid`, which may have ended already.
+
+        Raises:
+            ProcessLookupError: If there is no such process.
+        """
+        self.pid = pid
+        self._pidfd = os.pidfd_open(pid)
+        self._descriptor = AsyncDescriptor(self._pidfd)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has exited or was killed."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(0))
+
+    async def ended(self) -> None:
+        """Return when it has exited or was killed."""
+        while not self.has_ended:
+            await self._descriptor.readable()
+
+    def kill(self) -> None:
+        """Send SIGKILL, unless it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._descriptor.let_go()
+        os.close(self._pidfd)
+
+
+def start_ticks(pid: int) -> int:
+    """Return the start time of `pid` as the kernel counts it (field 22 of /proc/PID/stat)."""
+    # The name, in parentheses, may have blanks and parentheses itself.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[19])
+
+
+async def run_bounded(argv: Sequence[str], timeout_s: float) -> int | None:
+    """Run a command with its output in the session's log.
+
+    Returns:
+        Its exit status, negative for a signal; 127 if it cannot be started; None if it did not
+        end within `timeout_s`: it was killed then, and what it did is not known.
+    """
+    try:
+        process = await asyncio.to_thread(_start, argv)
+    except OSError:
+        return 127
+    watched = Watched(process.pid)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await watched.ended()
+        return process.wait()
+    except TimeoutError:
+        return None
+    finally:
+        watched.kill()
+        process.poll()  # not wait: a process stuck in the kernel must not stop the session
+        watched.close()
+
+
+def _start(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=2, stderr=2, start_new_session=True
+    )

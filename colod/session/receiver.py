@@ -1,0 +1,258 @@
+"""The secondary's session: frames in, whole epochs to `xl migrate-receive`, acknowledgements back.
+
+It starts xl and holds its pipes. The end of xl's input makes xl let the copy go, so the input stays
+open, whatever happens to the sender, until the daemon says HandOver or Release; and before xl gets
+anything that it could start, a pause reference of our own holds the copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from colod.errors import PeerUnreachable, ToolstackError
+from colod.session.admission import Admission
+from colod.session.ending import Ending, State
+from colod.session.link import Link, live
+from colod.session.pipes import Pipe
+from colod.session.process import Watched, run_bounded
+from colod.session.progress import Progress
+from colod.session.receiving import Handing, Receiving
+from colod.session.session import Session
+from colod.session.spec import SessionSpec
+from colod.stream.frames import MAX_CONTROL_BYTES, Frame, FrameType
+from colod.transport.base import Transport
+
+_EXISTS_S = 10.0
+_PAUSE_S = 30.0
+_POLL_S = 0.2
+
+_log = logging.getLogger(__name__)
+
+
+class Receiver(Session):
+    """Keeps one guest's copy up to date on this host."""
+
+    def __init__(self, spec: SessionSpec, directory: Path, transport: Transport) -> None:
+        """Prepare; nothing is touched before `run`."""
+        super().__init__(spec, directory)
+        self._transport = transport
+        self._receiving = Receiving(spec.staging_bytes)
+        self._handings: asyncio.Queue[Handing] = asyncio.Queue()  # bounded by Receiving.has_room
+        self._room = asyncio.Event()
+        self._begun = asyncio.Event()
+        self._tail_at: float | None = None
+        self._paused = asyncio.Event()
+        self._parted = asyncio.Event()
+        self._is_handing_over = False
+        self._xl: Watched | None = None
+        self._xl_input: Pipe | None = None
+
+    def progress(self, now: float) -> Progress:
+        """Return how far replication has come."""
+        return self._receiving.progress(now)
+
+    async def work(self) -> None:
+        """Start xl, let the sender in, and follow it until something ends that."""
+        try:
+            output = await self._start_xl()
+            listener = await self._transport.listen()
+            self.report.set_listen_address(listener.address)
+            self.link = await Admission(self.spec, listener).sender()
+            self.spawn(self._return(output, self.link))
+            await self._follow(self.link)
+        finally:
+            self._parted.set()
+
+    async def _follow(self, link: Link) -> None:
+        self.report.set_peer_connected(True)
+        self.report.advance(State.SYNCING)
+        ending = await live(
+            link,
+            self.spec,
+            self.report,
+            on_frame=self._on_frame,
+            is_daemon_up=lambda: self.control.has_clients,
+            others=(self.until_over(),),
+        )
+        self.ended(ending)
+        self._receiving.drop_unfinished()
+        await self._part(link, ending)
+        self.report.set_peer_connected(False)
+
+    async def _part(self, link: Link, ending: Ending) -> None:
+        """Tell the sender what it has to know; let it hear the last acknowledgements."""
+        if ending.state is State.FINISHED:
+            await link.say_goodbye(FrameType.CLOSE, "released", str(ending))
+        elif ending.code == "session.handed_over":
+            await link.say_goodbye(FrameType.CLOSE, "handed_over", str(ending))
+        elif ending.state is State.TOOLSTACK_LOST:
+            await link.say_goodbye(FrameType.ABORT, "replica_lost", str(ending))
+        elif ending.state is State.FAILED and not ending.code.startswith("peer."):
+            await link.say_goodbye(FrameType.ABORT, ending.abort_code, str(ending))
+        elif ending.code not in ("peer.unreachable", "peer.silent"):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.spec.silence_s):
+                    await self._handings.join()
+        await link.close()
+
+    # -- frames
+
+    async def _on_frame(self, frame: Frame) -> None:
+        now = time.monotonic()
+        if frame.type is FrameType.DATA:
+            self._queue(self._receiving.data(frame.epoch, frame.payload, now), now)
+        elif frame.type is FrameType.SEAL:
+            self._queue(self._receiving.seal(frame.epoch, frame.payload), now)
+        else:
+            message = f"{frame.type.name} is no frame of a sender"
+            raise Ending.failed("session.protocol", message)
+        await self._wait_for_room()
+
+    def _queue(self, handings: tuple[Handing, ...], now: float) -> None:
+        for handing in handings:
+            self._begun.set()
+            if handing.needs_pause:
+                self._tail_at = now
+            self._handings.put_nowait(handing)
+
+    async def _wait_for_room(self) -> None:
+        """Read no further while xl has more before it than may be held."""
+        assert self.link is not None
+        while not self._receiving.has_room:
+            self.link.pause()
+            self._room.clear()
+            await self._room.wait()
+            self.link.resume()
+
+    # -- xl
+
+    async def _start_xl(self) -> Pipe:
+        """Start xl; return its return channel."""
+        process, write_end, read_end = await asyncio.to_thread(_start_xl, self.spec.receive_argv)
+        self._xl, self._xl_input = Watched(process.pid), Pipe(write_end)
+        self.report.set_toolstack(process.pid)
+        self.spawn(self._watch_xl(process, self._xl))
+        self.spawn(self._hand(self._xl, self._xl_input))
+        self.spawn(self._take_second_pause())
+        return Pipe(read_end)
+
+    async def _hand(self, xl: Watched, xl_input: Pipe) -> None:
+        """Give xl what it may have, in order, and acknowledge what it has."""
+        while True:
+            handing = await self._handings.get()
+            if handing.needs_pause:
+                await self._paused.wait()
+            try:
+                await xl_input.write(handing.parts)
+            except OSError as error:
+                raise Ending.toolstack_lost(f"xl has closed its input: {error}") from error
+            if xl.has_ended:
+                return  # what it was given is lost with it; _watch_xl says so
+            await self._handed(handing)
+            self._handings.task_done()
+
+    async def _handed(self, handing: Handing) -> None:
+        self._receiving.handed(handing, time.monotonic())
+        self._room.set()
+        if not handing.epoch:
+            return
+        self.report.advance(State.REPLICATING)
+        self.control.publish()
+        if self.link is not None:
+            with contextlib.suppress(PeerUnreachable):  # whoever reads the link will notice
+                await self.link.send(FrameType.ACK, epoch=handing.epoch)
+
+    async def _return(self, output: Pipe, link: Link) -> None:
+        """Carry xl's return channel to the sender; without one, still let xl write."""
+        buffer = memoryview(bytearray(MAX_CONTROL_BYTES))
+        while count := await output.read_into(buffer):
+            with contextlib.suppress(PeerUnreachable):
+                await link.send(FrameType.RETURN, buffer[:count])
+
+    async def _watch_xl(self, process: subprocess.Popen[bytes], xl: Watched) -> None:
+        await xl.ended()
+        status = process.wait()
+        _log.info("xl.ended status=%d handing_over=%s", status, self._is_handing_over)
+        is_taken_over = self._is_handing_over and status == 0
+        if is_taken_over:
+            self.report.set_handed_over()
+        self.report.set_toolstack(0)
+        if not is_taken_over:
+            raise Ending.toolstack_lost(f"xl migrate-receive ended with status {status}")
+
+    # -- the second pause reference
+
+    async def _take_second_pause(self) -> None:
+        """Pause the incoming copy once more as soon as it exists.
+
+        Raises:
+            Ending: If that cannot be done, or it is not known whether it was.
+        """
+        await self._begun.wait()
+        while not await self._try_pause():
+            if self._tail_at and time.monotonic() > self._tail_at + self.spec.pause_timeout_s:
+                message = f"no second pause reference within {self.spec.pause_timeout_s:g} s"
+                raise Ending.failed("session.pause", message)
+            await asyncio.sleep(_POLL_S)
+        _log.info("second_pause.taken")
+        self.report.set_second_pause()
+        self._paused.set()
+
+    async def _try_pause(self) -> bool:
+        if await run_bounded(self.spec.exists_argv, _EXISTS_S) != 0:
+            return False
+        status = await run_bounded(self.spec.pause_argv, _PAUSE_S)
+        if status is None or status < 0:
+            # Once more might make two of one: the copy would never run after a promotion.
+            message = f"unknown whether {' '.join(self.spec.pause_argv)} had its effect"
+            raise Ending.failed("session.pause", message)
+        return status == 0
+
+    # -- the daemon's commands
+
+    def hand_over(self) -> str:
+        """Begin to hand the copy over to xl; return why not, or nothing."""
+        if self._is_handing_over:
+            return ""
+        if self._xl is None or self._xl.has_ended:
+            return "xl migrate-receive is gone"
+        if not self.report.second_pause:
+            return "there is no second pause reference: xl would start the copy"
+        if not self._receiving.handed_epoch:
+            return "no epoch is whole yet"
+        self._is_handing_over = True
+        self.ended(Ending.peer_lost("session.handed_over", "told to hand the copy over"))
+        self.spawn(self._hand_over())
+        return ""
+
+    async def _hand_over(self) -> None:
+        """Give xl every whole epoch that came, then the end of its input."""
+        await self._parted.wait()
+        await self._handings.join()
+        assert self._xl_input is not None
+        _log.info("hand_over.begun epoch=%d", self._receiving.handed_epoch)
+        self._xl_input.close()
+
+
+def _start_xl(argv: tuple[str, ...]) -> tuple[subprocess.Popen[bytes], int, int]:
+    """Start xl; return it, where to write its input, and where to read its output."""
+    input_read, input_write = os.pipe()
+    output_read, output_write = os.pipe()
+    try:
+        process = subprocess.Popen(
+            argv, stdin=input_read, stdout=output_write, stderr=2, start_new_session=True
+        )
+    except OSError as error:
+        os.close(input_write)
+        os.close(output_read)
+        raise ToolstackError(argv, 127, str(error)) from error
+    finally:
+        os.close(input_read)
+        os.close(output_write)
+    return process, input_write, output_read

@@ -1,0 +1,192 @@
+"""The primary's session: libxl's stream in, frames out, xl's return channel back.
+
+xl runs it as its transport command, so it holds xl's pipes by birth. When the peer is lost it stops
+reading, xl stays blocked, and the guest stops at its next checkpoint until ownership is settled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import time
+from pathlib import Path
+
+from colod.errors import PeerRefused, PeerUnreachable, StreamError, VersionMismatch
+from colod.session.ending import Ending, State, said
+from colod.session.handshake import NONCE_BYTES, check_welcome, make_hello
+from colod.session.link import Link, live
+from colod.session.pipes import PIPE_BYTES, Pipe
+from colod.session.process import Watched
+from colod.session.progress import Progress
+from colod.session.sending import Data, Seal, Sending
+from colod.session.session import Session
+from colod.session.spec import SessionSpec
+from colod.stream.frames import (
+    Challenge,
+    Frame,
+    FrameType,
+    Welcome,
+    decode_message,
+    encode_message,
+)
+from colod.transport.base import Transport
+
+_ATTEMPT_S = 5.0
+_BETWEEN_ATTEMPTS_S = 0.25
+# Between xl's death and the end of its pipe: its save helper notices, and closes the other copy.
+_HELPER_S = 2.0
+_RETURN_FRAMES = 64
+
+_log = logging.getLogger(__name__)
+
+
+class Sender(Session):
+    """Carries one guest's epochs to the other host."""
+
+    def __init__(self, spec: SessionSpec, directory: Path, transport: Transport) -> None:
+        """Prepare; nothing is touched before `run`."""
+        super().__init__(spec, directory)
+        self._transport = transport
+        self._sending = Sending()
+        self._returned: asyncio.Queue[bytearray] = asyncio.Queue(_RETURN_FRAMES)
+
+    def progress(self, now: float) -> Progress:
+        """Return how far replication has come."""
+        return self._sending.progress(now)
+
+    async def work(self) -> None:
+        """Connect, then relay until something ends it."""
+        stdin, stdout = Pipe(0), Pipe(1)  # never closed: only the process's exit does that
+        self.spawn(self._watch_toolstack())
+        self.spawn(self._write_returned(stdout))
+        self.link = await self._connect()
+        self.report.set_peer_connected(True)
+        self.report.advance(State.SYNCING)
+        ending = await live(
+            self.link,
+            self.spec,
+            self.report,
+            on_frame=self._on_frame,
+            is_daemon_up=lambda: self.control.has_clients,
+            others=(self._relay(stdin, self.link), self.until_over()),
+        )
+        self.ended(ending)
+        await self._part(self.link, ending)
+        self.report.set_peer_connected(False)
+
+    # -- connecting
+
+    async def _connect(self) -> Link:
+        """Return a link to the right receiver; try again for as long as nobody answers."""
+        deadline = time.monotonic() + self.spec.connect_timeout_s
+        while True:
+            try:
+                return await self._attempt(min(_ATTEMPT_S, self.spec.connect_timeout_s))
+            except (PeerUnreachable, TimeoutError) as error:
+                if time.monotonic() >= deadline:
+                    message = f"cannot reach {self.spec.peer}: {error}"
+                    raise Ending.peer_lost("peer.unreachable", message) from error
+                _log.info("peer.unreachable error=%r", str(error))
+                await asyncio.sleep(_BETWEEN_ATTEMPTS_S)
+            except (PeerRefused, VersionMismatch, StreamError) as error:
+                code = error.code if not isinstance(error, StreamError) else "session.protocol"
+                raise Ending.failed(code, str(error)) from error
+
+    async def _attempt(self, timeout_s: float) -> Link:
+        connection = await self._transport.connect(self.spec.address, timeout_s=timeout_s)
+        link = Link(connection, self.spec.generation)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._greet(link)
+        except BaseException:
+            await link.close()
+            raise
+        return link
+
+    async def _greet(self, link: Link) -> None:
+        challenge = decode_message(Challenge, (await _expect(link, FrameType.CHALLENGE)).payload)
+        hello = make_hello(self.spec, challenge, secrets.token_hex(NONCE_BYTES))
+        await link.send(FrameType.HELLO, encode_message(hello))
+        welcome = decode_message(Welcome, (await _expect(link, FrameType.WELCOME)).payload)
+        check_welcome(self.spec, challenge, hello, welcome)
+
+    # -- replicating
+
+    async def _relay(self, stdin: Pipe, link: Link) -> None:
+        """Carry the stream until it ends."""
+        buffer = memoryview(bytearray(PIPE_BYTES))
+        while count := await stdin.read_into(buffer):
+            for piece in self._sending.feed(buffer[:count], time.monotonic()):
+                await _send(link, piece)
+            if self._sending.error is not None:
+                raise Ending.from_error(self._sending.error)
+        raise Ending.toolstack_lost("xl closed the stream: it, or the guest, has ended")
+
+    async def _on_frame(self, frame: Frame) -> None:
+        if frame.type is FrameType.ACK:
+            self._sending.acknowledged(frame.epoch, time.monotonic())
+            self.report.advance(State.REPLICATING)
+            self.control.publish()
+        elif frame.type is FrameType.RETURN and not self._returned.full():
+            self._returned.put_nowait(frame.payload)
+        else:
+            message = f"{frame.type.name} from the receiver, more than xl reads or out of place"
+            raise Ending.failed("session.protocol", message)
+
+    async def _write_returned(self, stdout: Pipe) -> None:
+        while True:
+            part = await self._returned.get()
+            with contextlib.suppress(OSError):  # xl has stopped to listen: nothing depends on it
+                await stdout.write([part])
+
+    # -- endings
+
+    async def _part(self, link: Link, ending: Ending) -> None:
+        """Tell the receiver what it has to know, and hear what it still has to say."""
+        if ending.state is State.FINISHED:
+            await link.say_goodbye(FrameType.CLOSE, "released", str(ending))
+        elif ending.state is State.TOOLSTACK_LOST:
+            await self._hear_out(link)
+        elif ending.state is State.FAILED and not ending.code.startswith("peer."):
+            await link.say_goodbye(FrameType.ABORT, ending.abort_code, str(ending))
+        await link.close()
+
+    async def _hear_out(self, link: Link) -> None:
+        """Say that the host is alive, and book the ACKs of what was sent before."""
+        with contextlib.suppress(PeerUnreachable, TimeoutError, Ending):
+            async with asyncio.timeout(self.spec.silence_s):
+                await link.send(FrameType.CLOSE, b"toolstack_lost: xl or the guest has ended")
+                await link.listen(self.report, self._on_frame)
+
+    async def _watch_toolstack(self) -> None:
+        """Notice the end of xl, our parent, also while its pipe is not read."""
+        try:
+            xl = Watched(os.getppid())
+        except ProcessLookupError:
+            raise Ending.toolstack_lost("xl was gone before the session began") from None
+        self.report.set_toolstack(xl.pid)
+        await xl.ended()
+        xl.close()
+        self.report.set_toolstack(0)
+        await asyncio.sleep(_HELPER_S)  # the pipe's own end tells more, if it is being read
+        raise Ending.toolstack_lost("xl has ended")
+
+
+async def _send(link: Link, piece: Data | Seal) -> None:
+    if isinstance(piece, Data):
+        await link.send(FrameType.DATA, piece.payload, epoch=piece.epoch)
+    else:
+        await link.send(FrameType.SEAL, piece.body, epoch=piece.epoch)
+
+
+async def _expect(link: Link, kind: FrameType) -> Frame:
+    frame = await link.receive()
+    if frame.type is FrameType.ABORT:
+        code, reason = said(frame.payload)
+        raise PeerRefused(f"{link.peer_address} refused: {code}: {reason}")
+    if frame.type is not kind:
+        raise StreamError(f"{frame.type.name} instead of {kind.name}", offset=0)
+    return frame

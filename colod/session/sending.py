@@ -1,0 +1,136 @@
+"""The sender's accounting, sans I/O: libxl's bytes in, the contents of frames out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from colod.errors import StreamError
+from colod.session.ending import Ending
+from colod.session.progress import EpochLedger, Progress
+from colod.stream.events import (
+    EpochOpened,
+    EpochSealed,
+    Event,
+    GuestMayResume,
+    HeaderSeen,
+    PagesSeen,
+)
+from colod.stream.frames import MAX_DATA_BYTES, SEAL_BODY
+from colod.stream.parser import StreamParser
+
+_KIB_PER_PAGE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Bytes of one epoch, at most MAX_DATA_BYTES; a view into the chunk that was fed."""
+
+    epoch: int
+    payload: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The epoch is whole; `body` is the payload of its SEAL."""
+
+    epoch: int
+    body: bytes
+
+
+class Sending:
+    """Cuts libxl's stream at its epochs, digests it, and books what was acknowledged."""
+
+    def __init__(self) -> None:
+        """Stand at the stream's beginning."""
+        self._parser = StreamParser()
+        self._ledger = EpochLedger()
+        self._digest = hashlib.sha256()
+        self._length = 0
+        self._epoch = 1
+
+    @property
+    def acked_epoch(self) -> int:
+        """The newest acknowledged epoch, 0 for none."""
+        return self._ledger.acked_epoch
+
+    @property
+    def error(self) -> StreamError | None:
+        """What is wrong with the stream; nothing from there on was or will be put into frames."""
+        return self._parser.error
+
+    def feed(self, chunk: memoryview, now: float) -> Iterator[Data | Seal]:
+        """Yield what is to be sent for the next bytes of the stream, in order.
+
+        Exhaust it, then look at `error`, before the next call; `chunk` is free again after that.
+
+        Args:
+            chunk: The bytes as they were read.
+            now: When that was.
+        """
+        base = self._parser.offset
+        events = self._parser.feed(chunk)
+        taken = 0
+        for event in events:
+            book_event(self._ledger, event, now)
+            if isinstance(event, EpochSealed):
+                yield from self._data(chunk[taken : event.offset - base])
+                taken = event.offset - base
+                yield self._seal()
+        if self._parser.error is None:
+            yield from self._data(chunk[taken:])
+
+    def acknowledged(self, epoch: int, now: float) -> None:
+        """Book an ACK.
+
+        Raises:
+            Ending: If that epoch was not sent whole or was acknowledged before.
+        """
+        if not self._ledger.acked_epoch < epoch <= self._ledger.sealed_epoch:
+            newest, acked = self._ledger.sealed_epoch, self._ledger.acked_epoch
+            message = f"ACK of epoch {epoch}, with {newest} sealed and {acked} acknowledged"
+            raise Ending.failed("session.protocol", message)
+        self._ledger.acked(epoch, now)
+
+    def progress(self, now: float) -> Progress:
+        """Return how far the stream has come."""
+        return self._ledger.report(self._parser.offset, now)
+
+    def _data(self, view: memoryview) -> Iterator[Data]:
+        for begin in range(0, len(view), MAX_DATA_BYTES):
+            part = view[begin : begin + MAX_DATA_BYTES]
+            self._digest.update(part)
+            self._length += len(part)
+            yield Data(self._epoch, part)
+
+    def _seal(self) -> Seal:
+        seal = Seal(self._epoch, SEAL_BODY.pack(self._length, self._digest.digest()))
+        self._digest, self._length = hashlib.sha256(), 0
+        self._epoch += 1
+        return seal
+
+
+def book_event(ledger: EpochLedger, event: Event, now: float) -> None:
+    """Book what the next event of the stream says; `now` is when its bytes came."""
+    match event:
+        case EpochOpened():
+            ledger.opened(event.epoch, event.offset, now)
+        case HeaderSeen():
+            ledger.domain_pages(domain_pages(event.config))
+        case PagesSeen():
+            ledger.pages(event.pages)
+        case GuestMayResume():
+            ledger.may_resume(event.epoch, now)
+        case EpochSealed():
+            ledger.sealed(event.epoch, event.offset, now)
+
+
+def domain_pages(config: bytes) -> int:
+    """Return the pages that the guest may have by its configuration, 0 if that cannot be told."""
+    try:
+        kib = json.loads(config)["b_info"]["max_memkb"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return 0
+    return kib // _KIB_PER_PAGE if type(kib) is int and 0 < kib < 1 << 50 else 0

@@ -1,0 +1,162 @@
+"""What both kinds of session share: it moves bytes, reports, and lets nothing go unasked.
+
+Whatever goes wrong, also a defect of its own, leaves the session alive with its pipes open, since
+for xl the end of a pipe means failover. Only the daemon's Release ends it. SIGTERM, SIGINT and
+SIGHUP are logged and otherwise passed over: they come to whole process groups and units, and a
+session that obeyed would make xl resume one copy or the other with nobody's leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from colod.errors import ColodError
+from colod.session.control import ControlServer
+from colod.session.ending import Ending, State
+from colod.session.link import Link
+from colod.session.progress import Progress, age
+from colod.session.protocol import CONTROL_SOCKET
+from colod.session.report import Report
+from colod.session.spec import SessionSpec
+from colod.v1 import session_pb2
+
+ORPHAN_CHECK_S = 2.0
+_PARTING_S = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class Session(ABC):
+    """One process for one guest on one host."""
+
+    def __init__(self, spec: SessionSpec, directory: Path) -> None:
+        """Prepare; nothing is touched before `run`."""
+        self.spec = spec
+        self.report = Report(spec, self._changed)
+        self.control = ControlServer(directory / CONTROL_SOCKET, self._status, self._on_command)
+        self.link: Link | None = None
+        self._directory = directory
+        self._released = asyncio.Event()
+        self._over: asyncio.Future[Ending] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Do the session's work until the daemon releases it.
+
+        Raises:
+            SessionError: If the control socket cannot be made; nothing was begun then.
+        """
+        self._ignore_signals()
+        self._over = asyncio.get_running_loop().create_future()
+        await self.control.start()
+        self.spawn(self._watch_orphaned())
+        working = self.spawn(self.work())
+        await self._released.wait()
+        if self.link is not None:  # time to say goodbye, and for the peer to read it
+            await asyncio.wait([working], timeout=_PARTING_S)
+        self.report.finish()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.control.close()
+
+    @abstractmethod
+    async def work(self) -> None:
+        """Replicate for as long as that goes; raise an Ending when it does not any more."""
+
+    @abstractmethod
+    def progress(self, now: float) -> Progress:
+        """Return how far replication has come."""
+
+    def hand_over(self) -> str:
+        """Begin to hand the copy over to xl; return why not, or nothing."""
+        return "hand_over is for the receiver"
+
+    def ended(self, ending: Ending) -> None:
+        """End replication; everything is kept as it is."""
+        if self._over is not None and not self._over.done():
+            self._over.set_result(ending)
+        if ending.state is not State.FINISHED and self.report.end(ending):
+            _log.warning(
+                "session.ended state=%s code=%s error=%r",
+                ending.state.name,
+                ending.code,
+                str(ending),
+            )
+
+    async def until_over(self) -> None:
+        """Wait until something ends replication that the link to the peer does not know of.
+
+        Raises:
+            Ending: Then.
+        """
+        assert self._over is not None
+        raise await asyncio.shield(self._over)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` beside the rest; however it fails, the session lives on and says so."""
+        task = asyncio.create_task(self._supervised(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _supervised(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Ending as ending:
+            self.ended(ending)
+        except ColodError as error:
+            self.ended(Ending.from_error(error))
+        except Exception as error:
+            # A defect of ours. To exit would make xl resume or start a copy.
+            _log.exception("session.defect")
+            self.ended(Ending.failed("defect.session", f"{type(error).__name__}: {error}"))
+
+    def release(self, reason: str) -> None:
+        """Let go of everything and exit."""
+        _log.info("session.released reason=%r", reason)
+        self.ended(Ending(State.FINISHED, "released", reason))
+        self._released.set()
+
+    async def _on_command(self, command: session_pb2.SessionCommand) -> str:
+        if command.generation < self.spec.generation:
+            return f"generation {command.generation} is older than {self.spec.generation}"
+        match command.WhichOneof("command"):
+            case "release":
+                self.release(command.release.reason)
+                return ""
+            case "hand_over":
+                return self.hand_over()
+            case "report_status":
+                return ""
+        return "unknown command"
+
+    def _status(self) -> session_pb2.SessionStatus:
+        now = time.monotonic()
+        progress = self.progress(now)
+        if self.link is not None:
+            progress.peer_heard_age_s = age(now, self.link.heard_at)
+            progress.rtt_s = self.link.rtt_s
+        return self.report.status(progress)
+
+    def _changed(self) -> None:
+        self.control.publish()
+
+    def _ignore_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, _log.warning, "signal.ignored signal=%s", number.name)
+
+    async def _watch_orphaned(self) -> None:
+        """End a session that no daemon can find any more, once nothing hangs on it."""
+        while True:
+            await asyncio.sleep(ORPHAN_CHECK_S)
+            if not self.report.toolstack_pid and not self._directory.exists():
+                self.release("its directory was removed and xl is gone")
