@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import metadata
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from colod.errors import ConfigError
 
-_Options = TypeVar("_Options", bound=BaseModel)
+if TYPE_CHECKING:  # sessions load their transport here and do without pydantic
+    from pydantic import BaseModel
+
+_Options = TypeVar("_Options", bound="BaseModel")
 
 
 def load(group: str, kind: str) -> type[Any]:
@@ -55,6 +56,8 @@ def parse_options(model: type[_Options], options: Mapping[str, object], where: s
     Raises:
         ConfigError: With every problem of the table and its path.
     """
+    from pydantic import ValidationError
+
     try:
         return model.model_validate(dict(options))
     except ValidationError as error:
