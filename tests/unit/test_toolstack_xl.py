@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from colod.errors import DomainNotFound, ToolstackError
 from colod.model import GuestName
+from colod.toolstack import process
 from colod.toolstack.command import Completed
 from colod.toolstack.port import DomainState, ProcessRef
 from colod.toolstack.xl import Limits, XlToolstack
@@ -112,6 +114,266 @@ def toolstack(xl: FakeXl, *, xl_conf: Path = Path("/nonexistent")) -> XlToolstac
     limits = Limits(query_s=1, change_s=1, destroy_s=0.1, running_s=0.1)
     resume = ("python3", "libxl_resume")
     return XlToolstack(runner=xl, limits=limits, resume_argv=resume, xl_conf=xl_conf)
+
+
+def with_guest(name: str = "guest", **state: Any) -> FakeXl:
+    return FakeXl({name: FakeDomain(7, **state)})
+
+
+async def test_a_pause_is_counted_and_verified() -> None:
+    xl = with_guest()
+    await toolstack(xl).pause("guest")
+    await toolstack(xl).pause("guest")
+    assert xl.domains["guest"].pauses == 2
+
+
+async def test_a_pause_that_xl_only_claims_is_an_error() -> None:
+    xl = with_guest()
+    xl.special["pause"] = lambda _: (0, "", "")
+    with pytest.raises(ToolstackError, match="not paused"):
+        await toolstack(xl).pause("guest")
+
+
+async def test_a_pause_that_libxl_refused_is_an_error_even_if_the_domain_is_paused() -> None:
+    xl = with_guest(pauses=1)
+    words = "libxl: error: libxl_domain.c:587:libxl_domain_pause: Domain 7:Pausing domain: No such"
+    xl.special["pause"] = lambda _: (0, "", words)
+    with pytest.raises(ToolstackError, match="Pausing domain"):
+        await toolstack(xl).pause("guest")
+
+
+async def test_dropping_a_reference_that_nobody_holds_is_an_error() -> None:
+    with pytest.raises(ToolstackError, match="Invalid argument"):
+        await toolstack(with_guest()).unpause("guest")
+
+
+@pytest.mark.parametrize("verb", ["pause", "unpause", "resume", "destroy", "domain_config"])
+async def test_an_unknown_name_is_told_from_a_failure(verb: str) -> None:
+    with pytest.raises(DomainNotFound):
+        await getattr(toolstack(FakeXl()), verb)("guest")
+
+
+async def test_a_name_of_digits_never_reaches_another_domain() -> None:
+    xl = FakeXl({"7": FakeDomain(3), "guest": FakeDomain(7)})
+    await toolstack(xl).pause("7")
+    assert (xl.domains["7"].pauses, xl.domains["guest"].pauses) == (1, 0)
+    with pytest.raises(ValueError, match="digits"):
+        toolstack(xl).pause_argv("7")
+    with pytest.raises(ValueError, match="digits"):
+        toolstack(xl).remus_argv(GuestName("7"), interval_ms=200, command="exec x")
+
+
+async def test_destruction_is_verified() -> None:
+    xl = with_guest()
+    await toolstack(xl).destroy("guest")
+    assert not xl.domains
+
+
+async def test_a_domain_that_stays_listed_without_a_name_is_not_gone() -> None:
+    xl = with_guest()
+
+    def keep(_: str) -> tuple[int, str, str]:
+        xl.domains["(null)"] = xl.domains.pop("guest")
+        return 0, "", ""
+
+    xl.special["destroy"] = keep
+    with pytest.raises(ToolstackError, match="domain 7 is still there as"):
+        await toolstack(xl).destroy("guest")
+
+
+async def test_a_failed_destruction_is_reported() -> None:
+    xl = with_guest()
+    xl.special["destroy"] = lambda _: (1, "", "destroy failed (rc=-3)")
+    with pytest.raises(ToolstackError, match="destroy failed"):
+        await toolstack(xl).destroy("guest")
+
+
+async def test_discarding_never_destroys_the_guest_under_its_own_name() -> None:
+    xl = FakeXl({"guest": FakeDomain(3), "guest--incoming": FakeDomain(4, pauses=2)})
+    done = await toolstack(xl).discard_replica(GUEST, None)
+    assert done.destroyed == ("guest--incoming",)
+    assert list(xl.domains) == ["guest"]
+
+
+async def test_a_copy_that_xl_renames_meanwhile_is_left_alone_and_not_claimed() -> None:
+    xl = with_guest("guest--incoming", pauses=2)
+
+    def rename(_: str) -> tuple[int, str, str]:
+        xl.domains["guest"] = xl.domains.pop("guest--incoming")
+        return 1, "", "guest--incoming is an invalid domain identifier (rc=-6)"
+
+    xl.special["destroy"] = rename
+    with pytest.raises(ToolstackError):
+        await toolstack(xl).discard_replica(GUEST, None)
+    assert xl.domains["guest"].pauses == 2
+
+
+async def test_discarding_what_is_not_there_does_nothing() -> None:
+    done = await toolstack(with_guest()).discard_replica(GUEST, ProcessRef(pid=1, start_ticks=-1))
+    assert (done.killed, done.destroyed) == ((), ())
+
+
+async def test_a_takeover_is_awaited_until_the_copy_has_its_name() -> None:
+    xl = with_guest("guest--incoming", pauses=2)
+    listings = iter(range(100))
+
+    def rename(_: str) -> None:
+        if next(listings) == 2:
+            xl.domains["guest"] = xl.domains.pop("guest--incoming")
+
+    xl.special["list"] = rename
+    domain = await toolstack(xl).await_takeover(GUEST, timeout_s=30)
+    assert (domain.name, domain.paused) == ("guest", True)
+
+
+async def test_a_takeover_waits_for_xl_to_end_where_it_is_known() -> None:
+    me = process.process_ref(os.getpid())
+    with pytest.raises(ToolstackError, match="not let"):
+        await toolstack(with_guest(pauses=2)).await_takeover(GUEST, timeout_s=0.05, receiver=me)
+
+
+async def test_a_takeover_that_destroyed_the_copy_is_an_error() -> None:
+    with pytest.raises(ToolstackError, match="destroyed the copy"):
+        await toolstack(FakeXl()).await_takeover(GUEST, timeout_s=30)
+
+
+async def test_a_takeover_that_does_not_end_is_unknown() -> None:
+    with pytest.raises(ToolstackError) as caught:
+        await toolstack(with_guest("guest--incoming")).await_takeover(GUEST, timeout_s=0.05)
+    assert caught.value.status is None
+
+
+async def test_a_takeover_that_left_the_copy_running_is_an_error() -> None:
+    with pytest.raises(ToolstackError, match="not paused"):
+        await toolstack(with_guest()).await_takeover(GUEST, timeout_s=30)
+
+
+async def test_promotion_drops_exactly_the_references_that_are_held() -> None:
+    xl = with_guest(pauses=3)
+    domain = await toolstack(xl).run_promoted(GUEST)
+    assert domain.state is DomainState.RUNNING
+    assert xl.verbs() == ["unpause"] * 3
+
+
+async def test_promotion_stands_xl_dropping_its_own_reference_meanwhile() -> None:
+    xl = with_guest(pauses=2)
+
+    def drop_both(_: str) -> tuple[int, str, str]:
+        xl.domains["guest"].pauses = 0
+        return 0, "", "libxl: error: libxl_domain.c:688:domain_unpause_done: Invalid argument"
+
+    xl.special["unpause"] = drop_both
+    assert not (await toolstack(xl).run_promoted(GUEST)).paused
+
+
+async def test_promotion_of_a_running_domain_changes_nothing() -> None:
+    xl = with_guest()
+    await toolstack(xl).run_promoted(GUEST)
+    assert xl.verbs() == []
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"pauses": 9},
+        {"suspended": True},
+        {"letters": "------"},
+        {"pauses": 1, "suspended": True},
+    ],
+)
+async def test_a_copy_that_was_not_seen_to_run_is_no_success(state: dict[str, Any]) -> None:
+    with pytest.raises(ToolstackError, match="does not run"):
+        await toolstack(with_guest(**state)).run_promoted(GUEST)
+
+
+async def test_processor_time_shows_that_a_waiting_domain_ran() -> None:
+    xl = with_guest(letters="------", cpu_time_s=1.0)
+
+    def work(_: str) -> None:
+        xl.domains["guest"].cpu_time_s += 0.1
+
+    xl.special["list"] = work
+    assert (await toolstack(xl).run_promoted(GUEST)).cpu_time_s > 1.1
+
+
+async def test_resume_uses_xl_where_it_can() -> None:
+    xl = with_guest(suspended=True)
+    await toolstack(xl).resume("guest")
+    assert ("xl", "resume", "7") in xl.ran
+    assert not xl.domains["guest"].suspended
+
+
+async def test_resume_goes_through_libxl_where_xl_cannot() -> None:
+    xl = with_guest(suspended=True, pauses=1)
+    xl.special["resume"] = lambda _: (1, "", "command not implemented")
+
+    def libxl(_: str) -> tuple[int, str, str]:
+        xl.domains["guest"].suspended = False
+        return 0, "", ""
+
+    xl.special["libxl_resume"] = libxl
+    await toolstack(xl).resume("guest")
+    assert ("python3", "libxl_resume", "7") in xl.ran
+    assert xl.domains["guest"].pauses == 1
+
+
+async def test_a_resume_that_changes_nothing_is_an_error() -> None:
+    xl = with_guest(suspended=True)
+    xl.special["resume"] = lambda _: (0, "", "")
+    with pytest.raises(ToolstackError, match="stays suspended"):
+        await toolstack(xl).resume("guest")
+
+
+async def test_a_domain_that_is_not_suspended_is_not_resumed() -> None:
+    xl = with_guest(pauses=1)
+    await toolstack(xl).resume("guest")
+    assert xl.verbs() == []
+
+
+async def test_the_hosts_facts_are_read(tmp_path: Path) -> None:
+    facts = await toolstack(FakeXl()).host_facts()
+    assert (facts.xen_version, facts.machine, facts.simulated) == ("4.17.5", "x86_64", False)
+    assert facts.free_memory_bytes == 1000 << 20
+    assert facts.cpu_features[0] == "0783fbff"
+    assert not facts.autoballoon
+    conf = tmp_path / "xl.conf"
+    conf.write_text('autoballoon="on"\n', encoding="utf-8")
+    assert (await toolstack(FakeXl(), xl_conf=conf).host_facts()).autoballoon
+
+
+@pytest.mark.parametrize("text", ["", "machine : x86_64\n", "garbage", "free_memory : much\n"])
+async def test_facts_that_cannot_be_read_are_an_error(text: str) -> None:
+    xl = FakeXl()
+    xl.special["info"] = lambda _: (0, text, "")
+    with pytest.raises(ToolstackError, match="unreadable"):
+        await toolstack(xl).host_facts()
+
+
+async def test_a_listing_that_cannot_be_read_is_not_an_empty_one() -> None:
+    xl = FakeXl()
+    xl.special["list"] = lambda _: (0, "", "")
+    with pytest.raises(ToolstackError, match="heading"):
+        await toolstack(xl).find("guest")
+    xl.special["list"] = lambda _: (1, "", "libxl_list_domain failed.")
+    with pytest.raises(ToolstackError, match="libxl_list_domain failed"):
+        await toolstack(xl).find("guest")
+
+
+async def test_a_guest_without_interfaces_is_told_from_a_failing_xenstore() -> None:
+    xl = FakeXl()
+    absent = "xenstore-ls: xs_directory (/libxl/7/device/vif): No such file or directory"
+    xl.special["ls"] = lambda _: (1, "", absent)
+    assert await toolstack(xl).vifs(7) == ()
+    xl.special["ls"] = lambda _: (1, "", "xenstore-ls: xs_open: Permission denied")
+    with pytest.raises(ToolstackError, match="Permission denied"):
+        await toolstack(xl).vifs(7)
+
+
+def test_the_sessions_commands_are_xls_own() -> None:
+    port = XlToolstack(("sim", "xl"), runner=FakeXl())
+    options = ("-F", "-n", "-d", "-i", "50", "-s", "")
+    remus = port.remus_argv(GUEST, interval_ms=50, command="exec x")
+    assert remus == ("sim", "xl", "remus", *options, "guest", "exec x")
     assert port.receive_argv() == ("sim", "xl", "migrate-receive", "-r")
     assert port.pause_argv("guest--incoming") == ("sim", "xl", "pause", "guest--incoming")
     assert port.exists_argv("guest") == ("sim", "xl", "domid", "guest")
