@@ -30,7 +30,7 @@ DEFAULT_ORIGIN = "default"
 _SOCKET_PATH_MAX_BYTES = 107  # sun_path of unix(7) less its terminator
 _PINGS_PER_SILENCE = 3  # fewer would let one lost packet look like a dead host
 _WITNESS_REQUESTS = 2  # read, then compare-and-swap
-_WITNESS_TIMEOUT_S = 2.0  # of a witness kind that is not told otherwise
+_WITNESS_TIMEOUT_S = 3.0  # the longest default of the witness kinds
 _ACTIVATION_COMMANDS = 3  # let xl finish the hand-over, verify the copy, unpause it
 
 
@@ -166,8 +166,8 @@ class TlsTable(Table):
     )
     certificate: AbsolutePath = Field(
         default=Path("/etc/colod/tls/host.pem"),
-        description="This host's certificate; its DNS name is the host's name. Expired: the hosts "
-        "no longer hear each other, and nothing fails over by itself.",
+        description="This host's certificate; its DNS name is the host's name. Expired: the daemons "
+        "no longer hear each other, and no new pairing is made.",
     )
     key: AbsolutePath = Field(
         default=Path("/etc/colod/tls/host.key"),

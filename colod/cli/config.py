@@ -1,0 +1,120 @@
+"""`colodctl config`: check, show and explain the configuration; it needs no daemon."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from colod.cli.daemon import config_path, json_option, print_json
+from colod.errors import ConfigError
+
+if TYPE_CHECKING:
+    from colod.config import Config
+
+_SECRET: Final = re.compile(r"passw|secret|token|credential", re.IGNORECASE)
+_HIDDEN: Final = "(hidden)"
+
+
+@click.group()
+def config() -> None:
+    """Check, show and explain the configuration."""
+
+
+@config.command()
+@json_option
+@click.pass_context
+def check(context: click.Context, *, as_json: bool) -> None:
+    """Name every problem of the configuration, or the time budget that it makes.
+
+    Looks at the files of tls too. Exit status 7 if there is a problem.
+    """
+    from colod.config import config_files, load_config
+
+    path = config_path(context)
+    try:
+        loaded = load_config(path)
+        problems = [*_plug_in_problems(loaded), *_tls_problems(loaded)]
+        if problems:
+            raise ConfigError(problems)
+    except ConfigError as error:
+        if not as_json:
+            for problem in error.problems:
+                click.echo(problem)
+        count = len(error.problems)
+        summary = ConfigError([*error.problems] if as_json else [f"{path}: {count} problem(s)"])
+        summary.advice = "the daemon does not start, or keeps what it has, with these"
+        raise summary from error
+    files = [str(file) for file in config_files(path)]
+    if as_json:
+        print_json({"files": files, "time_budget": loaded.time_budget()})
+        return
+    for line in (*files, "valid", *loaded.time_budget()):
+        click.echo(line)
+
+
+@config.command()
+@json_option
+@click.pass_context
+def show(context: click.Context, *, as_json: bool) -> None:
+    """Show every value and where it came from; secrets among the options are hidden."""
+    from colod.config import load_config
+
+    values = list(_shown(load_config(config_path(context))))
+    if as_json:
+        names = ("path", "value", "origin")
+        print_json({"values": [dict(zip(names, value, strict=True)) for value in values]})
+        return
+    for path, value, origin in values:
+        click.echo(f"{path} = {_toml(value)}  # {origin}")
+
+
+@config.command()
+def reference() -> None:
+    """Print the reference of all keys (docs/configuration.md)."""
+    from colod.cli.reference import reference as text
+
+    click.echo(text(), nl=False)
+
+
+def _shown(loaded: Config) -> Iterator[tuple[str, object, str]]:
+    from colod.config import flatten
+
+    for path, value, origin in flatten(loaded):
+        yield path, _HIDDEN if _SECRET.search(path) else value, origin
+
+
+def _toml(value: object) -> str:
+    """Return a value as TOML writes it; None, which TOML lacks, as an empty comment."""
+    import json
+
+    # JSON's numbers, strings, lists and booleans are TOML's too.
+    return "(none)" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _tls_problems(loaded: Config) -> Iterator[str]:
+    from colod.rpc.tls import load_identity
+
+    tls = loaded.tls
+    try:
+        load_identity(tls.ca, tls.certificate, tls.key, host=loaded.host.name)
+    except ConfigError as error:
+        yield from error.problems
+
+
+def _plug_in_problems(loaded: Config) -> Iterator[str]:
+    from colod import plugins
+
+    for table, group in (
+        ("transport", "colod.transports"),
+        ("witness", "colod.witnesses"),
+        ("fencing", "colod.fencers"),
+    ):
+        try:
+            kind = plugins.load(group, getattr(loaded, table).kind)
+            if table == "transport":
+                kind.from_options(loaded.transport.options)
+        except ConfigError as error:
+            yield from (f"{table}.kind: {problem}" for problem in error.problems)

@@ -1,0 +1,109 @@
+"""What the commands share: the way to the daemon, guests' names, `--json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from click.shell_completion import CompletionItem
+
+from colod.errors import ColodError, ConfigError
+from colod.model import parse_guest_name, parse_host_name
+
+if TYPE_CHECKING:
+    from colod.rpc.admin_client import AdminClient
+
+    _TextParameter = click.ParamType[str]
+else:  # older releases of click cannot be subscripted
+    _TextParameter = click.ParamType
+
+DEFAULT_SOCKET: Final = Path("/run/colod/admin.sock")
+SCHEMA_VERSION: Final = 1
+_COMPLETION_TIMEOUT_S: Final = 1.0
+
+
+def connect(context: click.Context) -> AdminClient:
+    """Return a client of the daemon that `--socket` or the configuration names.
+
+    Raises:
+        ConfigError: If `--config` names a file that is not valid.
+        DaemonUnreachable: If nobody answers there.
+    """
+    from colod.rpc.admin_client import AdminClient
+
+    return AdminClient(_socket(context))
+
+
+def config_path(context: click.Context) -> Path:
+    """Return where the configuration is."""
+    from colod.config import DEFAULT_PATH
+
+    given = context.find_root().obj["config"]
+    return Path(given) if given else DEFAULT_PATH
+
+
+def _socket(context: click.Context) -> Path:
+    from colod.config import load_config
+
+    chosen = context.find_root().obj
+    if chosen["socket"]:
+        return Path(chosen["socket"])
+    if chosen["config"]:
+        return load_config(Path(chosen["config"])).admin_socket
+    try:
+        return load_config(config_path(context)).admin_socket
+    except ConfigError:
+        # A file being edited must not hide the daemon that runs.
+        return DEFAULT_SOCKET
+
+
+def print_json(content: Mapping[str, Any], *, on_one_line: bool = False) -> None:
+    """Print one JSON object, with the version of its schema first."""
+    whole = {"schema_version": SCHEMA_VERSION, **content}
+    click.echo(json.dumps(whole, indent=None if on_one_line else 2))
+
+
+class GuestParameter(_TextParameter):
+    """A guest's name; completed with those that the daemon knows."""
+
+    name = "guest"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, or fail with what is wrong with it."""
+        try:
+            return parse_guest_name(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return protected guests; none if the daemon does not answer at once."""
+        try:
+            with connect(ctx) as client:
+                reply = client.status(timeout_s=_COMPLETION_TIMEOUT_S)
+        except ColodError:
+            return []
+        guests = (protection.guest for protection in reply.protections)
+        return [CompletionItem(guest) for guest in guests if guest.startswith(incomplete)]
+
+
+class HostParameter(_TextParameter):
+    """A host's name."""
+
+    name = "host"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, or fail with what is wrong with it."""
+        try:
+            return parse_host_name(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+GUEST: Final = GuestParameter()
+HOST: Final = HostParameter()
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/cli.md).")

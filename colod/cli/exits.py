@@ -1,0 +1,57 @@
+"""Exit statuses of `colodctl`: one table, part of the interface (docs/cli.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Final
+
+from colod import errors
+from colod.errors import ColodError
+
+
+class Exit(IntEnum):
+    """What an exit status says."""
+
+    OK = 0
+    """Done, and its effect was verified."""
+    FAILED = 1
+    """It failed, or `doctor` found an error."""
+    USAGE = 2
+    """The command line is wrong; nothing was asked."""
+    UNREACHABLE = 3
+    """No daemon answers on this host; nothing was asked."""
+    REFUSED = 4
+    """The daemon, the peer or the rules refuse it now; nothing was changed."""
+    UNKNOWN = 5
+    """No answer in time: it may have happened, and may still happen."""
+    NOT_FOUND = 6
+    """There is no such protection or domain."""
+    CONFIG = 7
+    """The configuration is invalid."""
+    VERSION = 8
+    """Both sides speak, but no common version."""
+    INTERRUPTED = 130
+    """Stopped from the keyboard; the daemon goes on."""
+
+
+EXITS: Final[Mapping[type[ColodError], Exit]] = {
+    errors.ColodError: Exit.FAILED,
+    errors.ConfigError: Exit.CONFIG,
+    errors.DaemonUnreachable: Exit.UNREACHABLE,
+    errors.DomainNotFound: Exit.NOT_FOUND,
+    errors.FenceUnconfirmed: Exit.UNKNOWN,
+    errors.NotAllowedNow: Exit.REFUSED,
+    errors.NotFound: Exit.NOT_FOUND,
+    errors.OutcomeUnknown: Exit.UNKNOWN,
+    errors.OwnershipLost: Exit.REFUSED,
+    errors.PeerRefused: Exit.REFUSED,
+    errors.PreflightRefused: Exit.REFUSED,
+    errors.VersionMismatch: Exit.VERSION,
+}
+"""A class that is not here has the status of its closest base."""
+
+
+def exit_of(error: ColodError) -> Exit:
+    """Return the exit status for `error`."""
+    return next(EXITS[cls] for cls in type(error).__mro__ if cls in EXITS)

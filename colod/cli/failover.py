@@ -1,0 +1,98 @@
+"""`colodctl failover` and `drain`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from colod.cli.daemon import GUEST, connect, json_option, print_json
+
+if TYPE_CHECKING:
+    from colod.v1.admin_pb2 import FailoverReply
+
+_TIMEOUT_S = 120.0
+
+timeout_option = click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=_TIMEOUT_S,
+    show_default=True,
+    help="Longest wait for the outcome, in seconds; after it the outcome is unknown.",
+)
+
+
+@click.command()
+@click.argument("guest", type=GUEST)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--force-reason",
+    metavar="TEXT",
+    default="",
+    help="Why the rules may be overridden; kept in the history. With a wrong reason the guest "
+    "may run twice.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done and lost.")
+@timeout_option
+@json_option
+@click.pass_context
+def failover(
+    context: click.Context,
+    *,
+    guest: str,
+    yes: bool,
+    force_reason: str,
+    dry_run: bool,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    """Make this host the owner of GUEST and run its copy here."""
+    from colod.v1 import admin_pb2
+
+    may_ask = sys.stdin.isatty() and not as_json
+    if not (yes or dry_run or may_ask):
+        raise click.UsageError("--yes is needed where nobody can be asked", context)
+    request = admin_pb2.FailoverRequest(
+        guest=guest, force_reason=force_reason, dry_run=dry_run or not yes
+    )
+    with connect(context) as client:
+        reply = client.failover(request, timeout_s=timeout_s)
+        _print_plan(reply, as_json=as_json)
+        if not (yes or dry_run):
+            click.confirm(f"Make this host the owner of {guest}?", abort=True, err=True)
+            request.dry_run = False
+            reply = client.failover(request, timeout_s=timeout_s)
+    generation = None if dry_run else reply.generation
+    if as_json:
+        plan = list(reply.plan)
+        print_json({"guest": guest, "dry_run": dry_run, "plan": plan, "generation": generation})
+    elif not dry_run:
+        click.echo(f"{guest}: owned by this host, generation {generation}")
+
+
+@click.command()
+@timeout_option
+@json_option
+@click.pass_context
+def drain(context: click.Context, *, timeout_s: float, as_json: bool) -> None:
+    """End all sessions of this host in good order, as before a shutdown.
+
+    What it owns goes on alone; replicas that it holds are given up.
+    """
+    with connect(context) as client:
+        ended = list(client.drain(timeout_s=timeout_s).ended)
+    if as_json:
+        print_json({"ended": ended})
+        return
+    for line in ended:
+        click.echo(f"ended: {line}")
+    if not ended:
+        click.echo("nothing to end")
+
+
+def _print_plan(reply: FailoverReply, *, as_json: bool) -> None:
+    if not as_json:
+        for line in reply.plan:
+            click.echo(line)

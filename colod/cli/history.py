@@ -1,0 +1,68 @@
+"""`colodctl history`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from colod.cli import layout
+from colod.cli.daemon import GUEST, connect, json_option, print_json
+
+if TYPE_CHECKING:
+    from colod.v1.admin_pb2 import HistoryEntry
+
+
+@click.command()
+@click.argument("guest", type=GUEST, required=False)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10000),
+    default=100,
+    show_default=True,
+    help="Most entries to show: the newest.",
+)
+@json_option
+@click.pass_context
+def history(context: click.Context, guest: str | None, *, limit: int, as_json: bool) -> None:
+    """Show changes of state on this host, of GUEST or of all guests, newest last."""
+    with connect(context) as client:
+        entries = client.history(guest or "", limit).entries
+    if as_json:
+        print_json({"entries": [_entry_json(entry) for entry in entries]})
+        return
+    for entry in entries:
+        for line in _entry_lines(entry, layout.width()):
+            click.echo(line)
+    if not entries:
+        click.echo("no change of state is recorded")
+
+
+def _entry_json(entry: HistoryEntry) -> dict[str, Any]:
+    return {
+        "unix_s": entry.unix_s,
+        "host": entry.host,
+        "guest": entry.guest,
+        "from_state": entry.from_state or None,
+        "to_state": entry.to_state,
+        "cause": entry.cause,
+        "generation": entry.generation,
+        "epoch": entry.epoch or None,
+    }
+
+
+def _entry_lines(entry: HistoryEntry, columns: int) -> Iterator[str]:
+    epoch = f", epoch {entry.epoch}" if entry.epoch else ""
+    change = f"{entry.from_state} -> {entry.to_state}" if entry.from_state else entry.to_state
+    yield from layout.pairs(
+        [
+            (
+                layout.instant(entry.unix_s),
+                f"{entry.guest} on {entry.host}: {change} (generation {entry.generation}{epoch})",
+            )
+        ],
+        columns,
+    )
+    if entry.cause:
+        yield from layout.pairs([(" " * 20, entry.cause)], columns)

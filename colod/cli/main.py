@@ -1,0 +1,118 @@
+"""`colodctl`: the operators' tool. It talks gRPC to the daemon on this host and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from colod.cli.exits import Exit, exit_of
+from colod.cli.lazy import Lazy, LazyGroup
+from colod.errors import ColodError
+
+COMMANDS: Final = {
+    "protect": Lazy("colod.cli.protect", "protect", "Begin to replicate a guest."),
+    "unprotect": Lazy("colod.cli.protect", "unprotect", "End a guest's protection."),
+    "status": Lazy("colod.cli.status", "status", "Show protections and how they stand."),
+    "failover": Lazy("colod.cli.failover", "failover", "Make this host a guest's owner."),
+    "drain": Lazy("colod.cli.failover", "drain", "End all sessions of this host in good order."),
+    "history": Lazy("colod.cli.history", "history", "Show changes of state, newest last."),
+    "doctor": Lazy("colod.cli.doctor", "doctor", "Examine host, peer, witness and guests."),
+    "config": Lazy("colod.cli.config", "config", "Check and show the configuration."),
+    "pki": Lazy("colod.cli.pki", "pki", "Make the hosts' certificates."),
+    "stream": Lazy("colod.cli.stream", "stream", "Look into migration streams and save files."),
+    "version": Lazy("colod.cli.about", "version", "Show versions of this tool and the daemon."),
+    "completion": Lazy("colod.cli.about", "completion", "Print completion for a shell."),
+}
+
+
+@click.group(
+    name="colodctl",
+    cls=LazyGroup,
+    commands_at=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--socket",
+    envvar="COLOD_SOCKET",
+    type=click.Path(),
+    help="The daemon's socket [default: the configuration's].",
+)
+@click.option(
+    "--config",
+    "config_path",
+    envvar="COLOD_CONFIG",
+    type=click.Path(),
+    help="The configuration [default: /etc/colod/colod.toml].",
+)
+@click.pass_context
+def cli(context: click.Context, socket: str | None, config_path: str | None) -> None:
+    """Protect Xen guests against the death of their host.
+
+    Exit status: 0 done; 1 failed; 2 wrong usage; 3 no daemon; 4 refused; 5 outcome unknown;
+    6 not found; 7 configuration invalid; 8 versions differ.
+    """
+    context.obj = {"socket": socket, "config": config_path}
+
+
+def main() -> None:
+    """Run `colodctl` and end the process."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line.
+
+    Args:
+        arguments: The words after `colodctl`.
+
+    Returns:
+        The exit status.
+    """
+    as_json = "--json" in arguments
+    try:
+        result = cli.main(list(arguments), prog_name="colodctl", standalone_mode=False)
+    except click.UsageError as error:
+        _report_usage(error, as_json=as_json)
+        return Exit.USAGE
+    except click.ClickException as error:
+        _report("usage", error.format_message(), "", Exit.FAILED, as_json=as_json)
+        return Exit.FAILED
+    except click.Abort:
+        click.echo("colodctl: interrupted; what the daemon was asked goes on", err=True)
+        return Exit.INTERRUPTED
+    except ColodError as error:
+        status = exit_of(error)
+        _report(error.code, str(error), error.advice, status, as_json=as_json)
+        return status
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            raise
+        # The reader went away (`| head`): nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FAILED
+    return result if isinstance(result, int) else Exit.OK
+
+
+def _report(code: str, message: str, advice: str, status: Exit, *, as_json: bool) -> None:
+    if as_json:
+        error = {"code": code, "message": message, "advice": advice, "exit": int(status)}
+        click.echo(json.dumps({"error": error}), err=True)
+        return
+    click.echo(f"colodctl: {message} ({code})", err=True)
+    if advice:
+        click.echo(f"hint: {advice}", err=True)
+
+
+def _report_usage(error: click.UsageError, *, as_json: bool) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return
+    path = error.ctx.command_path if error.ctx else "colodctl"
+    advice = f"run: {path} --help"
+    _report("usage", error.format_message(), advice, Exit.USAGE, as_json=as_json)

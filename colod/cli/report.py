@@ -1,0 +1,206 @@
+"""What the daemon says of protections, as stable JSON and as text (docs/cli.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from colod.cli import layout
+from colod.v1 import admin_pb2, types_pb2
+
+_WITHOUT_REPLICA = frozenset({"STOPPED", "ALONE", "GUEST_SHUTDOWN"})
+_NOT_HELD = "(output not held)"
+_UNKNOWN = "unknown"
+
+
+def shown_state(protection: admin_pb2.ProtectionStatus) -> str:
+    """Return the state in the words for operators: REPLICATING always says what it lacks."""
+    state = protection.state
+    if state == "REPLICATING":
+        return f"{state} {_NOT_HELD}"
+    percent = first_copy_percent(protection)
+    return f"{state} {percent} %" if state == "SYNCING" and percent is not None else state
+
+
+def first_copy_percent(protection: admin_pb2.ProtectionStatus) -> int | None:
+    """Return how much of the guest's memory was copied once, or None where that is not known."""
+    progress = protection.progress
+    if not progress.domain_pages:
+        return None
+    return min(100, 100 * progress.first_copy_pages // progress.domain_pages)
+
+
+def status_json(reply: admin_pb2.StatusReply) -> dict[str, Any]:
+    """Return a status as its documented JSON object."""
+    return {
+        "host": reply.host,
+        "simulated": reply.simulated,
+        "protections": [protection_json(protection) for protection in reply.protections],
+    }
+
+
+def protection_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any]:
+    """Return a protection as its documented JSON object; what is not known is null."""
+    return {
+        "guest": protection.guest,
+        "role": _role(protection),
+        "peer": protection.peer,
+        "state": protection.state,
+        "output_held": protection.output_held,
+        "cause": protection.cause,
+        "advice": protection.advice,
+        "since_unix_s": protection.since_unix_s or None,
+        "owner": protection.owner or None,
+        "generation": protection.generation,
+        "pairing": protection.pairing or None,
+        "mode": protection.mode,
+        "disks": protection.disks,
+        "interval_ms": protection.interval_ms,
+        "replica": _replica(protection),
+        "guest_domain": protection.guest_domain or None,
+        "witness": protection.witness or None,
+        "peer_contact": protection.peer_contact or None,
+        "lag": _lag_json(protection),
+        "progress": _progress_json(protection),
+    }
+
+
+def status_lines(reply: admin_pb2.StatusReply, columns: int) -> Iterator[str]:
+    """Yield the table of all protections, then what an operator should know or do."""
+    if reply.simulated:
+        yield f"{reply.host}: simulated Xen"
+    if not reply.protections:
+        yield f"{reply.host} protects nothing and holds no replica"
+        return
+    rows = [
+        [
+            protection.guest,
+            _role(protection) or "-",
+            protection.peer,
+            shown_state(protection),
+            shown_lag(protection),
+        ]
+        for protection in reply.protections
+    ]
+    yield from layout.table(["GUEST", "ROLE", "PEER", "STATE", "LAG"], rows, columns)
+    for protection in reply.protections:
+        if protection.advice:
+            yield ""
+            yield from layout.paragraph(protection.guest, protection.cause, columns)
+            yield from layout.paragraph("hint", protection.advice, columns)
+
+
+def protection_lines(reply: admin_pb2.StatusReply, columns: int) -> Iterator[str]:
+    """Yield all that is known of each protection of the reply."""
+    for protection in reply.protections:
+        yield from layout.pairs([*_facts(reply, protection)], columns)
+
+
+def shown_lag(protection: admin_pb2.ProtectionStatus) -> str:
+    """Return the age of the oldest state that only this host has."""
+    if protection.state in _WITHOUT_REPLICA:
+        return "-"
+    lag_s = _lag_json(protection)["lag_s"]
+    return _UNKNOWN if lag_s is None else layout.seconds(lag_s)
+
+
+def _facts(
+    reply: admin_pb2.StatusReply, protection: admin_pb2.ProtectionStatus
+) -> Iterator[tuple[str, str]]:
+    since = layout.instant(protection.since_unix_s)
+    xen = " (simulated Xen)" if reply.simulated else ""
+    yield "guest", protection.guest
+    yield "role", f"{_role(protection) or _UNKNOWN} on {reply.host}{xen}"
+    yield "peer", f"{protection.peer}, contact {protection.peer_contact or _UNKNOWN}"
+    yield "state", f"{shown_state(protection)}{f' since {since}' if since else ''}"
+    yield "cause", protection.cause
+    yield "hint", protection.advice
+    yield "owner", f"{protection.owner or _UNKNOWN}, generation {protection.generation}"
+    yield "witness", protection.witness or _UNKNOWN
+    yield "domain here", protection.guest_domain or _UNKNOWN
+    yield "replica", _replica(protection) or _UNKNOWN
+    yield "pairing", protection.pairing
+    yield (
+        "terms",
+        (f"{protection.mode}, every {protection.interval_ms} ms, disks {protection.disks}"),
+    )
+    yield "lag", _lag_text(protection)
+    if protection.HasField("progress"):
+        yield from _progress_facts(protection.progress)
+
+
+def _progress_facts(progress: types_pb2.Progress) -> Iterator[tuple[str, str]]:
+    yield "epochs", f"{progress.sealed_epoch} sealed, {progress.acked_epoch} acknowledged"
+    if progress.epoch_bytes:
+        parts = (
+            f"{name} {layout.seconds(value)}"
+            for name, value in (
+                ("pause", progress.pause_s),
+                ("copy", progress.copy_s),
+                ("acknowledgement", progress.ack_wait_s),
+            )
+            if value >= 0
+        )
+        amount = f"{progress.epoch_pages} pages, {layout.size(progress.epoch_bytes)}"
+        yield "last epoch", ", ".join([amount, *parts])
+
+
+def _lag_text(protection: admin_pb2.ProtectionStatus) -> str:
+    lag = _lag_json(protection)
+    if protection.state in _WITHOUT_REPLICA or lag["lag_s"] is None:
+        return shown_lag(protection)
+    return (
+        f"{layout.seconds(lag['lag_s'])}, {lag['lag_epochs']} epochs, "
+        f"{layout.size(lag['lag_bytes'])}"
+    )
+
+
+def _lag_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any]:
+    """Return the measured lag; all of it is null when none of it was measured."""
+    progress = protection.progress
+    if not protection.HasField("progress") or progress.lag_s < 0:
+        return {"lag_s": None, "lag_epochs": None, "lag_bytes": None}
+    return {
+        "lag_s": progress.lag_s,
+        "lag_epochs": max(0, progress.sealed_epoch - progress.acked_epoch),
+        "lag_bytes": progress.unacked_bytes,
+    }
+
+
+def _progress_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any] | None:
+    if not protection.HasField("progress"):
+        return None
+    progress = protection.progress
+    return {
+        "sealed_epoch": progress.sealed_epoch,
+        "acked_epoch": progress.acked_epoch,
+        "stream_bytes": progress.stream_bytes,
+        "unacked_bytes": progress.unacked_bytes,
+        "first_copy_pages": progress.first_copy_pages,
+        "domain_pages": progress.domain_pages or None,
+        "epoch_pages": progress.epoch_pages,
+        "epoch_bytes": progress.epoch_bytes,
+        "pause_s": _known(progress.pause_s),
+        "copy_s": _known(progress.copy_s),
+        "ack_wait_s": _known(progress.ack_wait_s),
+        "last_ack_age_s": _known(progress.last_ack_age_s),
+        "peer_heard_age_s": _known(progress.peer_heard_age_s),
+        "rtt_s": _known(progress.rtt_s),
+    }
+
+
+def _known(value: float) -> float | None:
+    return value if value >= 0 else None
+
+
+def _role(protection: admin_pb2.ProtectionStatus) -> str | None:
+    return _enum_word(types_pb2.Role.Name(protection.role), "ROLE_")
+
+
+def _replica(protection: admin_pb2.ProtectionStatus) -> str | None:
+    return _enum_word(types_pb2.ReplicaState.Name(protection.replica), "REPLICA_STATE_")
+
+
+def _enum_word(name: str, prefix: str) -> str | None:
+    word = name.removeprefix(prefix).lower()
+    return None if word == "unspecified" else word

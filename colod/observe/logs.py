@@ -1,0 +1,125 @@
+"""Logs: structlog over the standard library, one event per line on standard error.
+
+An event's name is `subject.past_participle` from `Event`; everything else is a field with its unit.
+Bind once, log often: `log = logger(protection="web", role="primary")`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from enum import StrEnum
+from typing import Final, Literal, TextIO, cast
+
+import structlog
+from structlog.typing import FilteringBoundLogger, Processor
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["json", "console"]
+
+BOUND_FIELDS: Final = ("protection", "host", "role", "generation", "epoch", "cause")
+"""Fields that are bound rather than given with each event; they come first in a line."""
+
+
+class Event(StrEnum):
+    """Names of events that others rely on. Per-epoch ones are debug, changes of role are info."""
+
+    CONFIG_LOADED = "config.loaded"
+    CONFIG_REFUSED = "config.refused"
+    DAEMON_STARTED = "daemon.started"
+    DAEMON_STOPPED = "daemon.stopped"
+    DOMAIN_DESTROYED = "domain.destroyed"
+    DOMAIN_PAUSED = "domain.paused"
+    DOMAIN_UNPAUSED = "domain.unpaused"
+    EPOCH_COMMITTED = "epoch.committed"
+    EPOCH_SEALED = "epoch.sealed"
+    FAILOVER_FINISHED = "failover.finished"
+    FAILOVER_STARTED = "failover.started"
+    FENCE_CONFIRMED = "fence.confirmed"
+    FENCE_FAILED = "fence.failed"
+    JOURNAL_WRITTEN = "journal.written"
+    OUTPUT_HELD = "output.held"
+    OUTPUT_RELEASED = "output.released"
+    OWNERSHIP_LOST = "ownership.lost"
+    OWNERSHIP_WON = "ownership.won"
+    PEER_HEARD = "peer.heard"
+    PEER_REFUSED = "peer.refused"
+    PEER_SUSPECTED = "peer.suspected"
+    PROTECTION_ENDED = "protection.ended"
+    PROTECTION_STARTED = "protection.started"
+    REPLICA_DISCARDED = "replica.discarded"
+    ROLE_CHANGED = "role.changed"
+    SESSION_ADOPTED = "session.adopted"
+    SESSION_ENDED = "session.ended"
+    SESSION_STARTED = "session.started"
+    STATE_CHANGED = "state.changed"
+    TASK_FAILED = "task.failed"
+    WITNESS_RESTORED = "witness.restored"
+    WITNESS_UNREACHED = "witness.unreached"
+
+
+def configure(level: Level, form: Format, *, stream: TextIO | None = None) -> None:
+    """Set up logging for the whole process; a second call replaces the first (a reload).
+
+    Lines of other libraries come out in the same form, with their logger as `logger`.
+
+    Args:
+        level: Lowest level to write.
+        form: `json`, one object a line, or `console` for eyes.
+        stream: Where to write; standard error if None.
+    """
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    output = logging.StreamHandler(stream or sys.stderr)
+    output.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_rendering(form),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(output)
+    root.setLevel(level.upper())
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        # A reload must reach loggers that exist already.
+        cache_logger_on_first_use=False,
+    )
+
+
+def logger(**fields: object) -> FilteringBoundLogger:
+    """Return a logger with `fields` bound to each of its events."""
+    return cast("FilteringBoundLogger", structlog.get_logger("colod", **fields))
+
+
+def _rendering(form: Format) -> list[Processor]:
+    if form == "console":
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    return [
+        structlog.processors.format_exc_info,
+        _order_fields,
+        structlog.processors.JSONRenderer(default=str),
+    ]
+
+
+def _order_fields(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Put what every line has first, so that lines can be read by eye too."""
+    first = ("time", "level", "event", *BOUND_FIELDS)
+    head = {name: event[name] for name in first if name in event}
+    return head | {name: value for name, value in event.items() if name not in head}
