@@ -169,7 +169,7 @@ class Restorer:
                 kind, body = read_record(self._fd)
             except (EndOfStream, StreamBroken) as error:
                 if self._is_buffering:
-                    log(f"{error}: Remus failover from the last checkpoint")
+                    complain(str(error))
                     return
                 raise
             if kind == RecordType.CHECKPOINT:
@@ -276,6 +276,12 @@ def log(text: str) -> None:
     sys.stderr.flush()
 
 
+def complain(text: str) -> None:
+    """Report an error as libxc's logger does."""
+    sys.stderr.write(f"xc: error: {text}: Internal error\n")
+    sys.stderr.flush()
+
+
 def main(arguments: list[str]) -> None:
     """Run `--save-domain FD BACK_FD DOMID DIRECTORY LIVE CHECKPOINTED`, or `--restore-domain …`.
 
@@ -283,6 +289,8 @@ def main(arguments: list[str]) -> None:
     """
     Path("/proc/self/comm").write_text("libxl-save-help", encoding="ascii")
     mode, fd, directory = arguments[0], int(arguments[1]), Path(arguments[4])
+    # Python ignores it, the real helper dies of it at its first write to a broken pipe.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     asker = Asker()
     try:
         machine = Machine(directory)
@@ -293,9 +301,10 @@ def main(arguments: list[str]) -> None:
             saver.save(is_live=is_live, is_checkpointed=is_checkpointed)
         else:
             Restorer(machine, directory, fd, asker).restore()
+            log("Restore successful")
     except (EndOfStream, StreamBroken, OSError) as error:
         verb = "Save" if mode == "--save-domain" else "Restore"
-        sys.stderr.write(f"xc: error: {verb} failed: {error}: Internal error\n")
+        complain(f"{verb} failed: {error}")
         asker.complete(1)
         return
     asker.complete(0)

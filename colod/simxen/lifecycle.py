@@ -304,11 +304,12 @@ def resume(host: Host, domid: int) -> bool:
     try:
         reply = control.ask(host, domid, "resume")
     except DomainGone:
-        libxl_error("libxl__domain_resume", "xc_domain_resume failed: No such process", domid)
+        libxl_error("domain_resume_done", "xc_domain_resume failed: No such process", domid)
         return False
     if not reply["ok"]:
         shutdown = reply["shutdown"]
-        state = f"(shutdown {int(shutdown is not None)}, reason {shutdown or 0})"
+        reason = 255 if shutdown is None else shutdown
+        state = f"(shutdown {int(shutdown is not None)}, reason {reason})"
         speech.say(f"xc: error: Dom {domid} not suspended: {state}: Internal error")
-        libxl_error("libxl__domain_resume", "xc_domain_resume failed: Invalid argument", domid)
+        libxl_error("domain_resume_done", "xc_domain_resume failed: Invalid argument", domid)
     return bool(reply["ok"])

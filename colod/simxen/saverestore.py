@@ -36,6 +36,19 @@ class HelperFailed(Exception):
         self.rc = rc
 
 
+class HelperDied(HelperFailed):
+    """The helper ended without a word.
+
+    Attributes:
+        was_between_checkpoints: xl's interval timer was running at that moment.
+    """
+
+    def __init__(self, *, was_between_checkpoints: bool) -> None:
+        """Keep when it was."""
+        super().__init__()
+        self.was_between_checkpoints = was_between_checkpoints
+
+
 class Helper:
     """A running `libxl-save-helper`."""
 
@@ -60,13 +73,17 @@ class Helper:
             os.close(each)
         host.register(f"save-helper {domid}", self.pid)
 
+    def fileno(self) -> int:
+        """Return where its questions arrive, for `select`."""
+        return self._request
+
     def converse(self, answers: dict[str, Callable[[], int]]) -> None:
         """Answer its questions until it is done.
 
         Raises:
             HelperFailed: It failed, or it died.
         """
-        unread = b""
+        unread, question = b"", ""
         while True:
             ready, _, _ = select.select([self._request], [], [], 1.0)
             if not ready:
@@ -75,6 +92,7 @@ class Helper:
             got = os.read(self._request, 4096)
             if not got:
                 self._report_death()
+                raise HelperDied(was_between_checkpoints=question == "checkpoint")
             unread += got
             while b"\n" in unread:
                 line, _, unread = unread.partition(b"\n")
@@ -99,9 +117,10 @@ class Helper:
         how = f"exited with error status {os.waitstatus_to_exitcode(status)}"
         if os.WIFSIGNALED(status):
             how = f"died due to fatal signal {signal.strsignal(os.WTERMSIG(status))}"
-        text = f"domain {self._domid} save/restore helper [{self.pid}] {how}"
-        libxl_error("libxl_report_child_exitstatus", text)
-        raise HelperFailed
+        who = f"domain {self._domid} save/restore helper"
+        text = f"file/stream truncated reading ipc msg header from {who} stdout pipe"
+        libxl_error("libxl_read_exactly", text)
+        libxl_error("libxl_report_child_exitstatus", f"{who} [{self.pid}] {how}")
 
     def _reap(self) -> int:
         _, status = os.waitpid(self.pid, 0)
@@ -139,6 +158,7 @@ class Sender:
         self._back_fd = fd if back_fd < 0 else back_fd
         self._interval_s = interval_s
         self._rc = ERROR_FAIL
+        self._helper: Helper
 
     def write_config(self, source: str) -> None:
         """Write xl's header with the domain's configuration."""
@@ -161,7 +181,7 @@ class Sender:
             raise HelperFailed from error
         flags = (str(int(is_live)), str(int(is_checkpointed)))
         fds = (self._fd, self._back_fd)
-        helper = Helper(self._host, self._domid, "--save-domain", fds, *flags)
+        helper = self._helper = Helper(self._host, self._domid, "--save-domain", fds, *flags)
         answers = {
             "suspend": self._suspend,
             "postcopy": lambda: int(lifecycle.resume(self._host, self._domid)),
@@ -172,6 +192,8 @@ class Sender:
             write_all(self._fd, writer.libxl_record(libxl.RecordType.END))
         except OSError as error:
             raise HelperFailed from error
+        except HelperDied:
+            raise
         except HelperFailed as error:
             raise HelperFailed(self._rc) from error
 
@@ -199,7 +221,8 @@ class Sender:
             libxl_error("stream_write", f"Failed to write CHECKPOINT_END: {error.strerror}")
             return 0
         # A timer of libxl, not a wait for the other side: nobody acknowledges anything.
-        select.select([], [], [], self._interval_s)
+        # Only the helper's death ends it early: the helper says nothing before our reply.
+        select.select([self._helper], [], [], self._interval_s)
         return 1
 
 

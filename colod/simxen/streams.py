@@ -1,6 +1,7 @@
 """`remus`, `migrate-receive`, `save` and `restore`: what xl does around libxl's streams."""
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -9,7 +10,7 @@ from typing import NoReturn
 from colod.simxen import control, lifecycle
 from colod.simxen.host import Host
 from colod.simxen.lifecycle import CreateFailed
-from colod.simxen.saverestore import HelperFailed, Incoming, Sender
+from colod.simxen.saverestore import HelperDied, HelperFailed, Incoming, Sender
 from colod.simxen.selection import find_domain
 from colod.simxen.speech import (
     ERROR_GUEST_TIMEDOUT,
@@ -47,13 +48,15 @@ def remus(host: Host, arguments: list[str]) -> int:
 
 
 def _replicate(host: Host, domid: int, sender: Sender, found: dict[str, str]) -> int:
-    rc = 0
+    rc, timer_runs = 0, False
     try:
         _check_buffering(domid, found)
         sender.send(is_live=True, is_checkpointed=True)
     except HelperFailed as error:
         rc = error.rc
-        say(f"libxl: warning: Domain {domid}:Remus: Domain suspend terminated with rc {rc}")
+        timer_runs = isinstance(error, HelperDied) and error.was_between_checkpoints
+        text = f"Remus: Domain suspend terminated with rc {rc}, teardown Remus devices..."
+        say(f"libxl: warning: libxl_simulated.c:0:libxl__remus_teardown: Domain {domid}:{text}")
     if control.is_gone(host, domid):
         say("Remus: Primary domain has been destroyed.")
         return 0
@@ -62,8 +65,16 @@ def _replicate(host: Host, domid: int, sender: Sender, found: dict[str, str]) ->
     else:
         # The dangerous habit: nobody asks whether the other side runs the guest by now.
         say("Remus: Backup failed? resuming domain at primary.")
-        lifecycle.resume(host, domid)
+        if not lifecycle.resume(host, domid) and timer_runs:
+            _abort()
     return 1
+
+
+def _abort() -> None:
+    # Seen on Xen 4.17: with the helper dead between two checkpoints xl forgets its timer.
+    say("xl: libxl.c:166: libxl_ctx_free: Assertion `XEN_TAILQ_EMPTY(&ctx->etimes)' failed.")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.kill(os.getpid(), signal.SIGABRT)
 
 
 def _check_buffering(domid: int, found: dict[str, str]) -> None:
@@ -155,7 +166,8 @@ def _receive(host: Host, incoming: Incoming, name: str, *, is_checkpointed: bool
         try:
             incoming.restore(host, domid, is_checkpointed=is_checkpointed)
         except (HelperFailed, control.DomainGone) as error:
-            libxl_error("domcreate_complete", "Domain restore failed, destroying it", domid)
+            text = "cannot (re-)build domain: -3"
+            libxl_error("domcreate_rebuild_done", text, domid)
             control.destroy(host, domid)
             raise HelperFailed from error
     return domid

@@ -52,10 +52,19 @@ def read_record(fd: int) -> tuple[int, bytearray]:
         EndOfStream: The stream ended.
         StreamBroken: It claims a length that libxc does not accept.
     """
-    kind, length = record_header(ByteOrder.LITTLE).unpack(read_exactly(fd, REC_HEADER_BYTES))
+    try:
+        header = read_exactly(fd, REC_HEADER_BYTES)
+    except EndOfStream as error:
+        text = "Failed to read Record Header from stream (0 = Success)"
+        raise EndOfStream(text) from error
+    kind, length = record_header(ByteOrder.LITTLE).unpack(header)
     if length > REC_LENGTH_MAX:
         text = f"Record ({kind:#010x}) length {length:#x} exceeds max ({REC_LENGTH_MAX:#x})"
         raise StreamBroken(text)
-    body = read_exactly(fd, padded_length(length))
+    try:
+        body = read_exactly(fd, padded_length(length))
+    except EndOfStream as error:
+        text = f"Failed to read {length} bytes of data for record ({kind:#010x}) (0 = Success)"
+        raise EndOfStream(text) from error
     del body[length:]
     return kind, body

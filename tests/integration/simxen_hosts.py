@@ -127,7 +127,13 @@ def answers(port: int) -> bool:
 class Replication:
     """`g1` on its way from one host to the other, over FIFOs that a `cat` connects."""
 
-    def __init__(self, primary: SimHost, secondary: SimHost, *receive_options: str) -> None:
+    def __init__(
+        self,
+        primary: SimHost,
+        secondary: SimHost,
+        *receive_options: str,
+        interval_ms: int = 50,
+    ) -> None:
         """Start both ends."""
         self.primary, self.secondary = primary, secondary
         base = primary.root.parent
@@ -146,9 +152,8 @@ class Replication:
         # The background cat brings the banner; tee is the transport and keeps a copy to judge.
         command = f"cat {self.back} & exec tee {self.copy} >{self.forward}"
         with self.send_log.open("wb") as log:
-            self.sender = primary.start(
-                "remus", "-F", "-n", "-d", "-i", "50", "-s", "", "g1", command, stderr=log
-            )
+            options = ["-F", "-n", "-d", "-i", str(interval_ms), "-s", ""]
+            self.sender = primary.start("remus", *options, "g1", command, stderr=log)
 
     def sent(self) -> str:
         """Return what the sending xl said."""

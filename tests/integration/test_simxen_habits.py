@@ -1,17 +1,21 @@
 """The simulated Xen has xl's habits, the dangerous ones above all; each test shows one."""
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from colod.simxen.host import Host, kill_processes
 from colod.stream import libxl, writer
 from colod.stream.events import EpochSealed, StreamEnded
 from colod.stream.libxc import DomainType, RecordType
@@ -35,7 +39,7 @@ def hosts(tmp_path: Path) -> Iterator[tuple[SimHost, SimHost]]:
     pair = SimHost(tmp_path / "alpha"), SimHost(tmp_path / "beta")
     yield pair
     for host in pair:
-        host.xl("sim", "kill-host")
+        assert kill_processes(Host(host.root))
 
 
 @pytest.fixture
@@ -53,18 +57,24 @@ def replicate(alpha: SimHost, beta: SimHost) -> Iterator[Replicate]:
     """Start replicating `g1`, which must exist, and wait for the first checkpoints."""
     started = []
 
-    def start(*receive_options: str) -> Replication:
-        replication = Replication(alpha, beta, *receive_options)
+    def start(*receive_options: str, interval_ms: int = 50, checkpoints: int = 3) -> Replication:
+        replication = Replication(alpha, beta, *receive_options, interval_ms=interval_ms)
         started.append(replication)
-        replication.wait_checkpoints()
+        replication.wait_checkpoints(checkpoints)
         return replication
 
     yield start
     for host in (alpha, beta):
-        host.xl("sim", "kill-host")
+        assert kill_processes(Host(host.root))
     for replication in started:
         with contextlib.suppress(subprocess.TimeoutExpired):
             replication.end()
+
+
+def sealed_epochs(replication: Replication) -> list[int]:
+    stream = replication.copy.read_bytes() if replication.copy.exists() else b""
+    events = StreamParser().feed(stream)
+    return [event.epoch for event in events if isinstance(event, EpochSealed)]
 
 
 def reason(host: SimHost) -> Any:
@@ -161,8 +171,7 @@ def test_the_stream_that_remus_writes_consists_of_whole_epochs(
     replication = replicate()
     alpha.xl("sim", "kill-host")
     replication.receiver.wait(LIMIT_S)
-    events = StreamParser().feed(replication.copy.read_bytes())
-    sealed = [event.epoch for event in events if isinstance(event, EpochSealed)]
+    sealed = sealed_epochs(replication)
     assert len(sealed) >= 3
     assert sealed == list(range(1, len(sealed) + 1))
 
@@ -276,22 +285,35 @@ def test_a_record_that_libxc_cannot_apply_destroys_even_a_replica_with_checkpoin
     assert beta.guests() == {}
 
 
-def test_killing_migrate_receive_leaves_a_paused_copy_and_its_save_helper(
-    alpha: SimHost, beta: SimHost, replicate: Replicate
-) -> None:
-    alpha.create()
-    replication = replicate()
-    # Still, so that the helper waits for the stream: it ends when it next has to ask xl.
-    replication.block()
-    replication.receiver.kill()
-    replication.receiver.wait(LIMIT_S)
-    assert beta.state("g1--incoming") == "--p---"
-    helper = beta.roles()["save-helper 1"]
-    os.kill(helper, 0)
-    beta.xl("destroy", "g1--incoming")
-    assert beta.guests() == {}
-    replication.unblock()
+def test_killing_migrate_receive_leaves_a_paused_copy_and_its_save_helper(beta: SimHost) -> None:
+    stream = head() + writer.checkpoint() + writer.checkpoint_end() + writer.checkpoint()[:4]
+    with beta.start(
+        "migrate-receive",
+        "-r",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(stream)
+        process.stdin.flush()
+        # Nothing is left in the pipe: the helper waits for the rest of the record.
+        pipe = process.stdin.fileno()
+        until(lambda: not _unread_bytes(pipe), "the stream is read")
+        process.kill()
+        process.wait(LIMIT_S)
+        assert beta.state("g1--incoming") == "--p---"
+        assert "save-helper 1" in beta.roles()
+        beta.xl("destroy", "g1--incoming")
+        assert beta.guests() == {}
+        assert "save-helper 1" in beta.roles()
+        process.stdin.write(writer.checkpoint()[4:])
     until(lambda: "save-helper 1" not in beta.roles(), "the helper finds nobody to ask")
+
+
+def _unread_bytes(pipe: int) -> int:
+    count = fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))
+    return int.from_bytes(count, sys.byteorder)
 
 
 def test_the_death_of_the_save_helper_destroys_even_a_replica_with_checkpoints(
@@ -412,9 +434,21 @@ def test_a_guest_paused_while_replicating_stays_paused_when_the_transport_dies(
     assert not alpha.runs()
 
 
+def test_the_death_of_the_save_helper_between_checkpoints_makes_xl_remus_abort(
+    alpha: SimHost, replicate: Replicate
+) -> None:
+    alpha.create()
+    replication = replicate(interval_ms=60_000, checkpoints=0)
+    until(lambda: sealed_epochs(replication) == [1], "xl waits for the next checkpoint")
+    alpha.xl("sim", "kill-helper", "g1")
+    assert replication.sender.wait(LIMIT_S) == -signal.SIGABRT
+    assert "Assertion `XEN_TAILQ_EMPTY(&ctx->etimes)' failed." in replication.sent()
+    assert alpha.runs()
+
+
 def test_resuming_what_is_not_suspended_complains_but_exits_0(alpha: SimHost) -> None:
     alpha.create()
-    assert "Dom 1 not suspended: (shutdown 0, reason 0)" in alpha.xl("resume", "g1").stderr
+    assert "Dom 1 not suspended: (shutdown 0, reason 255)" in alpha.xl("resume", "g1").stderr
 
 
 def test_remus_refuses_to_buffer_the_network(alpha: SimHost) -> None:
