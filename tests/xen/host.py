@@ -23,6 +23,8 @@ RESTORE_S = 90.0
 # numpy's wheels want x86-64-v2; HVM guests need nested paging.
 CPU = "qemu64,+svm,+npt,+ssse3,+sse4.1,+sse4.2,+popcnt"
 XEN_LINE = "dom0_mem=1024M,max:1024M com1=115200,8n1 console=com1 loglvl=info noreboot"
+MACHINE = ["-accel", "tcg,thread=multi", "-cpu", CPU, "-m", "2048", "-smp", "1"]
+MACHINE += ["-display", "none", "-vga", "none", "-no-reboot", "-device", "virtio-rng-pci"]
 LINUX_LINE = "root=/dev/vda rw console=hvc0 net.ifnames=0 quiet"
 
 
@@ -221,6 +223,20 @@ class Host:
             _qmp(stream, "qmp_capabilities")
             return _qmp(stream, "human-monitor-command", **{"command-line": command})
 
+    def save_logs(self, folder: Path) -> None:
+        """Copy the serial log, and when the host still answers its journal, to a folder."""
+        for path in (self.serial_log, self.folder / "qemu.log"):
+            with contextlib.suppress(OSError):
+                shutil.copy(path, folder / f"{self.name}-{path.name}")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            said = self.run(_LOG_COMMANDS, check=False, timeout_s=60)
+            (folder / f"{self.name}-dom0.log").write_text(said.stdout + said.stderr)
+
+    def shell_argv(self, words: list[str]) -> list[str]:
+        """Return the command line of a shell, or of a command, in dom0."""
+        terminal = [] if words else ["-t"]
+        return [*self._ssh(*terminal), f"root@{self.address}", *words]
+
     def wait_until_up(self, limit_s: float = BOOT_S) -> None:
         """Wait until dom0 takes commands and its toolstack answers.
 
@@ -298,12 +314,13 @@ class Host:
     def _qemu_argv(self, snapshot: str | None) -> list[str]:
         self._sockets.mkdir(exist_ok=True)
         linux = f"{LINUX_LINE} labhost={self.name}"
-        modules = f"{self._image.boot_file('vmlinuz')} {linux},{self._image.boot_file('initrd.img')}"
+        modules = (
+            f"{self._image.boot_file('vmlinuz')} {linux},{self._image.boot_file('initrd.img')}"
+        )
         argv = [*self._namespace.prefix, "qemu-system-x86_64", "-name", f"lab-{self.name}"]
-        argv += ["-accel", "tcg,thread=multi", "-cpu", CPU, "-m", "2048", "-smp", "1"]
+        argv += MACHINE
         argv += ["-kernel", str(self._image.boot_file("xen")), "-append", XEN_LINE]
         argv += ["-initrd", modules, "-drive", f"file={self._disk},if=virtio,format=qcow2"]
-        argv += ["-display", "none", "-vga", "none", "-no-reboot", "-device", "virtio-rng-pci"]
         argv += ["-chardev", f"file,id=serial,path={self.serial_log},append=on"]
         argv += ["-serial", "chardev:serial"]
         argv += ["-qmp", f"unix:{self._sockets / self.name}.qmp,server=on,wait=off"]
@@ -315,7 +332,12 @@ class Host:
         return [*argv, "-loadvm", snapshot] if snapshot else argv
 
 
-_TOOLSTACK_READY = "until xl list >/dev/null 2>&1 && ip link show br0 >/dev/null; do sleep 0.5; done"
+_LOG_COMMANDS = (
+    "xl list; ps -ef --forest; ip -s link; xl dmesg | tail -50; journalctl -b --no-pager"
+)
+_TOOLSTACK_READY = (
+    "until xl list >/dev/null 2>&1 && ip link show br0 >/dev/null; do sleep 0.5; done"
+)
 
 
 def _quoted(text: str) -> str:

@@ -17,11 +17,26 @@ from pathlib import Path
 from tests.xen.process import CACHE, REPOSITORY, LabUnavailableError, run
 
 SUITE = "bookworm"
-PACKAGES = (
-    "systemd,systemd-sysv,udev,kmod,iproute2,linux-image-amd64,xen-hypervisor-4.17-amd64,"
-    "xen-utils-4.17,xenstore-utils,bridge-utils,python3,python3-venv,openssh-server,procps,dbus,"
-    "tcpdump,iputils-ping,nftables"
-).split(",")
+PACKAGES = [
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "kmod",
+    "iproute2",
+    "linux-image-amd64",
+    "xen-hypervisor-4.17-amd64",
+    "xen-utils-4.17",
+    "xenstore-utils",
+    "bridge-utils",
+    "python3",
+    "python3-venv",
+    "openssh-server",
+    "procps",
+    "dbus",
+    "tcpdump",
+    "iputils-ping",
+    "nftables",
+]
 EXTRA_DEPENDENCIES = ["numpy", "zstandard"]
 GUEST_MODULES = [
     "drivers/net/xen-netfront.ko",
@@ -79,9 +94,11 @@ def build_image(say: Callable[[str], None] = print) -> Image:
     Raises:
         LabUnavailableError: When this machine cannot build it.
     """
-    key = hashed([*_tree_inputs(), *_wheel_inputs(), *file_inputs(HERE / "dom0", HERE / "guest")])
+    key = hashed(
+        [*_tree_inputs(), *_wheel_inputs(), *file_inputs(HERE / "dom0", HERE / "guest_image")]
+    )
     image = Image(CACHE / f"image-{key}")
-    with _made(image.folder) as unfinished:
+    with made(image.folder) as unfinished:
         if unfinished:
             _fill(unfinished, say)
     return image
@@ -107,8 +124,12 @@ def _digest(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _made(folder: Path) -> Iterator[Path | None]:
-    """Give a scratch folder that becomes `folder` at the end; None when it exists already."""
+def made(folder: Path) -> Iterator[Path | None]:
+    """Give a scratch folder that becomes `folder` at the end; None when it exists already.
+
+    Folders of the same kind (the part of the name before the first `-`) with another hash are
+    removed: only the newest is kept.
+    """
     if folder.exists():
         yield None
         return
@@ -161,7 +182,7 @@ def _mirror() -> str:
 
 def _debian_tree(say: Callable[[str], None]) -> Path:
     folder = CACHE / f"debian-{hashed(_tree_inputs())}"
-    with _made(folder) as unfinished:
+    with made(folder) as unfinished:
         if unfinished:
             say("lab image: debootstrap (minutes)")
             include = f"--include={','.join(PACKAGES)}"
@@ -175,7 +196,7 @@ def _debian_tree(say: Callable[[str], None]) -> Path:
 
 def _wheelhouse() -> Path:
     folder = CACHE / f"wheels-{hashed(_wheel_inputs())}"
-    with _made(folder) as unfinished:
+    with made(folder) as unfinished:
         if unfinished:
             options = ["--quiet", "--only-binary=:all:", "--dest", str(unfinished)]
             argv = [sys.executable, "-m", "pip", "download", *options, *_wheel_inputs()]
@@ -202,8 +223,8 @@ def _install_guest(root: Path) -> None:
     for module in GUEST_MODULES:
         shutil.copy(modules / module, tree / "modules")
     shutil.copy(shutil.which("busybox") or "/bin/busybox", tree / "bin/busybox")
-    shutil.copy(HERE / "guest/init", tree / "init")
-    source = HERE / "guest/counter.c"
+    shutil.copy(HERE / "guest_image/init", tree / "init")
+    source = HERE / "guest_image/counter.c"
     run(["gcc", "-O2", "-Wall", "-Werror", "-static", "-s", "-o", tree / "counter", source])
     # The kernel calls these two for `xl shutdown` and `xl reboot`.
     for name in ("poweroff", "reboot"):

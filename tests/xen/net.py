@@ -1,7 +1,7 @@
 """The lab's network namespace: two bridges, taps of the hosts, and clients inside it.
 
-    mgmt   10.77.0.0/24   control and replication; the witness is at .254
-    guest  10.78.0.0/24   the guests' network; clients are at .254
+mgmt   10.77.0.0/24   control and replication; the witness is at .254
+guest  10.78.0.0/24   the guests' network; clients are at .254
 """
 
 import ctypes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-CACHE = REPOSITORY / ".lab"
+CACHE = Path(os.environ.get("COLOD_LAB", REPOSITORY / ".lab"))
 
 PROGRAM_PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
