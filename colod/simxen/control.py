@@ -48,9 +48,12 @@ class DomainLink:
                 self._socket.connect(short_path(directory / "ctl", fd))
             finally:
                 os.close(fd)
-        except OSError as error:
+        except (FileNotFoundError, ConnectionError) as error:
             self._socket.close()
             raise DomainGone(str(domid)) from error
+        except OSError:
+            self._socket.close()
+            raise
 
     def __enter__(self) -> "DomainLink":
         """Return self."""

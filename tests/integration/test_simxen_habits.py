@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from colod.simxen.guest import PAGE_BYTES
 from colod.simxen.host import Host, kill_processes
 from colod.stream import libxl, writer
 from colod.stream.events import EpochSealed, StreamEnded
@@ -116,7 +117,8 @@ def test_a_paused_guest_does_nothing_and_does_not_answer(alpha: SimHost) -> None
     until(lambda: answers(port), "the guest answers")
     alpha.xl("pause", "g1")
     before = alpha.guest("g1")
-    assert not answers(port)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), LIMIT_S)
     assert alpha.guest("g1") == before
 
 
@@ -274,6 +276,30 @@ def test_after_a_whole_checkpoint_garbage_too_is_taken_for_failover(
     assert done.returncode == 0
     assert b"migration target: Remus Failover for domain 1" in done.stderr
     assert beta.runs()
+
+
+def counter_page(counter: int) -> bytes:
+    """Build the record of the page that holds the guest's counter."""
+    return writer.page_data([1], [counter.to_bytes(8, "little") + bytes(PAGE_BYTES - 8)])
+
+
+@pytest.mark.parametrize(
+    ("end", "is_applied"),
+    [
+        pytest.param(b"", False, id="cut-off-before-CHECKPOINT"),
+        pytest.param(writer.checkpoint(), False, id="cut-off-before-CHECKPOINT_END"),
+        pytest.param(writer.checkpoint() + writer.checkpoint_end(), True, id="whole"),
+    ],
+)
+def test_only_whole_epochs_reach_the_replicas_memory(
+    beta: SimHost, end: bytes, is_applied: bool
+) -> None:
+    whole = writer.checkpoint() + writer.checkpoint_end()
+    stream = head() + counter_page(5) + whole + counter_page(1_000_000) + end
+    assert receive(beta, stream).returncode == 0
+    guest = beta.guest("g1")
+    assert guest is not None
+    assert (guest["counter"] >= 1_000_000) is is_applied
 
 
 def test_a_record_that_libxc_cannot_apply_destroys_even_a_replica_with_checkpoints(

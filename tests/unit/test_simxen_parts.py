@@ -1,5 +1,7 @@
 """The simulated guest, its settings, and xl's manners of reading options."""
 
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -152,6 +154,10 @@ def test_a_process_that_has_a_recorded_pid_by_chance_is_not_touched(tmp_path: Pa
     host = Host(tmp_path / "h")
     (host.root / "pids" / "1").write_text("7 stranger\n", encoding="utf-8")
     assert host.processes() == [], "PID 1 did not start 7 ticks after boot"
-    ticks = start_ticks(1)
-    assert ticks is not None
-    signal_process(HostProcess(1, ticks + 1, "stranger"), 0)
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        ticks = start_ticks(stranger.pid)
+        assert ticks is not None
+        signal_process(HostProcess(stranger.pid, ticks + 1, "gone"), signal.SIGKILL)
+        assert stranger.poll() is None
+        signal_process(HostProcess(stranger.pid, ticks, "it"), signal.SIGTERM)
+        assert stranger.wait(30) == -signal.SIGTERM, "had the first hit, it would say SIGKILL"
