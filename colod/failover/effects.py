@@ -86,7 +86,7 @@ class Decision:
 
     Attributes:
         rule: The rule that fitted.
-        state: What the operator sees.
+        state: What the operator sees; None for an errand that changes nothing of it.
         cause: Why, as the end of a sentence; "" where the state says it all.
         advice: What an operator can do, where something is wanted of one.
         journal: Entry to write and fsync first, or None to leave the journal as it is.
@@ -94,7 +94,7 @@ class Decision:
     """
 
     rule: str
-    state: State
+    state: State | None
     cause: str = ""
     advice: str = ""
     journal: Journal | None = None

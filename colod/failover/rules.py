@@ -152,14 +152,16 @@ def _show(state: State, cause: str = "", advice: str = "") -> Decision:
     return Decision(rule="", state=state, cause=cause, advice=advice)
 
 
-def _act(view: View, state: State, effect: Do, cause: str = "", **journal: object) -> Decision:
+def _act(
+    view: View, state: State | None, effect: Do, cause: str = "", **journal: object
+) -> Decision:
     entry = replace(view.journal, **journal) if journal else None  # type: ignore[arg-type]
     if entry == view.journal:
         entry = None
     return Decision(rule="", state=state, cause=cause, journal=entry, effect=effect)
 
 
-def _note(view: View, state: State, cause: str = "", **journal: object) -> Decision:
+def _note(view: View, state: State | None, cause: str = "", **journal: object) -> Decision:
     entry = replace(view.journal, **journal)  # type: ignore[arg-type]
     return Decision(rule="", state=state, cause=cause, journal=entry)
 
@@ -239,7 +241,7 @@ _KNOWLEDGE = (
     Rule(
         "ask",
         lambda v: v.answer is Answer.STALE,
-        lambda v: _act(v, State.ARBITRATING, Do.READ_WITNESS),
+        lambda v: _act(v, None, Do.READ_WITNESS),
     ),
     Rule(
         "older",
@@ -255,7 +257,7 @@ _KNOWLEDGE = (
         _is_news,
         lambda v: Decision(
             rule="",
-            state=State.ARBITRATING,
+            state=None,
             journal=learn(v.journal, _read(v), v.revision),
         ),
     ),
@@ -267,7 +269,7 @@ _KNOWLEDGE = (
             and v.journal.record is not None
             and v.journal.wanted is Wanted.UNPROTECTED
         ),
-        lambda v: _note(v, State.STOPPED, record=None, revision=v.revision),
+        lambda v: _note(v, None, record=None, revision=v.revision),
     ),
 )
 
@@ -290,7 +292,9 @@ _CREATION = (
         ),
         lambda v: _swap(
             v,
-            records.create(v.journal.host, v.journal.peer, attempt=v.new_id),
+            records.create(
+                v.journal.host, v.journal.peer, attempt=v.new_id, after=v.last_generation
+            ),
             State.PAIRING,
             boot=v.boot,
         ),
@@ -400,14 +404,14 @@ _OWNER_UNACTIVATED = (
         ),
     ),
     Rule(
-        "release_own",
-        lambda v: _owns_unactivated(v) and _is_primary(v) and _is_left_over(v),
-        lambda v: _act(v, State.PROMOTING, Do.RELEASE_SESSION),
-    ),
-    Rule(
         "run",
         lambda v: _owns_unactivated(v) and v.guest is Copy.PAUSED,
         _run,
+    ),
+    Rule(
+        "release_own",
+        lambda v: _owns_unactivated(v) and _is_primary(v) and _is_left_over(v),
+        lambda v: _act(v, State.PROMOTING, Do.RELEASE_SESSION),
     ),
     Rule(
         "resume_own",
@@ -492,6 +496,12 @@ _OWNER_ALONE = (
             reason=f"took over from {v.journal.peer}",
         ),
     ),
+    # Before its xl is let go: xl may wait for a suspension that a paused guest cannot do.
+    Rule(
+        "let_run",
+        lambda v: _owns_alone(v) and v.guest is Copy.PAUSED and v.journal.held,
+        lambda v: _act(v, State.ALONE, Do.RUN_GUEST),
+    ),
     Rule(
         "release_sender",
         lambda v: (
@@ -507,12 +517,7 @@ _OWNER_ALONE = (
     Rule(
         "leave_pairing",
         lambda v: _owns_alone(v) and v.link is Link.NONE and v.journal.pairing is not None,
-        lambda v: _note(v, State.ALONE, pairing=None),
-    ),
-    Rule(
-        "let_run",
-        lambda v: _owns_alone(v) and v.guest is Copy.PAUSED and v.journal.held,
-        lambda v: _act(v, State.ALONE, Do.RUN_GUEST),
+        lambda v: _note(v, None, pairing=None),
     ),
     Rule(
         "resume",
@@ -526,7 +531,7 @@ _OWNER_ALONE = (
             and v.guest not in (Copy.PAUSED, Copy.SUSPENDED)
             and (v.journal.held or v.journal.started)
         ),
-        lambda v: _note(v, State.ALONE, held=False, started=False, may_hand_back=False),
+        lambda v: _note(v, None, held=False, started=False, may_hand_back=False),
     ),
     Rule(
         "open_gate",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from colod.failover.record import OwnershipRecord, RecordState
+from colod.failover.record import NO_GENERATION, OwnershipRecord, RecordState
 from colod.model import (
     FIRST_PROMOTABLE_EPOCH,
     Disks,
@@ -132,7 +132,7 @@ class Journal:
     revision: int = 0
     pending: Pending | None = None
     pairing: PairingId | None = None
-    pairing_generation: Generation = Generation(0)
+    pairing_generation: Generation = NO_GENERATION
     held: bool = False
     started: bool = False
     may_hand_back: bool = False
@@ -149,7 +149,7 @@ class Journal:
     @property
     def generation(self) -> Generation:
         """The newest generation that this host knows to be confirmed; 0 before the first."""
-        return self.record.generation if self.record else Generation(0)
+        return self.record.generation if self.record else NO_GENERATION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +161,7 @@ class View:
         boot: The host's present boot id.
         new_id: 32 fresh hexadecimal digits for whatever the decision must name.
         answer: How the witness stands; `record` and `revision` are its answer when READ.
+        last_generation: Generation of a deleted record, where the witness has none.
         guest: The domain under the guest's own name on this host.
         incoming: Whether the domain `GUEST--incoming` exists on this host.
         link: The session of the journal's pairing on this host.
@@ -185,6 +186,7 @@ class View:
     answer: Answer = Answer.STALE
     record: OwnershipRecord | None = None
     revision: int = 0
+    last_generation: Generation = NO_GENERATION
     guest: Copy = Copy.ABSENT
     incoming: bool = False
     link: Link = Link.NONE

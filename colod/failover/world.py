@@ -542,6 +542,8 @@ def _contact_steps(world: World, i: int) -> Iterator[Step[World]]:
     host, other = world.hosts[i], world.hosts[1 - i]
     if not (host.is_up and host.daemon):
         return
+    if host.answer is Answer.READ and host.seen != (world.record, world.revision):
+        yield Step(f"{HOSTS[i]}'s reading grows old", _with(world, i, answer=Answer.STALE))
     if world.net and other.is_up and other.daemon:
         heard = _hears(world, i)
         if heard != world:
@@ -700,6 +702,9 @@ def _has_guest(world: World) -> bool:
     peer = world.hosts[HOSTS.index(record.peer)]
     if _holds(owner):
         return True
+    if owner.journal is not None and owner.journal.started:
+        # It may have spoken before it died: what the other host has is too old to go on from.
+        return False
     return (record.state is RecordState.PAIRED or not record.activated) and _holds(peer)
 
 

@@ -154,6 +154,10 @@ class Toolstack(Protocol):
         """Destroy the domain and verify that it is gone."""
         ...
 
+    async def rename(self, name: str, new_name: str) -> None:
+        """Give the domain another name and verify it; its state stays."""
+        ...
+
     async def discard_replica(self, guest: GuestName, receiver: ProcessRef | None) -> Discarded:
         """Throw the incoming copy away without letting xl promote it.
 

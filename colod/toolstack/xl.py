@@ -178,6 +178,15 @@ class XlToolstack:
         row = await self._require(name)
         await self._destroy(row.domain, await self._designator(name))
 
+    async def rename(self, name: str, new_name: str) -> None:
+        """Give the domain another name and verify it; its state stays."""
+        domid = (await self._require(name)).domain.domid
+        argv = (*self._xl, "rename", str(domid), new_name)
+        done = (await self._runner.run(argv, timeout_s=self._limits.change_s)).checked()
+        renamed = await self._row(new_name)
+        if renamed is None or renamed.domain.domid != domid:
+            raise ToolstackError(done.argv, 0, f"domain {domid} is not named {new_name}")
+
     async def discard_replica(self, guest: GuestName, receiver: ProcessRef | None) -> Discarded:
         """Throw the incoming copy away without letting xl promote it.
 

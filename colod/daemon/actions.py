@@ -1,0 +1,281 @@
+"""Carry out what was decided: each effect is done when its result was verified, or it raises."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import structlog
+
+from colod.daemon.facts import Facts
+from colod.daemon.pairing import Pairing
+from colod.daemon.parts import Parts
+from colod.daemon.sessions import SessionHandle, remove_directory
+from colod.errors import (
+    ColodError,
+    FenceUnconfirmed,
+    InvariantBroken,
+    SessionError,
+    ToolstackError,
+    WitnessError,
+    WitnessUnreachable,
+)
+from colod.failover.effects import Do, Effect, Swap
+from colod.failover.learning import learn, unlearn
+from colod.failover.view import Answer, Fence, Journal, Pending
+from colod.fencing.base import Fenced
+from colod.model import Generation, GuestName, Role
+from colod.toolstack import process
+from colod.toolstack.port import ProcessRef
+from colod.v1 import session_pb2
+from colod.witness.base import Lost, Stored, Unknown, Won
+from colod.witness.settle import settle
+
+_log = structlog.get_logger()
+
+COMMAND_S = 5.0
+SESSION_EXIT_S = 5.0
+XL_EXIT_S = 15.0
+TAKEOVER_S = 90.0
+KILL_S = 5.0
+
+
+class Subject(Protocol):
+    """The protection that effects are carried out for."""
+
+    journal: Journal
+    session: SessionHandle | None
+    facts: Facts
+
+    @property
+    def guest(self) -> GuestName:
+        """The guest's name."""
+
+    async def note(self, journal: Journal) -> None:
+        """Write the journal."""
+
+    def finish(self) -> None:
+        """The protection is gone from this host."""
+
+
+class Actions:
+    """The effects, on real ports."""
+
+    def __init__(self, parts: Parts, subject: Subject) -> None:
+        """Act for `subject` by means of `parts`."""
+        self._parts = parts
+        self._subject = subject
+        self._pairing = Pairing(parts)
+        self._do = {
+            Do.READ_WITNESS: self._read_witness,
+            Do.SETTLE_WRITE: self._write,
+            Do.HOLD_GUEST: self._hold_guest,
+            Do.RUN_GUEST: self._run_guest,
+            Do.RESUME_GUEST: self._resume_guest,
+            Do.DESTROY_GUEST: self._destroy_guest,
+            Do.QUARANTINE_GUEST: self._quarantine_guest,
+            Do.START_PAIRING: self._start_pairing,
+            Do.RELEASE_SESSION: self._release_session,
+            Do.HAND_OVER: self._hand_over,
+            Do.AWAIT_TAKEOVER: self._await_takeover,
+            Do.DISCARD_REPLICA: self._discard_replica,
+            Do.FENCE_PEER: self._fence_peer,
+            Do.OPEN_GATE: self._open_gate,
+            Do.ERASE: self._erase,
+        }
+
+    async def do(self, effect: Effect) -> None:
+        """Carry out `effect`.
+
+        Raises:
+            ColodError: If it could not be done or verified; it may be tried again.
+        """
+        await (self._write() if isinstance(effect, Swap) else self._do[effect]())
+
+    # --- the witness ------------------------------------------------------------------------
+
+    async def _read_witness(self) -> None:
+        subject = self._subject
+        try:
+            stored = await self._parts.witness.read(subject.guest)
+        except WitnessError as error:
+            subject.facts.answered(Answer.UNREACHABLE)
+            _log.warning("witness.unreachable", protection=subject.guest, error=str(error))
+            return
+        subject.facts.answered(Answer.READ, stored)
+
+    async def _write(self) -> None:
+        """Write what the journal says is pending, the first time or again."""
+        subject = self._subject
+        pending = subject.journal.pending
+        assert pending is not None
+        outcome = await settle(self._parts.witness, subject.guest, _expected(pending), pending.new)
+        if isinstance(outcome, Unknown):
+            subject.facts.answered(Answer.UNREACHABLE)
+            raise WitnessUnreachable(f"outcome of a write is unknown: {outcome.reason}")
+        await self._settled(pending, outcome)
+
+    async def _settled(self, pending: Pending, outcome: Won | Lost) -> None:
+        subject = self._subject
+        subject.facts.answered(Answer.READ, outcome.stored)
+        subject.facts.forget_failover()
+        await subject.note(_learned(subject.journal, outcome.stored))
+        won = isinstance(outcome, Won)
+        _log.info(
+            "ownership.won" if won else "ownership.lost",
+            protection=subject.guest,
+            generation=subject.journal.generation,
+            owner=subject.journal.record.owner if subject.journal.record else "",
+            wanted=pending.new.state if pending.new else "deleted",
+        )
+
+    # --- the guest --------------------------------------------------------------------------
+
+    async def _hold_guest(self) -> None:
+        await self._parts.toolstack.pause(self._subject.guest)
+
+    async def _run_guest(self) -> None:
+        subject = self._subject
+        session = subject.session
+        if subject.journal.role is Role.PRIMARY and session and session.toolstack is not None:
+            # Its xl waits for a suspension that a paused guest cannot do: once it may run, it
+            # is suspended at once, until the session is released. So only the pauses are dropped.
+            await self._drop_pauses()
+            return
+        await self._parts.toolstack.run_promoted(subject.guest)
+
+    async def _drop_pauses(self) -> None:
+        for _ in range(4):
+            domain = await self._parts.toolstack.find(self._subject.guest)
+            if domain is None or not domain.paused:
+                return
+            await self._parts.toolstack.unpause(self._subject.guest)
+
+    async def _resume_guest(self) -> None:
+        await self._parts.toolstack.resume(self._subject.guest)
+
+    async def _destroy_guest(self) -> None:
+        await self._parts.toolstack.destroy(self._subject.guest)
+
+    async def _quarantine_guest(self) -> None:
+        journal = self._subject.journal
+        aside = f"{self._subject.guest}--quarantine-{journal.generation}"
+        await self._parts.toolstack.rename(self._subject.guest, aside)
+
+    async def _open_gate(self) -> None:
+        raise InvariantBroken("a gate is to be opened on a host that has none")
+
+    # --- sessions ---------------------------------------------------------------------------
+
+    async def _start_pairing(self) -> None:
+        try:
+            await self._pairing.start(self._subject.journal, self._subject.session)
+        except ColodError:
+            self._subject.facts.pairing_failed()
+            raise
+
+    async def _release_session(self) -> None:
+        """End the session, then its xl, in that order: xl resumes the guest when it is let go."""
+        session = self._subject.session
+        if session is None:
+            return
+        xl = session.toolstack
+        await self._end_session(session)
+        if self._subject.journal.role is Role.PRIMARY and xl is not None:
+            await self._end_xl(xl)
+        remove_directory(session.directory)
+
+    async def _end_session(self, session: SessionHandle) -> None:
+        ref = session.process
+        if ref is None:
+            return
+        release = session_pb2.SessionCommand(generation=self._subject.journal.generation)
+        release.release.reason = self._subject.journal.reason or "released"
+        try:
+            await session.command(release, timeout_s=COMMAND_S)
+        except SessionError as error:
+            _log.warning("session.unreachable", protection=self._subject.guest, error=str(error))
+        if await process.wait_gone(ref, SESSION_EXIT_S):
+            return
+        process.kill(ref)
+        if not await process.wait_gone(ref, KILL_S):
+            raise SessionError(f"session process {ref.pid} cannot be killed")
+
+    async def _end_xl(self, xl: ProcessRef) -> None:
+        if await process.wait_gone(xl, XL_EXIT_S):
+            return
+        helpers = [
+            each.process.ref
+            for each in process.save_helpers(process.processes())
+            if each.process.parent_pid == xl.pid
+        ]
+        for ref in (xl, *helpers):
+            process.kill(ref)
+        for ref in (xl, *helpers):
+            if not await process.wait_gone(ref, KILL_S):
+                raise ToolstackError(("xl", "remus"), None, f"process {ref.pid} does not end")
+
+    async def _hand_over(self) -> None:
+        session = self._subject.session
+        assert session is not None
+        order = session_pb2.SessionCommand(generation=self._subject.journal.generation)
+        order.hand_over.SetInParent()
+        await session.command(order, timeout_s=COMMAND_S)
+        done = await session.until(
+            lambda: session.process is None or bool(session.status and session.status.handed_over),
+            timeout_s=TAKEOVER_S,
+        )
+        if not done:
+            raise SessionError(f"xl has not let the copy go in {TAKEOVER_S:g} s")
+
+    async def _await_takeover(self) -> None:
+        session = self._subject.session
+        await self._parts.toolstack.await_takeover(
+            self._subject.guest,
+            timeout_s=TAKEOVER_S,
+            receiver=session.toolstack if session else None,
+        )
+
+    async def _discard_replica(self) -> None:
+        """Kill xl before the session: the session's end would make xl let the copy go."""
+        subject, session = self._subject, self._subject.session
+        receiver = session.toolstack if session else None
+        gone = await self._parts.toolstack.discard_replica(subject.guest, receiver)
+        _log.info(
+            "replica.discarded",
+            protection=subject.guest,
+            killed=[ref.pid for ref in gone.killed],
+            destroyed=list(gone.destroyed),
+        )
+        if session is not None:
+            await self._end_session(session)
+            remove_directory(session.directory)
+
+    # --- the rest ---------------------------------------------------------------------------
+
+    async def _fence_peer(self) -> None:
+        verdict = await self._parts.fencer.fence(self._parts.peer)
+        if isinstance(verdict, Fenced):
+            self._subject.facts.fence = Fence.CONFIRMED
+            _log.info("fence.confirmed", host=self._parts.peer, evidence=verdict.evidence)
+            return
+        self._subject.facts.fence = Fence.UNCONFIRMED
+        raise FenceUnconfirmed(f"{self._parts.peer}: {verdict.reason}")
+
+    async def _erase(self) -> None:
+        await self._parts.journal.erase(self._subject.guest)
+        await self._pairing.forget(self._subject.guest, self._subject.journal)
+        self._subject.finish()
+
+
+def _expected(pending: Pending) -> Stored:
+    """Return what the pending write replaces, as it was read then."""
+    if pending.record is None and pending.new is not None:
+        after = Generation(pending.new.generation - 1)
+        return Stored(None, pending.revision, after)
+    return Stored(pending.record, pending.revision)
+
+
+def _learned(journal: Journal, stored: Stored) -> Journal:
+    if stored.record is None:
+        return unlearn(journal, stored.revision)
+    return learn(journal, stored.record, stored.revision)

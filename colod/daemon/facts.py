@@ -1,0 +1,230 @@
+"""Gather what a decision depends on: journal, witness, Xen, session, peer."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import replace
+from typing import Final
+
+from colod.daemon.contact import PeerContact
+from colod.daemon.domains import copy_of
+from colod.daemon.parts import Parts
+from colod.daemon.sessions import SessionHandle
+from colod.failover.effects import State
+from colod.failover.view import (
+    Answer,
+    Contact,
+    Fence,
+    Journal,
+    Link,
+    Replica,
+    View,
+    needs_fencing,
+    replica_of,
+)
+from colod.model import INCOMING_SUFFIX, Role
+from colod.v1 import peer_pb2, types_pb2
+from colod.witness.base import Stored
+
+_CALM_READ_S: Final = 10.0
+"""How old the witness's answer may be while nothing is wanted of it."""
+
+_ANXIOUS_READ_S: Final = 1.0
+_FAILOVER_ASKED_S: Final = 60.0
+_CALM: Final = frozenset(
+    {State.REPLICATING, State.PROTECTED, State.SYNCING, State.PAIRING, State.SUSPENDED}
+)
+
+_REPLICA_CODES: Final = {
+    Replica.NONE: types_pb2.REPLICA_STATE_NONE,
+    Replica.SYNCING: types_pb2.REPLICA_STATE_SYNCING,
+    Replica.FOLLOWING: types_pb2.REPLICA_STATE_FOLLOWING,
+    Replica.FROZEN: types_pb2.REPLICA_STATE_FROZEN,
+    Replica.LOST: types_pb2.REPLICA_STATE_LOST,
+}
+_REPLICAS: Final = {code: replica for replica, code in _REPLICA_CODES.items()}
+_ROLE_CODES: Final = {
+    Role.PRIMARY: types_pb2.ROLE_PRIMARY,
+    Role.SECONDARY: types_pb2.ROLE_SECONDARY,
+}
+
+
+class Facts:
+    """The facts around one protection, and how fresh they are.
+
+    Attributes:
+        view: The last view that was put together, None before the first.
+        answer: How the witness stood when it was last asked.
+        stored: What it answered.
+        fence: Whether promotion waits for fencing.
+    """
+
+    def __init__(self, parts: Parts, journal: Journal) -> None:
+        """Know nothing yet."""
+        self.view: View | None = None
+        self.answer = Answer.STALE
+        self.stored = Stored(None, 0)
+        self.fence = Fence.NEEDED if needs_fencing(journal.protection.disks) else Fence.NOT_NEEDED
+        self._parts = parts
+        self._limits = parts.limits
+        self._contact = PeerContact(
+            parts.heartbeat,
+            interval_s=parts.limits.beat_interval_s,
+            suspect_after_s=parts.limits.suspect_after_s,
+        )
+        self._asked_at = float("-inf")
+        self._acted_at = float("-inf")
+        self._failover_until = float("-inf")
+        self._pairing_since = time.monotonic()
+        self._resync_at = float("-inf")
+        self._backoff_s = parts.limits.resync_backoff_s
+
+    # --- what changes them ------------------------------------------------------------------
+
+    def answered(self, answer: Answer, stored: Stored | None = None) -> None:
+        """Note what came of asking the witness just now."""
+        self.answer, self._asked_at = answer, time.monotonic()
+        if stored is not None:
+            self.stored = stored
+
+    def acted(self) -> None:
+        """Note that something on this host was changed just now."""
+        self._acted_at = time.monotonic()
+
+    def pairing_changed(self) -> None:
+        """Note that what the peer said before this instant is about another pairing."""
+        self._pairing_since = time.monotonic()
+        self._resync_at = time.monotonic() + self._backoff_s
+
+    def pairing_failed(self) -> None:
+        """Wait, longer each time, before the next attempt to pair."""
+        self._resync_at = time.monotonic() + self._backoff_s
+        self._backoff_s = min(self._backoff_s * 2, self._limits.resync_backoff_max_s)
+
+    def resync_now(self) -> None:
+        """Allow the next attempt to pair at once."""
+        self._resync_at = float("-inf")
+        self._backoff_s = self._limits.resync_backoff_s
+
+    def ask_failover(self) -> None:
+        """Note that an operator wants this host to take over."""
+        self._failover_until = time.monotonic() + _FAILOVER_ASKED_S
+        self.answer = Answer.STALE
+
+    def forget_failover(self) -> None:
+        """The wish was met or has become pointless."""
+        self._failover_until = float("-inf")
+
+    # --- looking ----------------------------------------------------------------------------
+
+    async def look(self, journal: Journal, session: SessionHandle | None, state: State) -> View:
+        """Return the facts as they are now.
+
+        xl is looked for before domains are listed: an xl that was gone then has given the copy
+        its name before the listing, or never will.
+
+        Raises:
+            ToolstackError: If Xen does not answer.
+        """
+        local = _local(journal, self._parts.boot, session)
+        domains = await self._parts.domains.by_name(since=self._acted_at)
+        contact = self._contact.look(session.peer_heard_at if session else None)
+        theirs = self._parts.heartbeat.answer(
+            journal.protection.guest, asked_after=self._pairing_since
+        )
+        guest = journal.protection.guest
+        view = replace(
+            local,
+            new_id=uuid.uuid4().hex,
+            guest=copy_of(domains.get(guest)),
+            incoming=guest + INCOMING_SUFFIX in domains,
+            contact=contact,
+            peer_replica=_replica_there(journal, theirs),
+            peer_gave_up=_gave_up(journal, theirs) and contact is Contact.UP,
+            resync_due=self._is_resync_due(),
+            failover_asked=time.monotonic() < self._failover_until,
+            fence=self.fence,
+            keep_quarantined=self._limits.keep_quarantined,
+        )
+        self._age(view, state, theirs.generation if theirs else 0)
+        self.view = self._with_answer(view)
+        return self.view
+
+    def _is_resync_due(self) -> bool:
+        return self._limits.resync_automatic and time.monotonic() >= self._resync_at
+
+    def _with_answer(self, view: View) -> View:
+        return replace(
+            view,
+            answer=self.answer,
+            record=self.stored.record,
+            revision=self.stored.revision,
+            last_generation=self.stored.last_generation,
+        )
+
+    def _age(self, view: View, state: State, their_generation: int) -> None:
+        """Have the witness asked again where its answer may no longer be the whole truth."""
+        is_calm = state in _CALM and self.answer is Answer.READ
+        limit_s = _CALM_READ_S if is_calm else _ANXIOUS_READ_S
+        if their_generation > view.journal.generation:
+            limit_s = _ANXIOUS_READ_S
+        is_old = time.monotonic() - self._asked_at > limit_s
+        if self.answer is Answer.UNREACHABLE and view.journal.pending is not None:
+            return  # settling the write is asking
+        if is_old or self.view is None or _signs(self.view) != _signs(view):
+            self.answer = Answer.STALE
+
+
+def _local(journal: Journal, boot: str, session: SessionHandle | None) -> View:
+    """Return a view that holds what the journal and the session say and nothing else."""
+    blank = View(journal=journal, boot=boot, new_id="")
+    if session is None:
+        return blank
+    status, link = session.status, session.link
+    return replace(
+        blank,
+        link=link,
+        link_error=status.error if status and link is Link.BROKEN else "",
+        xl_alive=session.toolstack is not None,
+        acked_epoch=status.progress.acked_epoch if status and link is not Link.NONE else 0,
+        handed_over=bool(status and status.handed_over),
+    )
+
+
+def _signs(view: View) -> object:
+    """Return the facts whose change makes the witness's last answer doubtful."""
+    return (view.link, view.contact, view.peer_replica, view.peer_gave_up, view.guest)
+
+
+def _is_common(journal: Journal, theirs: peer_pb2.ProtectionView) -> bool:
+    return journal.pairing is not None and theirs.pairing == journal.pairing
+
+
+def _replica_there(journal: Journal, theirs: peer_pb2.ProtectionView | None) -> Replica:
+    if theirs is None or not _is_common(journal, theirs):
+        return Replica.NONE
+    return _REPLICAS.get(theirs.replica, Replica.NONE)
+
+
+def _gave_up(journal: Journal, theirs: peer_pb2.ProtectionView | None) -> bool:
+    return theirs is not None and journal.pairing is not None and not _is_common(journal, theirs)
+
+
+def peer_view(journal: Journal, state: State, view: View | None) -> peer_pb2.ProtectionView:
+    """Return what the peer is told of this protection in heartbeats."""
+    replica = Replica.NONE if view is None else replica_of(replace(view, journal=journal))
+    return peer_pb2.ProtectionView(
+        guest=journal.protection.guest,
+        generation=journal.generation,
+        pairing=journal.pairing or "",
+        state=state,
+        role=_ROLE_CODES[journal.role],
+        replica=_REPLICA_CODES[replica],
+        acked_epoch=view.acked_epoch if view else 0,
+    )
+
+
+def replica_code(view: View | None) -> types_pb2.ReplicaState.ValueType:
+    """Return how the replica here stands, for status."""
+    return _REPLICA_CODES[Replica.NONE if view is None else replica_of(view)]

@@ -1,0 +1,63 @@
+"""What happened to each protection on this host, kept for operators: one JSON object per line."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One change of a protection's state. `unix_s` is wall-clock time, for people only."""
+
+    unix_s: float
+    host: str
+    guest: str
+    from_state: str
+    to_state: str
+    cause: str
+    generation: int
+    epoch: int
+
+
+class History:
+    """The file `STATE/history.jsonl`. Losing it loses nothing but knowledge of the past."""
+
+    def __init__(self, path: Path) -> None:
+        """Read what is there; lines that cannot be read are passed over."""
+        self._path = path
+        self._changes: deque[Change] = deque(_read(path), maxlen=_KEPT)
+
+    def add(self, change: Change) -> bool:
+        """Append `change`; return whether it reached the file (a full disk must stop nothing)."""
+        self._changes.append(change)
+        try:
+            with self._path.open("a") as file:
+                file.write(json.dumps(asdict(change)) + "\n")
+        except OSError:
+            return False
+        return True
+
+    def of(self, guest: str, limit: int) -> Sequence[Change]:
+        """Return the newest `limit` changes of `guest` (of all when empty), oldest first."""
+        found = [change for change in self._changes if guest in ("", change.guest)]
+        return found[-limit:] if limit else found
+
+
+def _read(path: Path) -> list[Change]:
+    changes = []
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    for line in lines[-_KEPT:]:
+        try:
+            changes.append(Change(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return changes

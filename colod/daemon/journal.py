@@ -1,0 +1,100 @@
+"""The daemon's memory on disk: one entry per protection, replaced whole and fsynced."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from colod.errors import JournalError
+from colod.failover import entry
+from colod.failover.view import Journal
+from colod.model import GuestName
+
+_SUFFIX = ".journal"
+
+
+class JournalStore:
+    """Entries in `STATE/protections/GUEST.journal`."""
+
+    def __init__(self, directory: Path) -> None:
+        """Use `directory`, made where it is missing.
+
+        Raises:
+            JournalError: If it cannot be made.
+        """
+        self._directory = directory
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise JournalError(f"{directory}: {error.strerror}") from error
+
+    def read_all(self) -> Sequence[Journal]:
+        """Return every entry.
+
+        Raises:
+            JournalError: If one cannot be read: to go on without it could start a second copy.
+        """
+        return [self._read(path) for path in sorted(self._directory.glob(f"*{_SUFFIX}"))]
+
+    async def write(self, journal: Journal) -> None:
+        """Replace the guest's entry; when this returns, it is on disk.
+
+        Raises:
+            JournalError: If it is not (disk full, read-only); the old entry is intact.
+        """
+        await asyncio.to_thread(self._write, journal)
+
+    async def erase(self, guest: GuestName) -> None:
+        """Remove the guest's entry, durably.
+
+        Raises:
+            JournalError: If that failed.
+        """
+        await asyncio.to_thread(self._erase, guest)
+
+    def _path(self, guest: GuestName) -> Path:
+        return self._directory / f"{guest}{_SUFFIX}"
+
+    def _read(self, path: Path) -> Journal:
+        try:
+            return entry.decode(path.read_bytes())
+        except OSError as error:
+            raise JournalError(f"{path}: {error.strerror}") from error
+        except JournalError as error:
+            raise JournalError(
+                f"{path}: {error}",
+                advice="restore it from a backup, or remove it only once the witness and xl show "
+                "that this host has no part in the guest",
+            ) from error
+
+    def _write(self, journal: Journal) -> None:
+        path = self._path(journal.protection.guest)
+        fresh = path.with_suffix(".new")
+        try:
+            with fresh.open("wb") as file:
+                file.write(entry.encode(journal))
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+            self._sync_directory()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                fresh.unlink()
+            raise JournalError(f"{path}: {error.strerror}") from error
+
+    def _erase(self, guest: GuestName) -> None:
+        try:
+            self._path(guest).unlink(missing_ok=True)
+            self._sync_directory()
+        except OSError as error:
+            raise JournalError(f"{self._path(guest)}: {error.strerror}") from error
+
+    def _sync_directory(self) -> None:
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

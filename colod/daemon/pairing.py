@@ -1,0 +1,193 @@
+"""Begin a pairing: check both hosts, have the peer listen, start `xl remus` with our sender."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from colod.daemon.parts import Parts
+from colod.daemon.sessions import SessionHandle, last_words, log_path, write_spec
+from colod.errors import DomainNotFound, PeerError, PreflightRefused, SessionError
+from colod.failover.view import Journal
+from colod.model import INCOMING_SUFFIX, Disks, GuestName
+from colod.session.protocol import SPEC_FILE
+from colod.toolstack import inventory, preflight
+from colod.v1 import peer_pb2
+
+_log = structlog.get_logger()
+
+START_S = 60.0
+SECRET_BYTES = 32
+
+
+class Pairing:
+    """Starts senders and receivers, and asks the peer's daemon for its part."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Work with `parts`."""
+        self._parts = parts
+
+    async def check(self, guest: GuestName, disks: Disks) -> Sequence[str]:
+        """Check that this guest can be replicated to the peer; return warnings.
+
+        Raises:
+            PreflightRefused: With every reason of both hosts.
+            PeerError: If the peer cannot be asked.
+            ToolstackError: If xl cannot.
+        """
+        parts, toolstack = self._parts, self._parts.toolstack
+        domain = await toolstack.find(guest)
+        if domain is None:
+            raise DomainNotFound(("xl", "list", guest), 1, f"no domain {guest} on this host")
+        config = await toolstack.domain_config(guest)
+        facts = await toolstack.host_facts()
+        vifs = await toolstack.vifs(domain.domid)
+        reasons = [
+            *preflight.local_refusals(
+                config=config,
+                facts=facts,
+                vifs=vifs,
+                disks=disks,
+                has_fencing=parts.has_fencing,
+            )
+        ]
+        request = preflight_request(
+            guest, disks, config, facts.xen_version, domain.memory_bytes, facts.cpu_features
+        )
+        answer = await asyncio.to_thread(parts.peer_client.preflight, request)
+        reasons += answer.refusals
+        if reasons:
+            raise PreflightRefused(reasons)
+        needs = preflight.needs_of(config)
+        stock = await inventory.take_stock(needs, simulated=facts.simulated)
+        return preflight.warnings(config=config, facts=facts, inventory=stock)
+
+    async def start(self, journal: Journal, session: SessionHandle | None) -> None:
+        """Begin the journal's pairing, as its primary; return once the sender runs.
+
+        Raises:
+            ColodError: If any part refuses or fails; what was begun is released by decision.
+        """
+        assert session is not None
+        assert journal.pairing is not None
+        terms = journal.protection
+        await self.check(terms.guest, terms.disks)
+        secret = secrets.token_bytes(SECRET_BYTES)
+        request = peer_pb2.PrepareReceiveRequest(
+            guest=terms.guest,
+            pairing=journal.pairing,
+            generation=journal.pairing_generation,
+            disks=terms.disks,
+            mode=terms.mode,
+            interval_ms=terms.interval_ms,
+            transport=self._parts.transport_kind,
+            secret=secret,
+        )
+        reply = await asyncio.to_thread(self._parts.peer_client.prepare_receive, request)
+        write_spec(
+            session.directory, self._spec(journal, "send", secret) | {"address": reply.address}
+        )
+        command = self._session_argv("send", session)
+        argv = self._parts.toolstack.remus_argv(
+            terms.guest, interval_ms=terms.interval_ms, command=f"exec {shlex.join(command)}"
+        )
+        await self._launch(argv, session)
+        _log.info("pairing.started", protection=terms.guest, pairing=journal.pairing)
+
+    async def receive(self, journal: Journal, session: SessionHandle, secret: bytes) -> str:
+        """Start the receiver of the journal's pairing; return the address that it listens on.
+
+        Raises:
+            ColodError: If it does not come up.
+        """
+        toolstack = self._parts.toolstack
+        incoming = journal.protection.guest + INCOMING_SUFFIX
+        spec = self._spec(journal, "receive", secret) | {
+            "receive_argv": list(toolstack.receive_argv()),
+            "pause_argv": list(toolstack.pause_argv(incoming)),
+            "exists_argv": list(toolstack.exists_argv(incoming)),
+        }
+        write_spec(session.directory, spec)
+        await self._launch(self._session_argv("receive", session), session)
+        listening = await session.until(
+            lambda: bool(session.status and session.status.listen_address), timeout_s=START_S
+        )
+        if not listening or session.status is None:
+            raise _not_started(session)
+        return session.status.listen_address
+
+    async def forget(self, guest: GuestName, journal: Journal) -> None:
+        """Tell the peer that the protection ended; what it misses, the witness tells it later."""
+        request = peer_pb2.ForgetRequest(guest=guest, generation=journal.generation)
+        try:
+            await asyncio.to_thread(self._parts.peer_client.forget, request)
+        except PeerError as error:
+            _log.warning("peer.not_told", protection=guest, error=str(error))
+
+    def _session_argv(self, verb: str, session: SessionHandle) -> list[str]:
+        return [
+            *self._parts.session_command,
+            verb,
+            "--spec",
+            str(session.directory / SPEC_FILE),
+        ]
+
+    def _spec(self, journal: Journal, role: str, secret: bytes) -> dict[str, Any]:
+        parts, limits = self._parts, self._parts.limits
+        return {
+            "role": role,
+            "guest": journal.protection.guest,
+            "pairing": journal.pairing,
+            "generation": journal.pairing_generation,
+            "host": parts.host,
+            "peer": parts.peer,
+            "secret": secret.hex(),
+            "transport": {"kind": parts.transport_kind, "options": dict(parts.transport_options)},
+            "ping_interval_s": limits.ping_interval_s,
+            "silence_s": limits.session_silence_s,
+            "staging_bytes": limits.staging_bytes,
+        }
+
+    async def _launch(self, argv: Sequence[str], session: SessionHandle) -> None:
+        await self._parts.launcher.launch(
+            argv,
+            unit=f"colod-session-{session.directory.name}",
+            log=log_path(session.directory),
+            env=self._parts.session_env,
+        )
+        if not await session.until(lambda: _is_up(session), timeout_s=START_S):
+            raise _not_started(session)
+
+
+def _is_up(session: SessionHandle) -> bool:
+    return session.is_connected and session.status is not None
+
+
+def _not_started(session: SessionHandle) -> SessionError:
+    words = last_words(session.directory)
+    return SessionError(f"session {session.directory.name} did not start: {words or 'no word'}")
+
+
+def preflight_request(
+    guest: GuestName,
+    disks: Disks,
+    config: Mapping[str, Any],
+    xen_version: str,
+    memory_bytes: int,
+    cpu_features: Sequence[str],
+) -> peer_pb2.PeerPreflightRequest:
+    """Return the question whether the peer could take the guest."""
+    return peer_pb2.PeerPreflightRequest(
+        guest=guest,
+        disks=disks,
+        domain_config=json.dumps(dict(config)).encode(),
+        xen_version=xen_version,
+        memory_bytes=memory_bytes,
+        cpu_features=list(cpu_features),
+    )

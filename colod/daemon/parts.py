@@ -1,0 +1,82 @@
+"""What every protection of a host shares: its ports and the limits that the configuration gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from colod.daemon.contact import Heartbeat
+from colod.daemon.domains import Domains
+from colod.daemon.history import History
+from colod.daemon.journal import JournalStore
+from colod.fencing.base import Fencer
+from colod.model import HostName
+from colod.rpc.peer_client import PeerClient
+from colod.toolstack.launch import Launcher
+from colod.toolstack.port import Toolstack
+from colod.witness.base import Witness
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Times and sizes from the configuration; each is described there."""
+
+    beat_interval_s: float
+    suspect_after_s: float
+    session_silence_s: float
+    ping_interval_s: float
+    staging_bytes: int
+    resync_backoff_s: float
+    resync_backoff_max_s: float
+    resync_automatic: bool
+    keep_quarantined: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The ports of this host.
+
+    Attributes:
+        host: This host.
+        peer: The other one.
+        boot: The kernel's boot id.
+        toolstack: Xen.
+        domains: Its domains, listed for all protections at once.
+        witness: Keeper of the ownership records.
+        witness_kind: Its name in the configuration.
+        fencer: Proves that the peer cannot write.
+        has_fencing: Whether it can prove anything.
+        peer_client: The peer's daemon.
+        heartbeat: Signs of life of the peer's daemon.
+        journal: This host's memory.
+        history: What operators may want to know later.
+        launcher: Starts sessions outside the daemon's fate.
+        sessions: Directory of the sessions' directories.
+        session_command: What runs a session.
+        session_env: Its whole environment.
+        transport_kind: How sessions reach each other.
+        transport_options: That transport's table.
+        limits: Times and sizes.
+    """
+
+    host: HostName
+    peer: HostName
+    boot: str
+    toolstack: Toolstack
+    domains: Domains
+    witness: Witness
+    witness_kind: str
+    fencer: Fencer
+    has_fencing: bool
+    peer_client: PeerClient
+    heartbeat: Heartbeat
+    journal: JournalStore
+    history: History
+    launcher: Launcher
+    sessions: Path
+    session_command: tuple[str, ...]
+    session_env: Mapping[str, str]
+    transport_kind: str
+    transport_options: Mapping[str, str]
+    limits: Limits

@@ -1,0 +1,321 @@
+"""The life of one protection on this host: look at the facts, decide, act, and look again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from colod.daemon.actions import Actions
+from colod.daemon.facts import Facts, peer_view
+from colod.daemon.history import Change
+from colod.daemon.pairing import Pairing
+from colod.daemon.parts import Parts
+from colod.daemon.sessions import SessionHandle, session_name
+from colod.errors import ColodError, IllegalTransition, InvariantBroken, NotAllowedNow
+from colod.failover.effects import Decision, State
+from colod.failover.rules import decide
+from colod.failover.view import Answer, Journal, Link, Replica, Wanted, replica_of
+from colod.model import Generation, GuestName, PairingId, Role
+from colod.v1 import peer_pb2
+
+_log = structlog.get_logger()
+
+_TICK_S: Final = 1.0
+"""How often facts that nobody announces (a guest's domain) are looked at."""
+
+_RETRY_S: Final = 1.0
+_ADOPTION_S: Final = 5.0
+_CLEARED_S: Final = 25.0
+
+
+class ProtectionService:
+    """One guest's protection on this host.
+
+    Attributes:
+        journal: What is on disk.
+        decision: What was last decided.
+        facts: What it was decided on.
+        session: The session of the journal's pairing.
+        since_unix_s: Wall-clock time of the last change of state.
+        last_error: The last effect that failed, "" after one that did not.
+        erased: Set when the protection has ended here.
+    """
+
+    def __init__(self, parts: Parts, journal: Journal) -> None:
+        """Take over a protection that the journal knows; `run` gives it life."""
+        self.journal = journal
+        self.decision = Decision(rule="", state=State.STOPPED)
+        self.facts = Facts(parts, journal)
+        self.session: SessionHandle | None = None
+        self.since_unix_s = time.time()
+        self.last_error = ""
+        self.erased = asyncio.Event()
+        self._parts = parts
+        self._lock = asyncio.Lock()
+        self._poked = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._actions = Actions(parts, self)
+        self._adopt()
+
+    @property
+    def guest(self) -> GuestName:
+        """The guest's name."""
+        return self.journal.protection.guest
+
+    # --- what others ask and tell -----------------------------------------------------------
+
+    def poke(self) -> None:
+        """Look again soon: something has changed. In the daemon's loop only."""
+        self._poked.set()
+
+    async def want(self, wanted: Wanted) -> None:
+        """Write down what the operator wants.
+
+        Raises:
+            JournalError: If it could not be written.
+        """
+        async with self._lock:
+            await self.note(replace(self.journal, wanted=wanted))
+            self.facts.answer = Answer.STALE
+        self.facts.resync_now()
+        self.poke()
+
+    async def fail_over(self, force_reason: str) -> None:
+        """Have this host take the guest over, if the rules allow it.
+
+        Raises:
+            NotAllowedNow: If this host has the guest already, or nothing to promote.
+            JournalError: If an operator's reason could not be written.
+        """
+        self.check_failover()
+        if force_reason:
+            async with self._lock:
+                await self.note(replace(self.journal, force_reason=force_reason))
+        self.facts.ask_failover()
+        self.poke()
+
+    def check_failover(self) -> None:
+        """Check that a failover to this host can be asked for.
+
+        Raises:
+            NotAllowedNow: If this host has the guest already, or nothing to promote.
+        """
+        view, state = self.facts.view, self.state
+        if self.journal.role is Role.PRIMARY or view is None:
+            raise NotAllowedNow(
+                state,
+                f"{self.journal.host} is the primary of {self.guest}",
+                advice=f"run it on {self.journal.peer}, the host that is to take over",
+            )
+        if (replica := replica_of(view)) not in (Replica.FOLLOWING, Replica.FROZEN):
+            raise NotAllowedNow(
+                state, f"nothing to promote: the replica of {self.guest} here is {replica}"
+            )
+
+    async def until(self, fits: object, *, timeout_s: float) -> bool:
+        """Wait until the predicate `fits` holds, looked at after every decision."""
+        assert callable(fits)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not fits():
+                    self._changed.clear()
+                    await self._changed.wait()
+        return bool(fits())
+
+    async def receive(self, pairing: PairingId, generation: Generation, secret: bytes) -> str:
+        """Join a new pairing as its secondary; return where the receiver listens.
+
+        The owner's asking shows that it has left any older pairing, so what is left of one is
+        cleared away first.
+
+        Raises:
+            NotAllowedNow: If this host is the primary, or an older replica does not go away.
+            ColodError: If the receiver does not come up.
+        """
+        self.facts.answer = Answer.STALE
+        self.poke()
+        if not await self.until(self._is_clear, timeout_s=_CLEARED_S):
+            raise NotAllowedNow(
+                self.state,
+                f"{self.journal.host} still holds something of {self.guest}: "
+                f"{self.decision.cause or self.last_error}",
+            )
+        async with self._lock:
+            if not self._is_clear():
+                raise NotAllowedNow(self.state, "another request came first")
+            entry = replace(self.journal, pairing=pairing, pairing_generation=generation)
+            await self.note(entry)
+            assert self.session is not None
+            self.facts.acted()
+            try:
+                return await Pairing(self._parts).receive(entry, self.session, secret)
+            finally:
+                self.facts.acted()
+
+    def _is_clear(self) -> bool:
+        journal, view = self.journal, self.facts.view
+        return (
+            journal.role is Role.SECONDARY
+            and journal.pairing is None
+            and journal.pending is None
+            and view is not None
+            and not view.has_copy
+        )
+
+    @property
+    def state(self) -> State:
+        """What the operator is shown."""
+        return self.decision.state or State.STOPPED
+
+    def peer_view(self) -> peer_pb2.ProtectionView:
+        """Return what the peer is told in heartbeats; safe in any thread."""
+        return peer_view(self.journal, self.state, self.facts.view)
+
+    # --- what effects change ----------------------------------------------------------------
+
+    async def note(self, journal: Journal) -> None:
+        """Replace the journal entry; on disk when this returns. The caller holds the lock.
+
+        Raises:
+            JournalError: If it could not be written; nothing has changed then.
+        """
+        if journal == self.journal:
+            return
+        await self._parts.journal.write(journal)
+        was, self.journal = self.journal, journal
+        if journal.pairing != was.pairing:
+            self.facts.pairing_changed()
+            await self._leave_session()
+            self._adopt()
+
+    def finish(self) -> None:
+        """The protection is gone from this host."""
+        self.erased.set()
+
+    def _adopt(self) -> None:
+        if self.journal.pairing is not None:
+            name = session_name(self.guest, self.journal.role, self.journal.pairing)
+            path = self._parts.sessions / name
+            self.session = SessionHandle(path, self.journal.role, self._session_spoke)
+            self.session.watch()
+
+    async def _leave_session(self) -> None:
+        if self.session is not None:
+            await self.session.close()
+            self.session = None
+
+    def _session_spoke(self) -> None:
+        """Look again where what the session said can matter to a decision."""
+        session, view = self.session, self.facts.view
+        if session is None or view is None:
+            return
+        may_pair = view.link is Link.FOLLOWING and self.state is State.SYNCING
+        if session.link is not view.link or may_pair:
+            self.poke()
+
+    # --- the loop ---------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Decide and act until the protection ends here. A defect of ours ends the daemon."""
+        session = self.session
+        if session is not None:
+            # Adoption: what it says must be known before anything is decided about it.
+            await session.until(
+                lambda: session.status is not None or session.process is None,
+                timeout_s=_ADOPTION_S,
+            )
+        while not self.erased.is_set():
+            pause_s = await self._turn()
+            self._changed.set()
+            if pause_s > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await self._poked.wait()
+                self._poked.clear()
+
+    async def stop(self) -> None:
+        """Let go of the session's socket; the session goes on."""
+        await self._leave_session()
+
+    async def _turn(self) -> float:
+        """Decide once and carry it out; return how long to wait before the next look."""
+        async with self._lock:
+            try:
+                before = self.facts.view
+                view = await self.facts.look(self.journal, self.session, self.state)
+                decision = decide(view)
+                is_repeated = (
+                    before is not None
+                    and decision.rule == self.decision.rule
+                    and replace(before, new_id=view.new_id) == view
+                )
+                self._show(decision)
+                return await self._carry_out(decision, is_repeated=is_repeated)
+            except (IllegalTransition, InvariantBroken):
+                raise
+            except ColodError as error:
+                self._failed(error)
+                return _RETRY_S
+
+    async def _carry_out(self, decision: Decision, *, is_repeated: bool) -> float:
+        if decision.journal is not None:
+            await self.note(decision.journal)
+        if decision.effect is None:
+            self.last_error = ""
+            return _TICK_S if decision.journal is None else 0.0
+        self.facts.acted()
+        try:
+            await self._actions.do(decision.effect)
+        finally:
+            self.facts.acted()
+        self.last_error = ""
+        return _RETRY_S if is_repeated else 0.0
+
+    def _failed(self, error: ColodError) -> None:
+        if str(error) != self.last_error:
+            _log.warning(
+                "effect.failed",
+                protection=self.guest,
+                rule=self.decision.rule,
+                code=error.code,
+                error=str(error),
+            )
+        self.last_error = str(error)
+
+    def _show(self, decision: Decision) -> None:
+        was = self.decision
+        if decision.state is None:
+            # An errand on the way to the next decision: what is shown stays.
+            decision = replace(decision, state=was.state, cause=was.cause, advice=was.advice)
+        self.decision = decision
+        if was.state is decision.state:
+            return
+        self.since_unix_s = time.time()
+        view = self.facts.view
+        change = Change(
+            unix_s=self.since_unix_s,
+            host=self.journal.host,
+            guest=self.guest,
+            from_state=str(was.state),
+            to_state=str(decision.state),
+            cause=decision.cause,
+            generation=self.journal.generation,
+            epoch=view.acked_epoch if view else 0,
+        )
+        self._parts.history.add(change)
+        _log.info(
+            "role.changed",
+            protection=self.guest,
+            role=self.journal.role,
+            state_from=change.from_state,
+            state_to=change.to_state,
+            rule=decision.rule,
+            cause=change.cause,
+            generation=change.generation,
+            epoch=change.epoch,
+        )

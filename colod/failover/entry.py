@@ -1,0 +1,123 @@
+"""The journal entry as bytes: versioned JSON under a checksum, so that torn writes are seen."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+from colod.errors import JournalError, WitnessError
+from colod.failover import record as records
+from colod.failover.record import OwnershipRecord
+from colod.failover.view import Journal, Pending, Wanted
+from colod.model import (
+    Disks,
+    Generation,
+    Mode,
+    Protection,
+    Role,
+    parse_guest_name,
+    parse_host_name,
+    parse_pairing_id,
+)
+
+FORMAT_VERSION = 1
+MAX_ENTRY_BYTES = 64 * 1024
+
+
+def encode(journal: Journal) -> bytes:
+    """Return `journal` as one line of JSON, preceded by the CRC-32 of the rest in hexadecimal."""
+    body = json.dumps(_to_fields(journal), sort_keys=True).encode()
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def decode(raw: bytes) -> Journal:
+    """Return the journal that `encode` made `raw` of.
+
+    Raises:
+        JournalError: If it is torn, damaged, of another format, or makes no sense.
+    """
+    checksum, _, body = raw.rstrip(b"\n").partition(b" ")
+    if len(raw) > MAX_ENTRY_BYTES or checksum != b"%08x" % zlib.crc32(body):
+        raise JournalError(f"entry of {len(raw)} bytes is torn or damaged")
+    try:
+        fields = json.loads(body)
+        if fields.pop("format") != FORMAT_VERSION:
+            raise JournalError(f"entry is of another format than {FORMAT_VERSION}")
+        return _from_fields(fields)
+    except (ValueError, TypeError, KeyError, AttributeError, WitnessError) as error:
+        raise JournalError(f"entry cannot be understood: {error}") from error
+
+
+def _to_fields(journal: Journal) -> dict[str, Any]:
+    terms, pending = journal.protection, journal.pending
+    return {
+        "format": FORMAT_VERSION,
+        "protection": {
+            "guest": terms.guest,
+            "primary": terms.primary,
+            "secondary": terms.secondary,
+            "disks": terms.disks,
+            "mode": terms.mode,
+            "interval_ms": terms.interval_ms,
+        },
+        "host": journal.host,
+        "role": journal.role,
+        "record": _record_text(journal.record),
+        "revision": journal.revision,
+        "pending": pending
+        and {
+            "new": _record_text(pending.new),
+            "record": _record_text(pending.record),
+            "revision": pending.revision,
+        },
+        "pairing": journal.pairing,
+        "pairing_generation": journal.pairing_generation,
+        "held": journal.held,
+        "started": journal.started,
+        "may_hand_back": journal.may_hand_back,
+        "wanted": journal.wanted,
+        "boot": journal.boot,
+        "reason": journal.reason,
+        "force_reason": journal.force_reason,
+    }
+
+
+def _record_text(record: OwnershipRecord | None) -> str | None:
+    return None if record is None else records.encode(record).decode()
+
+
+def _record(text: str | None) -> OwnershipRecord | None:
+    return None if text is None else records.decode(text.encode())
+
+
+def _from_fields(fields: dict[str, Any]) -> Journal:
+    terms = fields.pop("protection")
+    pending = fields.pop("pending")
+    pairing = fields.pop("pairing")
+    return Journal(
+        protection=Protection(
+            guest=parse_guest_name(terms["guest"]),
+            primary=parse_host_name(terms["primary"]),
+            secondary=parse_host_name(terms["secondary"]),
+            disks=Disks(terms["disks"]),
+            mode=Mode(terms["mode"]),
+            interval_ms=int(terms["interval_ms"]),
+        ),
+        host=parse_host_name(fields.pop("host")),
+        role=Role(fields.pop("role")),
+        record=_record(fields.pop("record")),
+        pending=pending and _pending(pending),
+        pairing=None if pairing is None else parse_pairing_id(pairing),
+        pairing_generation=Generation(int(fields.pop("pairing_generation"))),
+        wanted=Wanted(fields.pop("wanted")),
+        **fields,
+    )
+
+
+def _pending(fields: dict[str, Any]) -> Pending:
+    return Pending(
+        new=_record(fields["new"]),
+        record=_record(fields["record"]),
+        revision=int(fields["revision"]),
+    )
