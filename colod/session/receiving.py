@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from colod.errors import StreamError
 from colod.session.ending import Ending
 from colod.session.progress import EpochLedger, Progress
 from colod.session.sending import book_event
@@ -108,10 +109,7 @@ class Receiving:
         self._check_data(epoch)
         self._length += len(payload)
         self._digest.update(payload)
-        for event in self._parser.feed(payload):
-            self._read(event, now)
-        if self._parser.error is not None:
-            raise Ending.from_error(self._parser.error)
+        self._parse(payload, now)
         self._held.append(memoryview(payload))
         self._held_cost += len(payload) + PART_COST_BYTES
         handings = self._stream_through() if self._epoch == 1 else ()
@@ -156,6 +154,15 @@ class Receiving:
             whole = "whole" if self._is_whole else "unfinished"
             message = f"DATA of epoch {epoch} while {self._epoch} is {whole}"
             raise Ending.failed("session.protocol", message)
+
+    def _parse(self, payload: Buffer, now: float) -> None:
+        try:
+            for event in self._parser.feed(payload):
+                self._read(event, now)
+        except StreamError as error:
+            raise Ending.from_error(error) from error
+        if self._parser.error is not None:
+            raise Ending.from_error(self._parser.error)
 
     def _read(self, event: Event, now: float) -> None:
         if self._is_whole:

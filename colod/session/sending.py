@@ -71,7 +71,10 @@ class Sending:
             now: When that was.
         """
         base = self._parser.offset
-        events = self._parser.feed(chunk)
+        try:
+            events = self._parser.feed(chunk)
+        except StreamError:
+            return  # kept as `error`
         taken = 0
         for event in events:
             book_event(self._ledger, event, now)

@@ -83,17 +83,17 @@ async def test_a_file_system_that_refuses_writes_makes_the_outcome_unknown(
 ) -> None:
     stored = await paired(hosts)
     # A directory in the temporary file's place: creating it fails as a full disk would.
-    (tmp_path / f".{GUEST}.temporary").mkdir()
+    (tmp_path / f".{GUEST}.record.temporary").mkdir()
     alone = go_alone(record_of(stored), attempt=attempt())
     assert isinstance(await hosts.a.compare_and_swap(GUEST, stored, alone), Unknown)
     assert await hosts.a.read(GUEST) == stored
-    (tmp_path / f".{GUEST}.temporary").rmdir()
+    (tmp_path / f".{GUEST}.record.temporary").rmdir()
     assert isinstance(await settle(hosts.a, GUEST, stored, alone), Won)
 
 
 async def test_a_full_disk_leaves_the_old_record_whole(hosts: Hosts, tmp_path: Path) -> None:
     stored = await paired(hosts)
-    (tmp_path / f".{GUEST}.temporary").symlink_to("/dev/full")
+    (tmp_path / f".{GUEST}.record.temporary").symlink_to("/dev/full")
     alone = go_alone(record_of(stored), attempt=attempt())
     outcome = await hosts.a.compare_and_swap(GUEST, stored, alone)
     assert isinstance(outcome, Unknown)
@@ -105,7 +105,7 @@ async def test_an_unknown_write_that_another_host_overtook_is_lost(
     hosts: Hosts, tmp_path: Path
 ) -> None:
     stored = await paired(hosts)
-    blocker = tmp_path / f".{GUEST}.temporary"
+    blocker = tmp_path / f".{GUEST}.record.temporary"
     blocker.mkdir()
     alone = go_alone(record_of(stored), attempt=attempt())
     assert isinstance(await hosts.a.compare_and_swap(GUEST, stored, alone), Unknown)

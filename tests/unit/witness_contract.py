@@ -21,7 +21,7 @@ from colod.failover.record import (
     take_over,
 )
 from colod.model import Epoch, GuestName, HostName, PairingId
-from colod.witness.base import Lost, Outcome, Stored, Witness, Won
+from colod.witness.base import Lost, Outcome, Stored, Unknown, Witness, Won
 from colod.witness.settle import settle
 
 GUEST = GuestName("web")
@@ -121,12 +121,22 @@ class WitnessContract:
             hosts.a.compare_and_swap(GUEST, stored, alone),
             hosts.b.compare_and_swap(GUEST, stored, taken),
         ]
-        outcomes = await asyncio.gather(*(racers if turn % 2 else reversed(racers)))
+        if turn % 2:
+            to_a, to_b = await asyncio.gather(*racers)
+        else:
+            to_b, to_a = await asyncio.gather(*reversed(racers))
+        # A kind may leave a loser in doubt while the race goes on, but not once it is over.
+        if isinstance(to_a, Unknown):
+            to_a = await settle(hosts.a, GUEST, stored, alone)
+        if isinstance(to_b, Unknown):
+            to_b = await settle(hosts.b, GUEST, stored, taken)
+        outcomes = (to_a, to_b)
         winners = [one for one in outcomes if isinstance(one, Won)]
         losers = [one for one in outcomes if isinstance(one, Lost)]
         assert len(winners) == len(losers) == 1
         assert losers[0].stored == winners[0].stored == await hosts.a.read(GUEST)
         assert await hosts.b.read(GUEST) == winners[0].stored
+        assert winners[0].stored.record == (alone if isinstance(to_a, Won) else taken)
 
     async def test_a_loser_is_told_what_stands_in_its_way(self, hosts: Hosts) -> None:
         stored = await paired(hosts)

@@ -1,0 +1,138 @@
+"""colod.session.sending."""
+
+import hashlib
+import json
+
+import pytest
+
+from colod.session.ending import Ending, State
+from colod.session.sending import Data, Seal, Sending, domain_pages
+from colod.stream.frames import MAX_DATA_BYTES, SEAL_BODY
+from tests.unit.session_samples import epochs_of, remus_stream, send, sent
+from tests.unit.stream_samples import Sample
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 7, 4096, 1 << 20])
+def test_every_epoch_is_sent_whole_and_then_sealed(chunk_bytes: int) -> None:
+    sample = remus_stream(3)
+    pieces = sent(sample.data, chunk_bytes)
+    for number, epoch in enumerate(epochs_of(sample), 1):
+        own = [p for p in pieces if p.epoch == number]
+        assert b"".join(bytes(p.payload) for p in own[:-1] if isinstance(p, Data)) == epoch
+        digest = hashlib.sha256(epoch).digest()
+        assert own[-1] == Seal(number, SEAL_BODY.pack(len(epoch), digest))
+
+
+def test_no_data_spans_two_epochs() -> None:
+    sample = remus_stream(4)
+    kinds = [type(p) for p in sent(sample.data)]
+    assert kinds == [Data, Seal] * 4
+
+
+def test_no_data_is_longer_than_a_frame_may_be() -> None:
+    sample = Sample().headers().pages(300)
+    pieces = sent(sample.data, 4 << 20)
+    assert next(len(p.payload) for p in pieces if isinstance(p, Data)) == MAX_DATA_BYTES
+    assert sum(len(p.payload) for p in pieces if isinstance(p, Data)) == sample.size
+
+
+def test_nothing_is_sent_from_where_the_stream_is_wrong() -> None:
+    sample = remus_stream(2)
+    good = sample.data[: sample.seals[0]]
+    sending = Sending()
+    pieces = send(sending, good + b"\xff" * 64)
+    assert b"".join(bytes(p.payload) for p in pieces if isinstance(p, Data)) == good
+    assert sending.error is not None
+    assert sending.error.offset == sample.seals[0]
+
+
+def test_an_unfinished_epoch_is_sent_but_not_sealed() -> None:
+    sample = remus_stream(2)
+    pieces = sent(sample.data[:-1])
+    assert [p.epoch for p in pieces if isinstance(p, Seal)] == [1]
+    assert pieces[-1].epoch == 2
+
+
+@pytest.mark.parametrize("epoch", [0, 3, 2**63])
+def test_an_ack_of_an_epoch_that_was_not_sent_whole_ends_replication(epoch: int) -> None:
+    sending = Sending()
+    send(sending, remus_stream(2).data)
+    with pytest.raises(Ending) as caught:
+        sending.acknowledged(epoch, 1.0)
+    assert caught.value.state is State.FAILED
+    assert caught.value.code == "session.protocol"
+
+
+def test_an_ack_comes_only_once() -> None:
+    sending = Sending()
+    send(sending, remus_stream(2).data)
+    sending.acknowledged(1, 1.0)
+    with pytest.raises(Ending):
+        sending.acknowledged(1, 2.0)
+
+
+def test_an_ack_is_for_all_epochs_before_it_too() -> None:
+    sending = Sending()
+    send(sending, remus_stream(3).data)
+    sending.acknowledged(3, 1.0)
+    assert sending.acked_epoch == 3
+    assert sending.progress(1.0).unacked_bytes == 0
+
+
+def _feed(sending: Sending, data: bytes, now: float) -> None:
+    list(sending.feed(memoryview(data), now))
+
+
+def test_lag_is_the_age_of_the_newest_acknowledged_state() -> None:
+    sample, sending = remus_stream(2), Sending()
+    first, second = epochs_of(sample)
+    _feed(sending, first, 10.0)
+    sending.acknowledged(1, 11.0)
+    assert sending.progress(11.5).lag_s == -1, "when the guest stopped for it is not known"
+    _feed(sending, second[:100], 20.0)
+    _feed(sending, second[100:], 20.5)
+    assert sending.progress(21.0).lag_s == -1
+    sending.acknowledged(2, 21.0)
+    assert sending.progress(23.0).lag_s == 3.0
+
+
+def test_the_parts_of_an_epoch_are_timed() -> None:
+    sample, sending = remus_stream(2), Sending()
+    _feed(sending, sample.data[: sample.seals[0]], 1.0)
+    begin, resume, end = sample.seals[0], sample.resumes[1], sample.seals[1]
+    _feed(sending, sample.data[begin : begin + 1], 2.0)
+    _feed(sending, sample.data[begin + 1 : resume], 2.25)
+    _feed(sending, sample.data[resume:end], 2.5)
+    sending.acknowledged(2, 3.0)
+    progress = sending.progress(4.0)
+    assert (progress.pause_s, progress.copy_s, progress.ack_wait_s) == (0.25, 0.5, 0.5)
+    assert progress.epoch_bytes == end - begin
+    assert progress.epoch_pages == 1
+    assert progress.last_ack_age_s == 1.0
+    assert (progress.sealed_epoch, progress.acked_epoch) == (2, 2)
+
+
+def test_pages_are_booked_to_their_own_epoch() -> None:
+    sample = Sample().headers().pages(3).state().seal().pages(2).state().seal()
+    sending = Sending()
+    send(sending, sample.data)
+    sending.acknowledged(2, 0.0)
+    progress = sending.progress(0.0)
+    assert (progress.first_copy_pages, progress.epoch_pages) == (3, 2)
+
+
+def test_nothing_is_claimed_before_anything_is_known() -> None:
+    progress = Sending().progress(5.0)
+    assert (progress.lag_s, progress.last_ack_age_s, progress.pause_s) == (-1, -1, -1)
+    assert progress.unacked_bytes == 0
+
+
+def test_the_domains_size_is_read_from_its_configuration() -> None:
+    assert domain_pages(json.dumps({"b_info": {"max_memkb": 4096}}).encode()) == 1024
+
+
+@pytest.mark.parametrize(
+    "config", [b"", b"{", b"[]", b'{"b_info": 3}', b'{"b_info": {"max_memkb": "x"}}']
+)
+def test_a_configuration_that_does_not_say_its_size_is_no_error(config: bytes) -> None:
+    assert domain_pages(config) == 0
