@@ -296,6 +296,18 @@ async def test_processor_time_shows_that_a_waiting_domain_ran() -> None:
     assert (await toolstack(xl).run_promoted(GUEST)).cpu_time_s > 1.1
 
 
+async def test_processor_time_of_a_copy_that_is_suspended_again_is_no_success() -> None:
+    xl = with_guest(letters="------", cpu_time_s=1.0)
+
+    def end(_: str) -> None:
+        xl.domains["guest"].cpu_time_s += 0.1
+        xl.domains["guest"].suspended = True
+
+    xl.special["list"] = end
+    with pytest.raises(ToolstackError, match="does not run"):
+        await toolstack(xl).run_promoted(GUEST)
+
+
 async def test_resume_uses_xl_where_it_can() -> None:
     xl = with_guest(suspended=True)
     await toolstack(xl).resume("guest")
