@@ -22,12 +22,22 @@ def width() -> int:
     return min(WIDE_COLUMNS, shutil.get_terminal_size((NARROW_COLUMNS, 24)).columns)
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> Iterator[str]:
-    """Yield the lines of a table no wider than `columns`; cells that do not fit are folded."""
+def table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], columns: int, *, names: Sequence[int]
+) -> Iterator[str]:
+    """Yield the lines of a table.
+
+    Args:
+        heads: Names of the columns.
+        rows: Their cells.
+        columns: Width to fit into.
+        names: Which columns hold names; those are folded where the width does not suffice, so that
+            words that people search for stay whole.
+    """
     sizes = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     room = columns - len(_GAP) * (len(sizes) - 1)
-    while sum(sizes) > room and max(sizes) > _COLUMN_MIN:
-        sizes[sizes.index(max(sizes))] -= 1
+    while sum(sizes) > room and max(sizes[name] for name in names) > _COLUMN_MIN:
+        sizes[max(names, key=sizes.__getitem__)] -= 1
     for row in (heads, *rows):
         cells = [textwrap.wrap(cell, size) for cell, size in zip(row, sizes, strict=True)]
         for parts in zip_longest(*cells, fillvalue=""):

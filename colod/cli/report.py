@@ -82,7 +82,8 @@ def status_lines(reply: admin_pb2.StatusReply, columns: int) -> Iterator[str]:
         ]
         for protection in reply.protections
     ]
-    yield from layout.table(["GUEST", "ROLE", "PEER", "STATE", "LAG"], rows, columns)
+    heads = ["GUEST", "ROLE", "PEER", "STATE", "LAG"]
+    yield from layout.table(heads, rows, columns, names=(0, 2))
     for protection in reply.protections:
         if protection.advice:
             yield ""

@@ -95,8 +95,8 @@ def configure(level: Level, form: Format, *, stream: TextIO | None = None) -> No
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        # A reload must reach loggers that exist already.
+        # Levels are left to the standard library: a reload must reach loggers that exist already.
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=False,
     )
 

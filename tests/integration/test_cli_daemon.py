@@ -1,0 +1,502 @@
+"""colodctl against a daemon's double over the real socket: text, JSON, errors, exit statuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colod import errors
+from colod.cli.main import run
+from colod.v1 import admin_pb2, types_pb2
+from tests.integration.admin_double import (
+    FakeDaemon,
+    protection,
+    replicating,
+    report,
+    serving,
+    syncing,
+)
+
+
+@dataclass
+class Ran:
+    """What one command line came to."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
+    double = FakeDaemon()
+    with serving(double, tmp_path / "admin.sock"):
+        yield double
+
+
+@pytest.fixture
+def colodctl(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: str) -> Ran:
+        status = run(["--socket", str(tmp_path / "admin.sock"), *arguments])
+        captured = capsys.readouterr()
+        return Ran(status, captured.out, captured.err)
+
+    return call
+
+
+PROTECT = ("protect", "web", "--to", "host-b", "--disks", "none")
+
+
+def test_the_table_of_status_fits_eighty_columns(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.reports = [
+        report(
+            replicating(),
+            syncing(407, guest="db"),
+            protection("ALONE", guest="mail", cause="the peer is away"),
+            protection(
+                "MANUAL_HOLD",
+                guest="a-guest-whose-name-is-as-long-as-xen-and-colod-let-it-be-really",
+                role=types_pb2.ROLE_SECONDARY,
+                peer="a-host-with-a-long-name.example.org",
+                cause="the witness is away, so nobody knows who owns the guest",
+                advice="bring the witness back, or run: colodctl failover --force-reason",
+            ),
+        )
+    ]
+    ran = colodctl("status")
+    assert ran.status == 0
+    assert ran.out.splitlines() == [
+        "GUEST          ROLE       PEER            STATE                          LAG",
+        "web            primary    host-b          REPLICATING (output not held)  250 ms",
+        "db             primary    host-b          SYNCING 40 %                   unknown",
+        "mail           primary    host-b          ALONE                          -",
+        "a-guest-       secondary  a-host-with-a-  MANUAL_HOLD                    unknown",
+        "whose-name-               long-name.exam",
+        "is-as-long-               ple.org",
+        "as-xen-and-",
+        "colod-let-it-",
+        "be-really",
+        "",
+        "a-guest-whose-name-is-as-long-as-xen-and-colod-let-it-be-really: the witness is",
+        "  away, so nobody knows who owns the guest",
+        "hint: bring the witness back, or run: colodctl failover --force-reason",
+    ]
+    assert max(map(len, ran.out.splitlines())) <= 80
+
+
+def test_an_ordinary_table_is_not_folded(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.reports = [report(replicating())]
+    assert colodctl("status").out.splitlines() == [
+        "GUEST  ROLE     PEER    STATE                          LAG",
+        "web    primary  host-b  REPLICATING (output not held)  250 ms",
+    ]
+
+
+def test_the_simulated_xen_says_so(daemon: FakeDaemon, colodctl: Run) -> None:
+    simulated = report(replicating())
+    simulated.simulated = True
+    daemon.reports = [simulated]
+    assert colodctl("status").out.splitlines()[0] == "host-a: simulated Xen"
+    assert "(simulated Xen)" in colodctl("status", "web").out
+    assert colodctl("status", "--json").json["simulated"] is True
+
+
+def test_status_of_one_guest_shows_all_that_is_known(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.reports = [report(replicating(cause="in step"))]
+    assert colodctl("status", "web").out.splitlines() == [
+        "guest        web",
+        "role         primary on host-a",
+        "peer         host-b, contact up",
+        "state        REPLICATING (output not held) since 2023-11-14T22:13:20Z",
+        "cause        in step",
+        "owner        host-a, generation 3",
+        "witness      reachable",
+        "domain here  running",
+        "replica      following",
+        "pairing      0123456789abcdef0123456789abcdef",
+        "terms        remus, every 200 ms, disks none",
+        "lag          250 ms, 1 epochs, 12.0 KiB",
+        "epochs       12 sealed, 11 acknowledged",
+        "last epoch   133 pages, 532.0 KiB, pause 4 ms, copy 2 ms, acknowledgement 20 ms",
+    ]
+
+
+def test_the_json_of_status_is_the_documented_one(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.reports = [report(replicating(cause="in step"))]
+    assert colodctl("status", "--json").json == {
+        "schema_version": 1,
+        "host": "host-a",
+        "simulated": False,
+        "protections": [
+            {
+                "guest": "web",
+                "role": "primary",
+                "peer": "host-b",
+                "state": "REPLICATING",
+                "output_held": False,
+                "cause": "in step",
+                "advice": "",
+                "since_unix_s": 1_700_000_000,
+                "owner": "host-a",
+                "generation": 3,
+                "pairing": "0123456789abcdef0123456789abcdef",
+                "mode": "remus",
+                "disks": "none",
+                "interval_ms": 200,
+                "replica": "following",
+                "guest_domain": "running",
+                "witness": "reachable",
+                "peer_contact": "up",
+                "lag": {"lag_s": 0.25, "lag_epochs": 1, "lag_bytes": 12_288},
+                "progress": {
+                    "sealed_epoch": 12,
+                    "acked_epoch": 11,
+                    "stream_bytes": 5_000_000,
+                    "unacked_bytes": 12_288,
+                    "first_copy_pages": 1000,
+                    "domain_pages": 1000,
+                    "epoch_pages": 133,
+                    "epoch_bytes": 544_768,
+                    "pause_s": 0.004,
+                    "copy_s": 0.0015,
+                    "ack_wait_s": 0.02,
+                    "last_ack_age_s": 0.125,
+                    "peer_heard_age_s": 0.0625,
+                    "rtt_s": None,
+                },
+            }
+        ],
+    }
+
+
+def test_what_was_not_measured_is_null_and_never_zero(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.reports = [report(syncing(1), protection("PAIRING", guest="db"))]
+    web, db = colodctl("status", "--json").json["protections"]
+    assert web["lag"] == db["lag"] == {"lag_s": None, "lag_epochs": None, "lag_bytes": None}
+    assert db["progress"] is None
+    assert db["pairing"] is None
+
+
+def test_a_host_without_protections_says_so(daemon: FakeDaemon, colodctl: Run) -> None:
+    assert colodctl("status").out == "host-a protects nothing and holds no replica\n"
+
+
+def test_a_guest_that_is_not_protected_is_not_found(daemon: FakeDaemon, colodctl: Run) -> None:
+    ran = colodctl("status", "db")
+    assert ran.status == 6
+    assert ran.err.startswith("colodctl: db is not protected on host-a (not_found)\nhint: ")
+
+
+def test_watching_prints_each_change_once(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.reports = [report(syncing(1)), report(syncing(2)), report(replicating())]
+    ran = colodctl("status", "--watch")
+    assert ran.out.count("GUEST") == 2
+    assert "SYNCING 0 %" in ran.out
+    assert "REPLICATING" in ran.out
+
+
+def test_watching_with_json_prints_one_object_a_line(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.reports = [report(syncing(1)), report(replicating())]
+    lines = [json.loads(line) for line in colodctl("status", "--watch", "--json").out.splitlines()]
+    assert [line["protections"][0]["state"] for line in lines] == ["SYNCING", "REPLICATING"]
+
+
+def test_protect_waits_for_the_replica_and_shows_the_first_copy(
+    daemon: FakeDaemon, colodctl: Run
+) -> None:
+    daemon.plan = ["replicate web to host-b every 200 ms"]
+    daemon.reports = [
+        report(protection("PAIRING", cause="asked")),
+        *(report(syncing(pages)) for pages in (0, 50, 99, 300, 1000)),
+        report(replicating()),
+    ]
+    ran = colodctl(*PROTECT)
+    assert ran.status == 0
+    assert ran.out.splitlines() == [
+        "replicate web to host-b every 200 ms",
+        "web: REPLICATING (output not held), replica on host-b",
+    ]
+    assert ran.err.splitlines() == [
+        "web: PAIRING (asked)",
+        "web: SYNCING 0 %",
+        "web: SYNCING 30 %",
+        "web: SYNCING 100 %",
+        "web: REPLICATING (output not held)",
+    ]
+
+
+def test_protect_passes_all_terms_on(daemon: FakeDaemon, colodctl: Run) -> None:
+    colodctl(*PROTECT[:-1], "external", "--interval-ms", "50", "--no-wait")
+    assert daemon.requests == [
+        admin_pb2.ProtectRequest(guest="web", to="host-b", disks="external", interval_ms=50)
+    ]
+
+
+def test_protect_without_waiting_does_not_claim_a_replica(
+    daemon: FakeDaemon, colodctl: Run
+) -> None:
+    ran = colodctl(*PROTECT, "--no-wait")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out == "web: accepted, not replicated yet; see: colodctl status web\n"
+
+
+def test_a_dry_run_of_protect_only_says_what_would_be_done(
+    daemon: FakeDaemon, colodctl: Run
+) -> None:
+    daemon.plan = ["pair with host-b"]
+    ran = colodctl(*PROTECT, "--dry-run")
+    assert (ran.status, ran.out) == (0, "would pair with host-b\n")
+    assert [request.dry_run for request in daemon.requests] == [True]
+
+
+def test_protect_with_json_prints_nothing_but_the_result(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.plan = ["pair"]
+    daemon.reports = [report(syncing(1)), report(replicating())]
+    ran = colodctl(*PROTECT, "--json")
+    assert ran.err == ""
+    assert (ran.json["guest"], ran.json["plan"], ran.json["dry_run"]) == ("web", ["pair"], False)
+    assert ran.json["status"]["state"] == "REPLICATING"
+
+
+def test_protect_that_is_not_through_in_time_has_an_unknown_outcome(
+    daemon: FakeDaemon, colodctl: Run
+) -> None:
+    daemon.reports = [report(syncing(1))]
+    daemon.hang_after_reports = True
+    ran = colodctl(*PROTECT, "--timeout", "1")
+    assert ran.status == 5
+    assert "last seen SYNCING" in ran.err
+    assert "the daemon goes on by itself" in ran.err
+
+
+def test_protect_whose_daemon_goes_away_has_an_unknown_outcome(
+    daemon: FakeDaemon, colodctl: Run
+) -> None:
+    daemon.reports = [report(syncing(1))]
+    assert colodctl(*PROTECT).status == 5
+
+
+def test_protect_survives_a_hold_that_passes(daemon: FakeDaemon, colodctl: Run) -> None:
+    held = report(protection("MANUAL_HOLD", cause="the witness is away"))
+    daemon.reports = [*[held] * 9, report(syncing(1)), *[held] * 9, report(replicating())]
+    assert colodctl(*PROTECT).status == 0
+
+
+def test_protect_that_is_held_up_for_good_is_refused_with_the_cause(
+    daemon: FakeDaemon, colodctl: Run
+) -> None:
+    held = protection("MANUAL_HOLD", cause="the witness is away", advice="bring it back")
+    daemon.reports = [report(held)] * 10
+    ran = colodctl(*PROTECT)
+    assert ran.status == 4
+    assert ran.err.splitlines()[-2:] == [
+        "colodctl: web: the witness is away (state MANUAL_HOLD) (state.not_allowed)",
+        "hint: bring it back",
+    ]
+
+
+def test_protect_that_is_ended_meanwhile_is_not_found(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.reports = [report(syncing(1)), report()]
+    assert colodctl(*PROTECT).status == 6
+
+
+def test_unprotect_says_what_it_did(daemon: FakeDaemon, colodctl: Run) -> None:
+    assert colodctl("unprotect", "web").out == "web: not protected any more\n"
+    assert colodctl("unprotect", "web", "--json").json == {
+        "schema_version": 1,
+        "guest": "web",
+        "protected": False,
+    }
+
+
+def test_failover_shows_plan_and_generation(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.plan = ["take web over from host-b", "lose at most 0.2 s"]
+    ran = colodctl("failover", "web", "--yes", "--force-reason", "host-b burnt down")
+    assert ran.out.splitlines() == [*daemon.plan, "web: owned by this host, generation 4"]
+    assert daemon.requests == [
+        admin_pb2.FailoverRequest(guest="web", force_reason="host-b burnt down")
+    ]
+
+
+def test_failover_asks_nobody_where_nobody_is_and_does_nothing(
+    daemon: FakeDaemon, colodctl: Run
+) -> None:
+    ran = colodctl("failover", "web")
+    assert ran.status == 2
+    assert "--yes" in ran.err
+    assert daemon.requests == []
+
+
+@pytest.mark.parametrize("words", [("--dry-run",), ("--dry-run", "--yes")])
+def test_a_dry_run_of_failover_changes_nothing(
+    daemon: FakeDaemon, colodctl: Run, words: tuple[str, ...]
+) -> None:
+    daemon.plan = ["take over"]
+    ran = colodctl("failover", "web", *words, "--json")
+    assert [request.dry_run for request in daemon.requests] == [True]
+    assert ran.json == {
+        "schema_version": 1,
+        "guest": "web",
+        "dry_run": True,
+        "plan": ["take over"],
+        "generation": None,
+    }
+
+
+def test_drain_names_what_it_ended(daemon: FakeDaemon, colodctl: Run) -> None:
+    assert colodctl("drain").out == "nothing to end\n"
+    daemon.ended = ["web: alone on this host"]
+    assert colodctl("drain").out == "ended: web: alone on this host\n"
+    assert colodctl("drain", "--json").json["ended"] == daemon.ended
+
+
+def test_history_shows_each_change_with_its_cause(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.entries = [
+        admin_pb2.HistoryEntry(
+            unix_s=1_700_000_000,
+            host="host-a",
+            guest="web",
+            from_state="REPLICATING",
+            to_state="ARBITRATING",
+            cause="neither host-b nor its session was heard for 5 s",
+            generation=3,
+            epoch=12,
+        ),
+        admin_pb2.HistoryEntry(
+            unix_s=1_700_000_001, host="host-a", guest="web", to_state="ALONE", generation=4
+        ),
+    ]
+    ran = colodctl("history", "web", "--limit", "5")
+    assert ran.out.splitlines() == [
+        "2023-11-14T22:13:20Z  web on host-a: REPLICATING -> ARBITRATING (generation 3,",
+        "                      epoch 12)",
+        "                      neither host-b nor its session was heard for 5 s",
+        "2023-11-14T22:13:21Z  web on host-a: ALONE (generation 4)",
+    ]
+    assert daemon.requests == [admin_pb2.HistoryRequest(guest="web", limit=5)]
+    entries = colodctl("history", "--json").json["entries"]
+    assert entries[1] == {
+        "unix_s": 1_700_000_001,
+        "host": "host-a",
+        "guest": "web",
+        "from_state": None,
+        "to_state": "ALONE",
+        "cause": "",
+        "generation": 4,
+        "epoch": None,
+    }
+
+
+def test_doctor_fails_on_errors_and_not_on_warnings(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.findings = [
+        admin_pb2.Finding(severity="ok", subject="witness", text="answers"),
+        admin_pb2.Finding(severity="warning", subject="clock", text="off", advice="run ntp"),
+    ]
+    ran = colodctl("doctor")
+    assert (ran.status, ran.out.splitlines()) == (
+        0,
+        ["ok       witness: answers", "warning  clock: off", "         hint: run ntp"],
+    )
+    daemon.findings.append(admin_pb2.Finding(severity="error", subject="xl", text="missing"))
+    ran = colodctl("doctor", "--json")
+    assert ran.status == 1
+    assert ran.json["findings"][2] == {
+        "severity": "error",
+        "subject": "xl",
+        "text": "missing",
+        "advice": "",
+    }
+
+
+def test_version_names_both_sides(daemon: FakeDaemon, colodctl: Run) -> None:
+    assert colodctl("version").out.splitlines()[1] == (
+        "colod    9.9 on host-a (protocol 1 to 2, simulated Xen)"
+    )
+
+
+def test_version_works_without_a_daemon(colodctl: Run) -> None:
+    ran = colodctl("version", "--json")
+    assert (ran.status, ran.json["daemon"]) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.NotAllowedNow("SYNCING", "not promotable yet", advice="wait"), 4),
+        (errors.PreflightRefused(["web has a PCI device: detach it"]), 4),
+        (errors.PeerRefused("host-b says no"), 4),
+        (errors.OwnershipLost("newer generation"), 4),
+        (errors.NotFound("web is not protected"), 6),
+        (errors.DomainNotFound(["xl", "list", "web"], 1), 6),
+        (errors.ToolstackError(["xl", "list"], 1, "boom"), 1),
+        (errors.WitnessUnreachable("etcd is away"), 1),
+        (errors.PeerUnreachable("host-b is away"), 1),
+        (errors.FenceUnconfirmed("no proof"), 5),
+        (errors.OutcomeUnknown("no answer"), 5),
+        (errors.VersionMismatch("1 and 2"), 8),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_an_error_is_said_with_code_hint_and_exit_status_in_both_forms(
+    daemon: FakeDaemon, colodctl: Run, error: errors.ColodError, status: int
+) -> None:
+    daemon.error = error
+    ran = colodctl("unprotect", "web")
+    hint = f"hint: {error.advice}\n" if error.advice else ""
+    assert (ran.status, ran.out) == (status, "")
+    assert ran.err == f"colodctl: {error} ({error.code})\n{hint}"
+    ran = colodctl("unprotect", "web", "--json")
+    assert (ran.status, ran.out) == (status, "")
+    assert json.loads(ran.err) == {
+        "error": {
+            "code": error.code,
+            "message": str(error),
+            "advice": error.advice,
+            "exit": status,
+        }
+    }
+
+
+def test_no_daemon_has_an_exit_status_of_its_own(colodctl: Run) -> None:
+    ran = colodctl("status")
+    assert ran.status == 3
+    assert "(daemon.unreachable)" in ran.err
+    assert "hint: is colod running?" in ran.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("protect", "web"),
+        ("protect", "web--incoming", "--to", "b", "--disks", "none"),
+        ("protect", "web", "--to", "b", "--disks", "some"),
+        ("protect", "web", "--to", "b", "--disks", "none", "--interval-ms", "19"),
+        ("status", "../x"),
+        ("nonsense",),
+        ("status", "--nonsense"),
+    ],
+)
+def test_a_wrong_command_line_is_refused_before_anything_is_asked(
+    daemon: FakeDaemon, colodctl: Run, words: tuple[str, ...]
+) -> None:
+    ran = colodctl(*words)
+    assert ran.status == 2
+    assert "hint: run: colodctl" in ran.err
+    assert daemon.requests == []
+
+
+def test_a_wrong_command_line_is_json_where_json_was_asked_for(colodctl: Run) -> None:
+    ran = colodctl("status", "--json", "--nonsense")
+    assert json.loads(ran.err)["error"]["code"] == "usage"
