@@ -58,6 +58,7 @@ class Facts:
         answer: How the witness stood when it was last asked.
         stored: What it answered.
         fence: Whether promotion waits for fencing.
+        draining: Whether this host gives up all its pairings.
     """
 
     def __init__(self, parts: Parts, journal: Journal) -> None:
@@ -66,6 +67,7 @@ class Facts:
         self.answer = Answer.STALE
         self.stored = Stored(None, 0)
         self.fence = Fence.NEEDED if needs_fencing(journal.protection.disks) else Fence.NOT_NEEDED
+        self.draining = False
         self._parts = parts
         self._limits = parts.limits
         self._contact = PeerContact(
@@ -146,6 +148,7 @@ class Facts:
             failover_asked=time.monotonic() < self._failover_until,
             fence=self.fence,
             keep_quarantined=self._limits.keep_quarantined,
+            draining=self.draining,
         )
         self._age(view, state, theirs.generation if theirs else 0)
         self.view = self._with_answer(view)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -117,15 +118,24 @@ class ProtectionService:
                 state, f"nothing to promote: the replica of {self.guest} here is {replica}"
             )
 
-    async def until(self, fits: object, *, timeout_s: float) -> bool:
-        """Wait until the predicate `fits` holds, looked at after every decision."""
-        assert callable(fits)
+    def drain(self) -> None:
+        """Give up the pairing, until the daemon starts anew."""
+        self.facts.draining = True
+        self.facts.answer = Answer.STALE
+        self.poke()
+
+    def is_drained(self) -> bool:
+        """Whether no pairing is left here."""
+        return self.journal.pairing is None and self.journal.pending is None
+
+    async def until(self, fits: Callable[[], bool], *, timeout_s: float) -> bool:
+        """Wait until `fits` holds, looked at after every decision; return whether it does."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while not fits():
                     self._changed.clear()
                     await self._changed.wait()
-        return bool(fits())
+        return fits()
 
     async def receive(self, pairing: PairingId, generation: Generation, secret: bytes) -> str:
         """Join a new pairing as its secondary; return where the receiver listens.
@@ -165,6 +175,7 @@ class ProtectionService:
             and journal.pending is None
             and view is not None
             and not view.has_copy
+            and not view.draining
         )
 
     @property

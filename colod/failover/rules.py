@@ -509,7 +509,7 @@ _OWNER_ALONE = (
             and (
                 v.link is Link.BROKEN
                 or (v.link is Link.NONE and v.xl_alive)
-                or (v.link is not Link.NONE and v.journal.wanted is not Wanted.PROTECTED)
+                or (v.link is not Link.NONE and not v.wants_pairing)
             )
         ),
         lambda v: _act(v, State.ALONE, Do.RELEASE_SESSION, reason=v.link_error or v.journal.reason),
@@ -554,8 +554,10 @@ _OWNER_ALONE = (
     ),
     Rule(
         "stay_suspended",
-        lambda v: _owns_alone(v) and v.journal.wanted is Wanted.SUSPENDED,
-        lambda v: _show(State.SUSPENDED, "by the operator"),
+        lambda v: _owns_alone(v) and not v.wants_pairing,
+        lambda v: _show(
+            State.SUSPENDED, "this host is being drained" if v.draining else "by the operator"
+        ),
     ),
     Rule(
         "pair",

@@ -177,6 +177,7 @@ class View:
         fence: Whether promotion waits for fencing.
         gate_closed: Whether this host's gate holds the guest's output.
         gated: Whether output of this guest can be held at all.
+        draining: Whether this host is giving up all its pairings.
         keep_quarantined: Whether a copy that lost ownership is put aside, not destroyed.
     """
 
@@ -203,6 +204,12 @@ class View:
     gate_closed: bool = False
     gated: bool = False
     keep_quarantined: bool = False
+    draining: bool = False
+
+    @property
+    def wants_pairing(self) -> bool:
+        """Whether a pairing is wanted, by the operator and by this host."""
+        return self.journal.wanted is Wanted.PROTECTED and not self.draining
 
     @property
     def is_mine(self) -> bool:
@@ -245,9 +252,14 @@ class View:
 
 
 def replica_of(view: View) -> Replica:
-    """Return how the replica on this host stands; NONE on a primary."""
+    """Return how the replica on this host stands; NONE on a primary.
+
+    A host that is being drained calls its replica lost, so that the primary goes on alone.
+    """
     if view.journal.role is Role.PRIMARY or view.journal.pairing is None:
         return Replica.NONE
+    if view.draining:
+        return Replica.LOST
     if view.link is Link.FOLLOWING:
         return Replica.FOLLOWING
     if view.link in (Link.STARTING, Link.SYNCING):

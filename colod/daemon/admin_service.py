@@ -1,0 +1,181 @@
+"""Answer operators on this host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import structlog
+
+from colod.daemon.doctor import examine
+from colod.daemon.host import Host
+from colod.daemon.protection import ProtectionService
+from colod.daemon.status import status_of
+from colod.errors import NotAllowedNow, PreflightRefused
+from colod.model import Disks, Role, parse_guest_name, parse_host_name
+from colod.rpc import versions
+from colod.v1 import admin_pb2, admin_pb2_grpc
+
+_log = structlog.get_logger()
+
+_WATCH_S = 1.0
+_FAILOVER_S = 150.0
+_UNPROTECT_S = 60.0
+_DEFAULT_INTERVAL_MS = 200
+
+
+class AdminService(admin_pb2_grpc.AdminServicer):
+    """The Admin service of one host; all methods are coroutines in the daemon's loop."""
+
+    def __init__(self, host: Host, *, simulated: bool) -> None:
+        """Serve `host`."""
+        self._host = host
+        self._simulated = simulated
+
+    async def Version(self, request: admin_pb2.VersionRequest, context: Any) -> Any:
+        """Say who this is."""
+        return admin_pb2.VersionReply(
+            software=versions.SOFTWARE,
+            host=self._host.parts.host,
+            version_min=versions.ADMIN_VERSION_MIN,
+            version_max=versions.ADMIN_VERSION_MAX,
+            simulated=self._simulated,
+        )
+
+    async def Protect(self, request: admin_pb2.ProtectRequest, context: Any) -> Any:
+        """Begin to protect a guest."""
+        guest = _parsed(parse_guest_name, request.guest)
+        to = _parsed(parse_host_name, request.to)
+        disks = _parsed(Disks, request.disks)
+        plan = await self._host.protect(
+            guest,
+            to,
+            disks,
+            request.interval_ms or _DEFAULT_INTERVAL_MS,
+            dry_run=request.dry_run,
+        )
+        _audit("protect", request.guest, to=to, disks=disks, dry_run=request.dry_run)
+        return admin_pb2.ProtectReply(plan=plan)
+
+    async def Unprotect(self, request: admin_pb2.UnprotectRequest, context: Any) -> Any:
+        """End a protection; return once it is gone from witness and journal."""
+        service = self._host.find(request.guest)
+        _audit("unprotect", request.guest)
+        await self._host.unprotect(request.guest)
+        if not await service.until(service.erased.is_set, timeout_s=_UNPROTECT_S):
+            raise NotAllowedNow(
+                service.state,
+                f"{request.guest} is not unprotected yet: "
+                f"{service.decision.cause or service.last_error}",
+                advice="it goes on by itself; watch colodctl status",
+            )
+        return admin_pb2.UnprotectReply()
+
+    async def Status(self, request: admin_pb2.StatusRequest, context: Any) -> Any:
+        """Return how everything stands."""
+        return self._status(request.guest)
+
+    async def WatchStatus(
+        self, request: admin_pb2.StatusRequest, context: Any
+    ) -> AsyncIterator[admin_pb2.StatusReply]:
+        """Return it again and again."""
+        while True:
+            yield self._status(request.guest)
+            await self._wait_for_change(request.guest)
+
+    async def _wait_for_change(self, guest: str) -> None:
+        service = self._host.services.get(parse_guest_name(guest)) if guest else None
+        if service is None:
+            await asyncio.sleep(_WATCH_S)
+            return
+        shown = service.state
+        with contextlib.suppress(TimeoutError):
+            await service.until(lambda: service.state is not shown, timeout_s=_WATCH_S)
+
+    async def Failover(self, request: admin_pb2.FailoverRequest, context: Any) -> Any:
+        """Make this host the owner of a guest; return once it runs here."""
+        service = self._host.find(request.guest)
+        service.check_failover()
+        plan = _failover_plan(service, request.force_reason)
+        if request.dry_run:
+            return admin_pb2.FailoverReply(plan=plan, generation=service.journal.generation)
+        _audit("failover", request.guest, force_reason=request.force_reason)
+        await service.fail_over(request.force_reason)
+        if not await service.until(lambda: _has_taken_over(service), timeout_s=_FAILOVER_S):
+            raise NotAllowedNow(
+                service.state,
+                f"{request.guest} does not run here yet: "
+                f"{service.decision.cause or service.last_error}",
+                advice=service.decision.advice or "watch colodctl status",
+            )
+        return admin_pb2.FailoverReply(plan=plan, generation=service.journal.generation)
+
+    async def Drain(self, request: admin_pb2.DrainRequest, context: Any) -> Any:
+        """Give up all pairings of this host."""
+        _audit("drain", "")
+        return admin_pb2.DrainReply(ended=await self._host.drain())
+
+    async def History(self, request: admin_pb2.HistoryRequest, context: Any) -> Any:
+        """Return changes of state, oldest first."""
+        changes = self._host.parts.history.of(request.guest, request.limit)
+        entries = [
+            admin_pb2.HistoryEntry(
+                unix_s=each.unix_s,
+                host=each.host,
+                guest=each.guest,
+                from_state=each.from_state,
+                to_state=each.to_state,
+                cause=each.cause,
+                generation=each.generation,
+                epoch=each.epoch,
+            )
+            for each in changes
+        ]
+        return admin_pb2.HistoryReply(entries=entries)
+
+    async def Doctor(self, request: admin_pb2.DoctorRequest, context: Any) -> Any:
+        """Examine the host and its surroundings."""
+        return admin_pb2.DoctorReply(findings=await examine(self._host, request.guest))
+
+    def _status(self, guest: str) -> admin_pb2.StatusReply:
+        services = [self._host.find(guest)] if guest else list(self._host.services.values())
+        return admin_pb2.StatusReply(
+            host=self._host.parts.host,
+            simulated=self._simulated,
+            protections=[status_of(service) for service in services],
+        )
+
+
+def _parsed(parse: Callable[[str], Any], text: str) -> Any:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise PreflightRefused([str(error)]) from error
+
+
+def _audit(call: str, guest: str, **fields: object) -> None:
+    _log.info("admin.called", call=call, protection=guest, **fields)
+
+
+def _has_taken_over(service: ProtectionService) -> bool:
+    return service.journal.role is Role.PRIMARY
+
+
+def _failover_plan(service: ProtectionService, force_reason: str) -> list[str]:
+    view, journal = service.facts.view, service.journal
+    assert view is not None
+    if not view.is_replica_promised and not force_reason:
+        raise NotAllowedNow(
+            service.state,
+            f"the record does not let {journal.host} take {service.guest} over",
+            advice=f"wait until it is REPLICATING, or, only if {journal.peer} is off for good: "
+            "--force-reason",
+        )
+    return [
+        f"take ownership of {service.guest} from {journal.peer} at the witness",
+        f"promote the replica here from epoch {view.acked_epoch}, the newest acknowledged one",
+        f"{journal.peer} stops its copy as soon as it learns of it; what the guest did there "
+        "since that epoch is lost",
+    ]

@@ -1,0 +1,109 @@
+"""Make the ports of this host from its configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from colod.config import Config
+from colod.daemon.contact import Heartbeat
+from colod.daemon.domains import Domains
+from colod.daemon.history import History
+from colod.daemon.journal import JournalStore
+from colod.daemon.parts import Limits, Parts
+from colod.errors import ConfigError
+from colod.model import HostName
+from colod.plugins import load
+from colod.rpc.peer_client import PeerClient
+from colod.rpc.tls import TlsIdentity
+from colod.toolstack.launch import launcher
+from colod.toolstack.xl import XlToolstack
+from colod.v1 import peer_pb2
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_KEPT_ENVIRONMENT = ("PATH", "LANG", "HOME", "COLOD_SIMXEN_DIR")
+
+
+def boot_id() -> str:
+    """Return the kernel's boot id. Spec: random(4)."""
+    return _BOOT_ID.read_text().strip()
+
+
+def session_environment() -> Mapping[str, str]:
+    """Return the environment of sessions and their xl: the same whoever starts them."""
+    kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **kept}
+
+
+def limits_of(config: Config) -> Limits:
+    """Return the limits that the configuration sets."""
+    return Limits(
+        beat_interval_s=config.detection.beat_interval_s,
+        suspect_after_s=config.detection.suspect_after_s,
+        session_silence_s=config.detection.session_silence_s,
+        ping_interval_s=config.detection.ping_interval_s,
+        staging_bytes=config.session.staging_mib << 20,
+        resync_backoff_s=config.policy.resync_backoff_s,
+        resync_backoff_max_s=config.policy.resync_backoff_max_s,
+        resync_automatic=config.policy.resync == "automatic",
+        keep_quarantined=config.policy.quarantine == "keep",
+    )
+
+
+def compose(
+    config: Config,
+    tls: TlsIdentity,
+    *,
+    own_views: Callable[[], Sequence[peer_pb2.ProtectionView]],
+    on_news: Callable[[], None],
+) -> Parts:
+    """Return the ports.
+
+    Args:
+        config: The configuration, checked.
+        tls: This host's identity.
+        own_views: What heartbeats say; called in their thread.
+        on_news: Called in that thread when the peer said something new.
+
+    Raises:
+        ConfigError: If a plug-in is missing or its options are wrong.
+    """
+    host = HostName(config.host.name)
+    peer = HostName(config.peer.name)
+    if host == peer:
+        raise ConfigError([f"peer.name: {peer} is this host itself"])
+    load("colod.transports", config.transport.kind).from_options(config.transport.options)
+    toolstack = XlToolstack(tuple(config.toolstack.xl), tuple(config.toolstack.xenstore))
+    heartbeat = Heartbeat(
+        PeerClient(config.peer.address, tls, config.peer.name),
+        interval_s=config.detection.beat_interval_s,
+        own_views=own_views,
+        on_news=on_news,
+    )
+    witness = load("colod.witnesses", config.witness.kind)
+    fencer = load("colod.fencers", config.fencing.kind)
+    sessions = config.host.runtime_directory / "sessions"
+    sessions.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Parts(
+        host=host,
+        peer=peer,
+        boot=boot_id(),
+        toolstack=toolstack,
+        domains=Domains(toolstack),
+        witness=witness.from_config(config.witness.options, host=host),
+        witness_kind=config.witness.kind,
+        fencer=fencer.from_config(config.fencing.options, host=host),
+        has_fencing=config.fencing.kind != "none",
+        peer_client=PeerClient(config.peer.address, tls, config.peer.name),
+        heartbeat=heartbeat,
+        journal=JournalStore(config.host.state_directory / "protections"),
+        history=History(config.host.state_directory / "history.jsonl"),
+        launcher=launcher(config.toolstack.launcher),
+        sessions=sessions,
+        session_command=tuple(config.session.command),
+        session_env=session_environment(),
+        transport_kind=config.transport.kind,
+        transport_options=config.transport.options,
+        limits=limits_of(config),
+    )

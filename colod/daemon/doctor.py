@@ -1,0 +1,97 @@
+"""Examine this host and what it depends on; each finding says what to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from colod.daemon.host import Host
+from colod.errors import ColodError, NotFound
+from colod.failover.effects import State
+from colod.model import GuestName
+from colod.rpc import versions
+from colod.toolstack import inventory, preflight
+from colod.v1 import admin_pb2
+
+_BAD = frozenset({State.MANUAL_HOLD, State.QUARANTINED, State.LOST_RACE})
+
+
+def _finding(severity: str, subject: str, text: str, advice: str = "") -> admin_pb2.Finding:
+    return admin_pb2.Finding(severity=severity, subject=subject, text=text, advice=advice)
+
+
+async def examine(host: Host, guest: str) -> Sequence[admin_pb2.Finding]:
+    """Return what is well and what is not, of `guest` or of everything when it is empty.
+
+    Raises:
+        NotFound: If there is no such protection or domain.
+    """
+    findings = [
+        *await _toolstack(host),
+        *await _peer(host),
+        *await _witness(host),
+    ]
+    for name, service in host.services.items():
+        if guest in ("", name):
+            severity = "error" if service.state in _BAD else "ok"
+            text = f"{service.state}: {service.decision.cause or service.last_error}".rstrip(": ")
+            findings.append(_finding(severity, name, text, service.decision.advice))
+    if guest:
+        findings += await _guest(host, GuestName(guest))
+    return findings
+
+
+async def _toolstack(host: Host) -> Sequence[admin_pb2.Finding]:
+    try:
+        facts = await host.parts.toolstack.host_facts()
+    except ColodError as error:
+        return [_finding("error", "xen", str(error), "is this a Xen host, and xl installed?")]
+    kind = "simulated Xen" if facts.simulated else "Xen"
+    found = [_finding("ok", "xen", f"{kind} {facts.xen_version} on {facts.machine}")]
+    if facts.autoballoon:
+        found.append(
+            _finding(
+                "error",
+                "xl.conf",
+                "autoballoon is on: receiving one guest would block every other xl create",
+                'set autoballoon="off", and dom0_mem= on Xen\'s command line',
+            )
+        )
+    return found
+
+
+async def _peer(host: Host) -> Sequence[admin_pb2.Finding]:
+    try:
+        reply = await asyncio.to_thread(host.parts.peer_client.greet)
+    except ColodError as error:
+        return [_finding("error", "peer", str(error), error.advice)]
+    text = f"{host.parts.peer} answers, colod {reply.software}"
+    if reply.software != versions.SOFTWARE:
+        return [_finding("warning", "peer", text, f"this host has colod {versions.SOFTWARE}")]
+    return [_finding("ok", "peer", text)]
+
+
+async def _witness(host: Host) -> Sequence[admin_pb2.Finding]:
+    kind = host.parts.witness_kind
+    try:
+        # A name that no guest can have: the question is only whether it answers.
+        await host.parts.witness.read(GuestName("doctor"))
+    except ColodError as error:
+        return [_finding("error", f"witness {kind}", str(error), error.advice)]
+    if kind == "manual":
+        text = "manual: nothing fails over by itself"
+        return [_finding("warning", "witness", text, "use etcd where you can")]
+    return [_finding("ok", f"witness {kind}", "answers")]
+
+
+async def _guest(host: Host, guest: GuestName) -> Sequence[admin_pb2.Finding]:
+    toolstack = host.parts.toolstack
+    if await toolstack.find(guest) is None:
+        if guest in host.services:
+            return []
+        raise NotFound(f"neither a protection nor a domain {guest} on this host")
+    config = await toolstack.domain_config(guest)
+    facts = await toolstack.host_facts()
+    stock = await inventory.take_stock(preflight.needs_of(config), simulated=facts.simulated)
+    warnings = preflight.warnings(config=config, facts=facts, inventory=stock)
+    return [_finding("warning", guest, text) for text in warnings]

@@ -1,0 +1,238 @@
+"""All protections of this host: taken from the journal, begun and ended by people and the peer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from colod.daemon.pairing import Pairing
+from colod.daemon.parts import Parts
+from colod.daemon.protection import ProtectionService
+from colod.errors import NotAllowedNow, NotFound, PreflightRefused
+from colod.failover.view import Journal, Wanted
+from colod.model import (
+    Disks,
+    Generation,
+    GuestName,
+    HostName,
+    Mode,
+    PairingId,
+    Protection,
+    Role,
+)
+from colod.v1 import peer_pb2
+
+_log = structlog.get_logger()
+
+DRAIN_S = 60.0
+
+
+class Host:
+    """The protections of this host by guest.
+
+    Attributes:
+        defect: Completed with the exception of a service that ended unasked; the daemon exits.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        """Know none yet."""
+        self.parts = parts
+        self.defect: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._services: dict[GuestName, ProtectionService] = {}
+        self._tasks: dict[GuestName, asyncio.Task[None]] = {}
+
+    @property
+    def services(self) -> Mapping[GuestName, ProtectionService]:
+        """The protections by guest."""
+        return dict(self._services)
+
+    def adopt_all(self) -> None:
+        """Take over what the journal knows.
+
+        Raises:
+            JournalError: If any of it cannot be read.
+        """
+        for journal in self.parts.journal.read_all():
+            self._begin(journal)
+
+    async def stop(self) -> None:
+        """Stop deciding; sessions and guests go on as they are."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        for service in self._services.values():
+            await service.stop()
+
+    def find(self, guest: str) -> ProtectionService:
+        """Return the protection of `guest`.
+
+        Raises:
+            NotFound: If there is none here.
+        """
+        try:
+            return self._services[GuestName(guest)]
+        except KeyError:
+            known = ", ".join(sorted(self._services)) or "none"
+            raise NotFound(
+                f"no protection of {guest} on {self.parts.host} (there: {known})",
+                advice="run: colodctl status",
+            ) from None
+
+    def poke_all(self) -> None:
+        """Have every protection look again."""
+        for service in self._services.values():
+            service.poke()
+
+    def peer_views(self) -> Sequence[peer_pb2.ProtectionView]:
+        """Return what the peer is told in heartbeats; safe in any thread."""
+        return [service.peer_view() for service in tuple(self._services.values())]
+
+    # --- what operators ask -----------------------------------------------------------------
+
+    async def protect(
+        self, guest: GuestName, to: HostName, disks: Disks, interval_ms: int, *, dry_run: bool
+    ) -> Sequence[str]:
+        """Begin to protect `guest`, or go on after it was suspended; return warnings.
+
+        Raises:
+            PreflightRefused: With every reason of both hosts; nothing was begun.
+            NotAllowedNow: If the other host is its primary.
+            PeerError: If the peer cannot be asked.
+        """
+        if to != self.parts.peer:
+            raise PreflightRefused([f"{to} is not this host's peer, which is {self.parts.peer}"])
+        service = self._services.get(guest)
+        if service is not None:
+            return await self._protect_again(service, dry_run=dry_run)
+        warnings = await Pairing(self.parts).check(guest, disks)
+        if dry_run or guest in self._services:
+            return warnings
+        terms = Protection(
+            guest=guest,
+            primary=self.parts.host,
+            secondary=to,
+            disks=disks,
+            mode=Mode.REMUS,
+            interval_ms=interval_ms,
+        )
+        journal = Journal(
+            protection=terms, host=self.parts.host, role=Role.PRIMARY, boot=self.parts.boot
+        )
+        await self.parts.journal.write(journal)
+        self._begin(journal).facts.resync_now()
+        return warnings
+
+    async def _protect_again(self, service: ProtectionService, *, dry_run: bool) -> Sequence[str]:
+        journal = service.journal
+        if journal.role is Role.SECONDARY:
+            raise NotAllowedNow(
+                service.state,
+                f"{journal.peer} is the primary of {service.guest}",
+                advice=f"run it on {journal.peer}",
+            )
+        warnings = await Pairing(self.parts).check(service.guest, journal.protection.disks)
+        if not dry_run:
+            await service.want(Wanted.PROTECTED)
+        return warnings
+
+    async def unprotect(self, guest: str) -> None:
+        """End the protection of `guest`; it runs on where it is.
+
+        Raises:
+            NotAllowedNow: If the other host owns it.
+        """
+        service = self.find(guest)
+        if service.journal.role is Role.SECONDARY:
+            raise NotAllowedNow(
+                service.state,
+                f"{service.journal.peer} owns {guest}",
+                advice=f"run it on {service.journal.peer}",
+            )
+        await service.want(Wanted.UNPROTECTED)
+
+    async def drain(self) -> Sequence[str]:
+        """Give up all pairings of this host; what it owns goes on alone.
+
+        Returns:
+            The guests whose pairing ended.
+
+        Raises:
+            NotAllowedNow: If one did not end in time; the others did.
+        """
+        paired = [s for s in self._services.values() if s.journal.pairing is not None]
+        for service in self._services.values():
+            service.drain()
+        done = await asyncio.gather(
+            *(s.until(s.is_drained, timeout_s=DRAIN_S) for s in paired), return_exceptions=False
+        )
+        left = [s for s, ended in zip(paired, done, strict=True) if not ended]
+        if left:
+            names = ", ".join(f"{s.guest} ({s.state}: {s.decision.cause})" for s in left)
+            raise NotAllowedNow(left[0].state, f"not drained in {DRAIN_S:g} s: {names}")
+        return [s.guest for s in paired]
+
+    # --- what the peer asks -----------------------------------------------------------------
+
+    async def receive(self, request: peer_pb2.PrepareReceiveRequest) -> str:
+        """Start a receiver for the peer; return where it listens.
+
+        Raises:
+            NotAllowedNow: If this host is that guest's primary or still holds an older replica.
+        """
+        guest = GuestName(request.guest)
+        service = self._services.get(guest)
+        if service is None:
+            service = self._begin(await self._join(request))
+        if service.journal.role is Role.PRIMARY:
+            raise NotAllowedNow(service.state, f"{self.parts.host} is itself primary of {guest}")
+        return await service.receive(
+            PairingId(request.pairing), Generation(request.generation), request.secret
+        )
+
+    async def _join(self, request: peer_pb2.PrepareReceiveRequest) -> Journal:
+        terms = Protection(
+            guest=GuestName(request.guest),
+            primary=self.parts.peer,
+            secondary=self.parts.host,
+            disks=Disks(request.disks),
+            mode=Mode(request.mode),
+            interval_ms=request.interval_ms,
+        )
+        journal = Journal(
+            protection=terms, host=self.parts.host, role=Role.SECONDARY, boot=self.parts.boot
+        )
+        await self.parts.journal.write(journal)
+        return journal
+
+    async def forget(self, guest: str) -> None:
+        """Drop what this host has of a protection that its owner ended, if the witness agrees."""
+        service = self._services.get(GuestName(guest))
+        if service is not None and service.journal.role is Role.SECONDARY:
+            await service.want(Wanted.UNPROTECTED)
+
+    # --- supervision ------------------------------------------------------------------------
+
+    def _begin(self, journal: Journal) -> ProtectionService:
+        guest = journal.protection.guest
+        service = ProtectionService(self.parts, journal)
+        self._services[guest] = service
+        task = asyncio.create_task(service.run(), name=f"protection {guest}")
+        self._tasks[guest] = task
+        task.add_done_callback(lambda done: self._ended(guest, done))
+        return service
+
+    def _ended(self, guest: GuestName, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            if not self.defect.done():
+                self.defect.set_exception(error)
+            return
+        service = self._services.pop(guest, None)
+        self._tasks.pop(guest, None)
+        if service is not None:
+            self._closing = asyncio.create_task(service.stop())
+        _log.info("protection.ended", protection=guest)

@@ -1,0 +1,126 @@
+"""Answer the peer's daemon. Methods run in gRPC's threads; heartbeats wait for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import grpc
+
+from colod.daemon.host import Host
+from colod.errors import PeerRefused, PreflightRefused
+from colod.model import Disks, Mode, parse_guest_name, parse_pairing_id
+from colod.rpc import versions
+from colod.toolstack import inventory, preflight
+from colod.v1 import peer_pb2, peer_pb2_grpc
+
+_T = TypeVar("_T")
+
+_CALL_S = 100.0
+_MOST_INTERVAL_MS = 60_000
+_LEAST_INTERVAL_MS = 20
+_SECRET_BYTES = 16
+
+
+class PeerService(peer_pb2_grpc.PeerServicer):
+    """The Peer service of one host."""
+
+    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop) -> None:
+        """Serve `host`, which lives in `loop`."""
+        self._host = host
+        self._loop = loop
+
+    def Greet(
+        self, request: peer_pb2.GreetRequest, context: grpc.ServicerContext
+    ) -> peer_pb2.GreetReply:
+        """Agree on a version."""
+        return versions.answer_greet(request)
+
+    def Beat(
+        self, request: peer_pb2.BeatRequest, context: grpc.ServicerContext
+    ) -> peer_pb2.BeatReply:
+        """Answer with this host's view of its protections."""
+        return peer_pb2.BeatReply(sequence=request.sequence, protections=self._host.peer_views())
+
+    def Preflight(
+        self, request: peer_pb2.PeerPreflightRequest, context: grpc.ServicerContext
+    ) -> peer_pb2.PeerPreflightReply:
+        """Say why this host could not take the guest."""
+        return self._in_loop(self._preflight(request))
+
+    def PrepareReceive(
+        self, request: peer_pb2.PrepareReceiveRequest, context: grpc.ServicerContext
+    ) -> peer_pb2.PrepareReceiveReply:
+        """Start a receiver."""
+        _check(request)
+        address = self._in_loop(self._host.receive(request))
+        return peer_pb2.PrepareReceiveReply(address=address)
+
+    def Forget(
+        self, request: peer_pb2.ForgetRequest, context: grpc.ServicerContext
+    ) -> peer_pb2.ForgetReply:
+        """Drop the replica of a guest whose protection ended."""
+        self._in_loop(self._host.forget(request.guest))
+        return peer_pb2.ForgetReply()
+
+    def _in_loop(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_CALL_S)
+
+    async def _preflight(
+        self, request: peer_pb2.PeerPreflightRequest
+    ) -> peer_pb2.PeerPreflightReply:
+        parts = self._host.parts
+        try:
+            config = json.loads(request.domain_config)
+        except ValueError as error:
+            raise PeerRefused(f"the guest's configuration is no JSON: {error}") from error
+        if not isinstance(config, dict):
+            raise PeerRefused("the guest's configuration is no JSON object")
+        facts = await parts.toolstack.host_facts()
+        stock = await inventory.take_stock(preflight.needs_of(config), simulated=facts.simulated)
+        domains = await parts.domains.by_name()
+        refusals = preflight.peer_refusals(
+            config=config,
+            facts=facts,
+            inventory=stock,
+            domain_names=self._names_in_the_way(request.guest, list(domains)),
+            xen_version=request.xen_version,
+            memory_bytes=request.memory_bytes,
+            cpu_features=request.cpu_features,
+            staging_bytes=parts.limits.staging_bytes,
+        )
+        return peer_pb2.PeerPreflightReply(refusals=refusals)
+
+    def _names_in_the_way(self, guest: str, names: list[str]) -> list[str]:
+        """Return the domains here, less the replica that the new pairing will replace."""
+        service = self._host.services.get(parse_guest_name(guest))
+        if service is None or service.journal.pairing is None:
+            return names
+        return [name for name in names if not name.startswith(guest)]
+
+
+def _check(request: peer_pb2.PrepareReceiveRequest) -> None:
+    """Check what the peer sent before anything is done with it.
+
+    Raises:
+        PeerRefused: With every problem.
+    """
+    problems: list[str] = []
+    for parse, value in (
+        (parse_guest_name, request.guest),
+        (parse_pairing_id, request.pairing),
+        (Disks, request.disks),
+        (Mode, request.mode),
+    ):
+        try:
+            parse(value)
+        except ValueError as error:
+            problems.append(str(error))
+    if not _LEAST_INTERVAL_MS <= request.interval_ms <= _MOST_INTERVAL_MS:
+        problems.append(f"interval_ms {request.interval_ms} is out of range")
+    if len(request.secret) < _SECRET_BYTES:
+        problems.append(f"secret of {len(request.secret)} bytes")
+    if problems:
+        raise PreflightRefused(problems)

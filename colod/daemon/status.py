@@ -1,0 +1,73 @@
+"""What operators see of a protection, made of its service."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from colod.daemon.facts import replica_code
+from colod.daemon.protection import ProtectionService
+from colod.failover.effects import State
+from colod.failover.view import Answer, Contact, Copy
+from colod.model import Role
+from colod.v1 import admin_pb2, types_pb2
+
+_ROLES: Final = {
+    Role.PRIMARY: types_pb2.ROLE_PRIMARY,
+    Role.SECONDARY: types_pb2.ROLE_SECONDARY,
+}
+_WITNESS: Final = {
+    Answer.READ: "answers",
+    Answer.STALE: "being asked",
+    Answer.UNREACHABLE: "does not answer",
+}
+
+
+def status_of(service: ProtectionService) -> admin_pb2.ProtectionStatus:
+    """Return the status of one protection."""
+    journal, view, decision = service.journal, service.facts.view, service.decision
+    terms, record = journal.protection, journal.record
+    return admin_pb2.ProtectionStatus(
+        guest=service.guest,
+        role=_ROLES[journal.role],
+        peer=journal.peer,
+        state=service.state,
+        cause=decision.cause or service.last_error,
+        advice=decision.advice,
+        generation=journal.generation,
+        pairing=journal.pairing or "",
+        owner=record.owner if record else "",
+        mode=terms.mode,
+        disks=terms.disks,
+        interval_ms=terms.interval_ms,
+        progress=_progress(service),
+        replica=replica_code(view),
+        output_held=service.state is State.PROTECTED,
+        since_unix_s=service.since_unix_s,
+        witness=_WITNESS[service.facts.answer],
+        peer_contact=view.contact if view else Contact.SILENT,
+        guest_domain=_domain(service),
+    )
+
+
+def _progress(service: ProtectionService) -> types_pb2.Progress | None:
+    """Return what the session last said, its ages brought up to now; None without a session."""
+    session = service.session
+    if session is None or session.status is None or session.process is None:
+        return None
+    progress = types_pb2.Progress()
+    progress.CopyFrom(session.status.progress)
+    since_s = time.monotonic() - session.status_at
+    for name in ("lag_s", "last_ack_age_s", "peer_heard_age_s"):
+        if (age_s := getattr(progress, name)) >= 0:
+            setattr(progress, name, age_s + since_s)
+    return progress
+
+
+def _domain(service: ProtectionService) -> str:
+    view = service.facts.view
+    if view is None:
+        return "unknown"
+    if view.guest is Copy.ABSENT and view.incoming:
+        return "replica, paused"
+    return view.guest
