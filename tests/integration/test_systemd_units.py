@@ -1,0 +1,112 @@
+"""The units are what systemd accepts, and keep what restart and shutdown rest on."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from colod.config import load_config
+
+ROOT = Path(__file__).parents[2]
+UNITS = ROOT / "systemd"
+PROGRAMS = {"colod", "colodctl"}
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def settings(unit: str, section: str, key: str) -> Sequence[str]:
+    """Return all words that `unit` gives `key`."""
+    words: list[str] = []
+    current = ""
+    for line in (UNITS / unit).read_text().splitlines():
+        if line.startswith("["):
+            current = line.strip("[]")
+        name, _, value = line.partition("=")
+        if (current, name) == (section, key):
+            words += value.split()
+    return words
+
+
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    bin_directory = Path(sys.executable).parent
+    for path in (*UNITS.glob("*.service"), *UNITS.glob("*.slice")):
+        text = path.read_text()
+        for program in PROGRAMS:
+            # systemd searches its own directories for a program, the tests' is elsewhere.
+            for key in ("ExecStart", "ExecStop"):
+                text = text.replace(f"{key}={program}", f"{key}={bin_directory / program}")
+        (tmp_path / path.name).write_text(text)
+    verified = run("systemd-analyze", "verify", "--man=no", *map(str, sorted(tmp_path.iterdir())))
+    complaints = [line for line in verified.stderr.splitlines() if "colod" in line]
+    assert complaints == []
+
+
+def test_systemd_sysusers_accepts_the_group() -> None:
+    done = run("systemd-sysusers", "--dry-run", str(UNITS / "sysusers.d" / "colod.conf"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_systemd_tmpfiles_makes_the_directories(tmp_path: Path) -> None:
+    source = str(UNITS / "tmpfiles.d" / "colod.conf")
+    done = run("systemd-tmpfiles", "--create", "--root", str(tmp_path), source)
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("only root can give directories to root")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run/colod/sessions").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("Type", "notify"),
+        ("NotifyAccess", "main"),
+        ("KillMode", "process"),
+        ("OOMPolicy", "continue"),
+        ("Restart", "always"),
+        ("RuntimeDirectory", "colod"),
+        ("RuntimeDirectoryPreserve", "yes"),
+        ("StateDirectory", "colod"),
+    ],
+)
+def test_a_restart_of_the_daemon_leaves_sessions_and_sockets(key: str, value: str) -> None:
+    assert settings("colod.service", "Service", key) == [value]
+
+
+def test_the_daemon_starts_between_xen_and_the_guests() -> None:
+    xen = {"xenstored.service", "xenconsoled.service", "xen.service"}
+    assert xen <= set(settings("colod.service", "Unit", "After"))
+    assert xen <= set(settings("colod.service", "Unit", "Wants"))
+    assert settings("colod.service", "Unit", "Before") == ["xendomains.service"]
+
+
+def test_a_daemon_that_cannot_come_back_is_followed_by_the_rescue() -> None:
+    assert settings("colod.service", "Unit", "OnFailure") == ["colod-rescue.service"]
+    assert settings("colod.service", "Unit", "StartLimitBurst") == ["10"]
+    assert settings("colod-rescue.service", "Service", "ExecStart") == ["colod", "rescue"]
+
+
+def test_stopping_the_daemon_does_not_drain() -> None:
+    for key in ("PartOf", "BindsTo", "Requires", "Requisite"):
+        assert settings("colod-drain.service", "Unit", key) == []
+    assert "colod.service" in settings("colod-drain.service", "Unit", "After")
+    assert settings("colod-drain.service", "Service", "ExecStop")[:2] == ["colodctl", "drain"]
+    assert settings("colod-drain.service", "Service", "RemainAfterExit") == ["yes"]
+
+
+def test_drain_has_less_time_than_systemd_gives_it() -> None:
+    (timeout,) = settings("colod-drain.service", "Service", "TimeoutStopSec")
+    words = settings("colod-drain.service", "Service", "ExecStop")
+    assert float(words[words.index("--timeout") + 1]) < float(timeout)
+
+
+def test_the_example_configuration_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "colod.toml"
+    shutil.copy(ROOT / "deploy" / "colod.toml.example", path)
+    assert load_config(path).peer.name == "host-b"
