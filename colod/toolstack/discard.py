@@ -13,6 +13,9 @@ from colod.toolstack.process import Process, SaveHelper
 KILL_LIMIT_S = 20.0
 """Most seconds from SIGKILL to the end of a process; it may be in the middle of a hypercall."""
 
+SIMULATION_VARIABLE = "COLOD_SIMXEN_DIR"
+"""Set, it names the simulated host; simulated hosts share one table of processes."""
+
 _RECEIVING = "migrate-receive"
 _SAVING = frozenset({"remus", "migrate", "save"})
 
@@ -36,10 +39,10 @@ async def end_restore(
     Raises:
         ToolstackError: If one of them does not end.
     """
-    everything = await asyncio.to_thread(process.processes)
+    everything, all_helpers = await asyncio.to_thread(_scan, simulated_host)
     helpers = [
         helper
-        for helper in _helpers(everything, simulated_host)
+        for helper in all_helpers
         if helper.restores
         and (helper.domid == domid or (receiver and helper.process.parent_pid == receiver.pid))
     ]
@@ -56,24 +59,23 @@ async def end_stray_savers(domid: int, simulated_host: str | None) -> tuple[Proc
         ToolstackError: If an xl still saves the domain: resuming it behind that xl's back would
             let it run while its image is being written.
     """
-    everything = await asyncio.to_thread(process.processes)
-    helpers = [
-        helper
-        for helper in _helpers(everything, simulated_host)
-        if not helper.restores and helper.domid == domid
-    ]
+    everything, all_helpers = await asyncio.to_thread(_scan, simulated_host)
+    helpers = [helper for helper in all_helpers if not helper.restores and helper.domid == domid]
     for parent in _parents(helpers, everything):
         if _SAVING.intersection(parent.argv):
             raise ToolstackError(parent.argv, 0, f"process {parent.ref.pid} still saves {domid}")
     return await _end([helper.process.ref for helper in helpers])
 
 
-def _helpers(everything: Sequence[Process], simulated_host: str | None) -> Sequence[SaveHelper]:
-    return [
+def _scan(simulated_host: str | None) -> tuple[Sequence[Process], Sequence[SaveHelper]]:
+    """Return all processes, and those of them that are this host's save helpers."""
+    everything = process.processes()
+    helpers = [
         helper
         for helper in process.save_helpers(everything)
-        if process.environment_value(helper.process.ref.pid, "COLOD_SIMXEN_DIR") == simulated_host
+        if process.environment_value(helper.process.ref.pid, SIMULATION_VARIABLE) == simulated_host
     ]
+    return everything, helpers
 
 
 def _parents(helpers: Sequence[SaveHelper], everything: Sequence[Process]) -> Sequence[Process]:
@@ -82,7 +84,7 @@ def _parents(helpers: Sequence[SaveHelper], everything: Sequence[Process]) -> Se
 
 
 async def _end(refs: Sequence[ProcessRef]) -> tuple[ProcessRef, ...]:
-    killed = tuple(ref for ref in refs if process.kill(ref))
+    killed = tuple([ref for ref in refs if await asyncio.to_thread(process.kill, ref)])
     for ref in refs:
         if not await process.wait_gone(ref, KILL_LIMIT_S):
             argv = ("kill", "-SIGKILL", str(ref.pid))

@@ -48,8 +48,8 @@ class Launcher(Protocol):
             unit: Name for it without a suffix, `colod-session-GUEST-ROLE-PAIRING8`; no two that
                 run may share it.
             log: File that takes its standard output and error, appended; its directory exists.
-            env: Its whole environment (PATH, COLOD_*): nothing of the daemon's is inherited, so
-                that it is the same whoever starts it.
+            env: Its whole environment (PATH, COLOD_*) but for LC_ALL=C: nothing of the daemon's
+                is inherited, so that it is the same whoever starts it.
 
         Raises:
             ToolstackError: If it could not be started; with status None, if that is not known.
@@ -110,7 +110,7 @@ class SystemdLauncher:
             f"--slice={self._slice}",
             f"--description=colod: {unit}",
             *(f"--property={each}" for each in properties),
-            *(f"--setenv={name}={value}" for name, value in sorted(env.items())),
+            *(f"--setenv={name}={value}" for name, value in sorted({**env, "LC_ALL": "C"}.items())),
             "--",
             # systemd would replace $NAME in an argument. Spec: systemd.service(5), "$$".
             *(word.replace("$", "$$") for word in argv),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
+import select
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -103,19 +105,16 @@ def kill(ref: ProcessRef, signal_number: signal.Signals = signal.SIGKILL) -> boo
 
 async def wait_gone(ref: ProcessRef, timeout_s: float) -> bool:
     """Wait until the process has ended (it may still be a zombie); False if it did not in time."""
+    return await asyncio.to_thread(_wait_gone, ref, timeout_s)
+
+
+def _wait_gone(ref: ProcessRef, timeout_s: float) -> bool:
     with held(ref) as pidfd:
         if pidfd is None:
             return True
-        ended = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(pidfd, ended.set)
-        try:
-            await asyncio.wait_for(ended.wait(), timeout_s)
-        except TimeoutError:
-            return False
-        finally:
-            loop.remove_reader(pidfd)
-    return True
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(math.ceil(timeout_s * 1000)))
 
 
 def processes() -> Sequence[Process]:

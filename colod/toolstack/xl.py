@@ -24,9 +24,6 @@ from colod.toolstack.port import (
 )
 
 XL_CONF = Path("/etc/xen/xl.conf")
-SIMULATION_VARIABLE = "COLOD_SIMXEN_DIR"
-"""Set, it names the simulated host; simulated hosts share one table of processes."""
-
 RESUME_ARGV = (sys.executable, "-m", "colod.toolstack.libxl_resume")
 """Resumes the domain of the number that follows; for an xl older than 4.20, which cannot."""
 
@@ -218,7 +215,7 @@ class XlToolstack:
             named = {row.domain.name: row.domain for row in await self._rows()}
             if guest not in named and incoming not in named:
                 raise ToolstackError(argv, 0, f"xl has destroyed the copy: no {guest} is left")
-            if incoming in named or guest not in named or _is_alive(receiver):
+            if incoming in named or guest not in named or await _is_alive(receiver):
                 continue
             if not named[guest].paused:
                 raise ToolstackError(argv, 0, f"{guest} is not paused, but {named[guest].state}")
@@ -326,7 +323,7 @@ class XlToolstack:
         raise ToolstackError(argv, None, text)
 
     def _simulated_host(self) -> str | None:
-        return self._runner.env.get(SIMULATION_VARIABLE)
+        return self._runner.env.get(discard.SIMULATION_VARIABLE)
 
 
 def _known(done: Completed) -> Completed:
@@ -341,8 +338,8 @@ def _unambiguous(name: str) -> str:
     return name
 
 
-def _is_alive(ref: ProcessRef | None) -> bool:
-    return ref is not None and process.start_ticks(ref.pid) == ref.start_ticks
+async def _is_alive(ref: ProcessRef | None) -> bool:
+    return ref is not None and not await process.wait_gone(ref, 0)
 
 
 def _is_simulated(info: Mapping[str, str]) -> bool:
