@@ -16,24 +16,17 @@ from colod.witness.base import Lost, Outcome, Stored, Unknown, Won
 _MARK = {"deleted": True, "format": 1}
 
 
-def pack(expected: Stored, new: OwnershipRecord | None) -> bytes:
-    """Return what to store when `new` (None: nothing) takes the place of `expected`.
+def pack(stored: Stored) -> bytes:
+    """Return the form in which a witness keeps `stored`, without its revision.
 
     Raises:
-        WitnessError: If `new` could not be read back; nothing may be sent.
+        WitnessError: If it could not be read back; nothing may be sent.
     """
-    if new is None:
-        return _pack_mark(last_generation(expected))
-    raw = encode(new)
-    decode(raw)
-    return raw
-
-
-def repack(stored: Stored) -> bytes:
-    """Return what the witness holds where it answered `stored`; its revision is not 0."""
     if stored.record is None:
         return _pack_mark(stored.last_generation)
-    return encode(stored.record)
+    raw = encode(stored.record)
+    decode(raw)
+    return raw
 
 
 def unpack(raw: bytes, revision: int) -> Stored:

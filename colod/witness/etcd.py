@@ -19,7 +19,7 @@ from colod.failover.record import OwnershipRecord, check_transition
 from colod.model import GuestName, HostName
 from colod.plugins import parse_options
 from colod.witness.base import Outcome, Stored, Unknown, Won
-from colod.witness.content import after_write, outcome_of_mismatch, pack, repack, unpack
+from colod.witness.content import after_write, outcome_of_mismatch, pack, unpack
 from colod.witness.etcdclient import Cluster, EtcdClient, MemberStatus
 from colod.witness.etcdpb import rpc_pb2 as pb
 
@@ -167,10 +167,10 @@ def _transaction(key: bytes, expected: Stored, new: OwnershipRecord | None) -> p
                 key=key,
                 target=pb.Compare.VALUE,
                 result=pb.Compare.EQUAL,
-                value=repack(expected),
+                value=pack(expected),
             )
         )
-    put = pb.PutRequest(key=key, value=pack(expected, new))
+    put = pb.PutRequest(key=key, value=pack(after_write(expected, new, 0)))
     return pb.TxnRequest(
         compare=compare,
         success=[pb.RequestOp(request_put=put)],

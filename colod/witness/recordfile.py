@@ -10,6 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from colod.errors import WitnessError
@@ -36,7 +37,6 @@ class RecordFile:
         self._directory = directory
         self._record = directory / f"{guest}.record"
         self._lock = directory / f"{guest}.lock"
-        self._temporary = directory / f".{guest}.temporary"
 
     def read(self, timeout_s: float) -> Stored:
         """Return what the file holds, after it is certain to survive a crash of the machine.
@@ -55,15 +55,25 @@ class RecordFile:
             OSError: TimeoutError included, if the outcome is unknown.
             WitnessError: If the file is not one that colod wrote for this guest.
         """
+        return self.put(expected, after_write(expected, new, 0), timeout_s)
+
+    def put(self, expected: Stored, wanted: Stored, timeout_s: float) -> Outcome:
+        """Write `wanted`, under the next revision, if the file still holds `expected`.
+
+        Raises:
+            OSError: TimeoutError included, if the outcome is unknown.
+            WitnessError: If the file is not one that colod wrote for this guest.
+        """
         deadline = time.monotonic() + timeout_s
         with self._locked(deadline):
             present = self._load()
             if present != expected:
-                return outcome_of_mismatch(expected, present, new)
+                return outcome_of_mismatch(expected, present, wanted.record)
             if time.monotonic() > deadline:
                 raise TimeoutError("timed out before the record was written")
-            stored = after_write(expected, new, expected.revision + 1)
-            self._store(pack(expected, new), stored.revision)
+            stored = replace(wanted, revision=expected.revision + 1)
+            head = _HEAD + f"{self._guest} {stored.revision}\n".encode()
+            replace_file(self._record, head + pack(stored) + b"\n")
             return Won(stored)
 
     @contextlib.contextmanager
@@ -90,7 +100,7 @@ class RecordFile:
             raw = os.read(file, MAX_RECORD_BYTES + 256)
         finally:
             os.close(file)
-        _sync_directory(self._directory)
+        sync_directory(self._directory)
         return self._parse(raw)
 
     def _parse(self, raw: bytes) -> Stored:
@@ -103,16 +113,32 @@ class RecordFile:
         except (WitnessError, ValueError) as error:
             raise WitnessError(f"{self._record}: {error}") from error
 
-    def _store(self, content: bytes, revision: int) -> None:
-        head = _HEAD + f"{self._guest} {revision}\n".encode()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        file = os.open(self._temporary, flags, 0o660)
-        with os.fdopen(file, "wb") as stream:
-            stream.write(head + content + b"\n")
-            stream.flush()
-            os.fsync(file)
-        self._temporary.rename(self._record)
-        _sync_directory(self._directory)
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put `content` in place of the file's, whole or not at all, and certain to survive a crash.
+
+    The caller holds a lock: all writers of a file use the same temporary one.
+
+    Raises:
+        OSError: If that did not succeed; the old content or the new is there.
+    """
+    temporary = path.with_name(f".{path.name}.temporary")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    with os.fdopen(os.open(temporary, flags, 0o660), "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.rename(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make what was created, renamed or removed in `directory` certain to survive a crash."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _try_lock(lock: int) -> bool:
@@ -121,11 +147,3 @@ def _try_lock(lock: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
