@@ -80,6 +80,7 @@ class Facts:
         self._failover_until = float("-inf")
         self._pairing_since = time.monotonic()
         self._resync_at = float("-inf")
+        self._resync_asked = False
         self._backoff_s = parts.limits.resync_backoff_s
 
     # --- what changes them ------------------------------------------------------------------
@@ -97,6 +98,7 @@ class Facts:
     def pairing_changed(self) -> None:
         """Note that what the peer said before this instant is about another pairing."""
         self._pairing_since = time.monotonic()
+        self._resync_asked = False
         self._resync_at = time.monotonic() + self._backoff_s
 
     def pairing_failed(self) -> None:
@@ -106,7 +108,7 @@ class Facts:
 
     def resync_now(self) -> None:
         """Allow the next attempt to pair at once."""
-        self._resync_at = float("-inf")
+        self._resync_asked = True
         self._backoff_s = self._limits.resync_backoff_s
 
     def ask_failover(self) -> None:
@@ -155,6 +157,8 @@ class Facts:
         return self.view
 
     def _is_resync_due(self) -> bool:
+        if self._resync_asked:
+            return True
         return self._limits.resync_automatic and time.monotonic() >= self._resync_at
 
     def _with_answer(self, view: View) -> View:

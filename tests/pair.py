@@ -1,0 +1,322 @@
+"""Two hosts on loopback: real daemons, sessions and command line over the simulated Xen.
+
+For the demo and for integration tests. Nothing here needs root. Every process is started by this
+module and killed by number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+BIN = Path(sys.executable).parent
+LIMIT_S = 60.0
+POLL_S = 0.05
+NAMES = ("alpha", "beta")
+
+CONFIG = """
+[host]
+name = "{name}"
+state_directory = "{root}/state"
+runtime_directory = "{root}/run"
+
+[peer]
+name = "{peer}"
+listen = "127.0.0.1:{port}"
+address = "127.0.0.1:{peer_port}"
+
+[tls]
+ca = "{pki}/ca.pem"
+certificate = "{pki}/{name}.pem"
+key = "{pki}/{name}.key"
+
+[transport]
+kind = "{transport}"
+{transport_options}
+
+[witness]
+{witness}
+
+[detection]
+beat_interval_s = 0.2
+suspect_after_s = {suspect_s}
+session_silence_s = {silence_s}
+ping_interval_s = 0.2
+
+[toolstack]
+xl = ["{bin}/colod-simxl"]
+xenstore = ["{bin}/colod-simxl", "xenstore"]
+launcher = "fork"
+
+[policy]
+resync = "{resync}"
+resync_backoff_s = 1.0
+
+[log]
+level = "debug"
+format = "json"
+"""
+
+
+def until(check: Callable[[], T | None], what: str, *, limit_s: float = LIMIT_S) -> T:
+    """Poll until `check` returns something true, and return it."""
+    deadline = time.monotonic() + limit_s
+    while not (found := check()):
+        if time.monotonic() > deadline:
+            message = f"not within {limit_s:g} s: {what}"
+            raise AssertionError(message)
+        time.sleep(POLL_S)
+    return found
+
+
+def free_ports(count: int) -> list[int]:
+    """Return TCP ports of loopback that nobody uses at the moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+class SimulatedHost:
+    """One host: a directory with its simulated Xen, its configuration and its daemon."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        """Live below `root`."""
+        self.root, self.name = root, name
+        self.config = root / "colod.toml"
+        self.daemon: subprocess.Popen[bytes] | None = None
+        self.environment = {
+            **os.environ,
+            "COLOD_SIMXEN_DIR": str(root / "xen"),
+            "PYTHONUNBUFFERED": "1",
+        }
+        for each in (root, root / "xen", root / "run", root / "state"):
+            each.mkdir(parents=True, exist_ok=True)
+
+    def run(
+        self, *argv: str, check: bool = True, limit_s: float = LIMIT_S
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of colod's on this host."""
+        done = subprocess.run(
+            [str(BIN / argv[0]), *argv[1:]],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=limit_s,
+            check=False,
+        )
+        assert not check or done.returncode == 0, (argv, done.returncode, done.stdout, done.stderr)
+        return done
+
+    def xl(self, *arguments: str, check: bool = True) -> str:
+        """Run the simulated xl."""
+        return self.run("colod-simxl", *arguments, check=check).stdout
+
+    def ctl(self, *arguments: str, check: bool = True, limit_s: float = LIMIT_S) -> str:
+        """Run colodctl."""
+        argv = ("colodctl", "--config", str(self.config), *arguments)
+        return self.run(*argv, check=check, limit_s=limit_s).stdout
+
+    def status(self, guest: str = "g1") -> dict[str, Any]:
+        """Return what `colodctl status` says of the guest, {} when the daemon does not know it."""
+        done = self.run(
+            "colodctl", "--config", str(self.config), "status", guest, "--json", check=False
+        )
+        if done.returncode:
+            return {}
+        found: list[dict[str, Any]] = json.loads(done.stdout)["protections"]
+        return found[0] if found else {}
+
+    def state(self, guest: str = "g1") -> str:
+        """Return the guest's state here, "" when unknown."""
+        return str(self.status(guest).get("state", ""))
+
+    def guests(self) -> dict[str, dict[str, Any]]:
+        """Return the simulated Xen's own view of its domains, pause counts included."""
+        found: list[dict[str, Any]] = json.loads(self.xl("sim", "guests"))
+        return {each["name"]: each for each in found}
+
+    def runs(self, guest: str = "g1") -> bool:
+        """Whether a copy of the guest runs here, under whatever name."""
+        names = (guest, f"{guest}--incoming")
+        return any(self.guests().get(name, {}).get("running") for name in names)
+
+    def start_daemon(self) -> None:
+        """Start colod and wait until it answers."""
+        log = (self.root / "colod.log").open("ab")
+        self.daemon = subprocess.Popen(
+            [str(BIN / "colod"), "--config", str(self.config)],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        log.close()
+
+        def answers() -> bool:
+            assert self.daemon is not None
+            assert self.daemon.poll() is None, self.log()[-2000:]
+            argv = ("colodctl", "--config", str(self.config), "version", "--json")
+            return self.run(*argv, check=False).returncode == 0
+
+        until(answers, f"the daemon of {self.name} answers")
+
+    def stop_daemon(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send the daemon a signal and wait for its end; sessions are not touched."""
+        if self.daemon is not None:
+            self.daemon.send_signal(number)
+            self.daemon.wait(LIMIT_S)
+            self.daemon = None
+
+    def session_pids(self) -> list[int]:
+        """Return the numbers of this host's sessions."""
+        files = (self.root / "run" / "sessions").glob("*/pid")
+        return [int(path.read_text().split()[0]) for path in files]
+
+    def log(self) -> str:
+        """Return the daemon's log."""
+        path = self.root / "colod.log"
+        return path.read_text() if path.exists() else ""
+
+    def die(self) -> None:
+        """Kill everything of this host at once, as a power cut does."""
+        pids = self.session_pids()
+        if self.daemon is not None:
+            self.daemon.kill()
+            self.daemon.wait(LIMIT_S)
+            self.daemon = None
+        for pid in pids:
+            kill(pid)
+        self.xl("sim", "kill-host", check=False)
+
+    def close(self) -> None:
+        """End everything of this host."""
+        self.die()
+
+
+def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Send a signal to a process that may have ended."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+class Pair:
+    """Two hosts, `alpha` and `beta`, a witness on the file system, and a guest's address."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        transport: str = "tcp",
+        witness: str = "",
+        suspect_s: float = 2.0,
+        silence_s: float = 1.2,
+        resync: str = "manual",
+    ) -> None:
+        """Lay out both hosts below `root`; nothing runs before `start`.
+
+        Args:
+            root: An empty directory; paths of unix sockets below it must fit (keep it short).
+            transport: Kind of transport, `tcp` or `unix`.
+            witness: Lines of the table `[witness]`; a witness of files by default.
+            suspect_s: Silence after which a host is suspected.
+            silence_s: Silence after which a session is.
+            resync: Policy `automatic` or `manual`.
+        """
+        self.root = root
+        self.guest_port, *ports = free_ports(3)
+        self.alpha = SimulatedHost(root / "alpha", "alpha")
+        self.beta = SimulatedHost(root / "beta", "beta")
+        self.hosts = (self.alpha, self.beta)
+        records = root / "witness"
+        records.mkdir()
+        self._make_pki()
+        for host, port, other, other_port in (
+            (self.alpha, ports[0], self.beta, ports[1]),
+            (self.beta, ports[1], self.alpha, ports[0]),
+        ):
+            options = f'directory = "{root}/links"' if transport == "unix" else ""
+            host.config.write_text(
+                CONFIG.format(
+                    name=host.name,
+                    peer=other.name,
+                    root=host.root,
+                    port=port,
+                    peer_port=other_port,
+                    pki=root / "pki",
+                    bin=BIN,
+                    transport=transport,
+                    transport_options=options,
+                    witness=witness or f'kind = "file"\ndirectory = "{records}"',
+                    suspect_s=suspect_s,
+                    silence_s=silence_s,
+                    resync=resync,
+                )
+            )
+
+    def _make_pki(self) -> None:
+        pki = str(self.root / "pki")
+        self.alpha.run("colodctl", "pki", "init", "--directory", pki)
+        for name in NAMES:
+            self.alpha.run("colodctl", "pki", "issue", name, "--directory", pki)
+
+    def start(self) -> None:
+        """Start both daemons."""
+        for host in self.hosts:
+            host.start_daemon()
+
+    def create_guest(self, name: str = "g1", **settings: object) -> None:
+        """Create and start the guest on alpha."""
+        lines = [
+            f'name="{name}"',
+            "memory=64",
+            "vif=['bridge=br0,mac=00:16:3e:00:00:01']",
+            f'sim_service="127.0.0.1:{self.guest_port}"',
+            *(f"{key}={value!r}" for key, value in {"sim_memory_pages": 256, **settings}.items()),
+        ]
+        config = self.root / f"{name}.cfg"
+        config.write_text("\n".join(lines) + "\n")
+        self.alpha.xl("create", str(config))
+
+    def protect(self, name: str = "g1", *options: str) -> None:
+        """Protect the guest from alpha to beta and wait until it could be taken over."""
+        argv = ("protect", name, "--to", "beta", "--disks", "none", "--interval-ms", "50")
+        self.alpha.ctl(*argv, *options)
+
+    def ask_guest(self, request: str = "get", *, limit_s: float = 0.5) -> dict[str, Any]:
+        """Ask the guest at its address, wherever it runs; {} when nobody answers in time."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.guest_port), timeout=limit_s) as link:
+                link.settimeout(limit_s)
+                link.sendall(request.encode() + b"\n")
+                line = link.makefile("rb").readline()
+            return dict(json.loads(line)) if line.strip() else {}
+        except (OSError, ValueError):
+            return {}
+
+    def running_copies(self, guest: str = "g1") -> Sequence[str]:
+        """Return the hosts on which a copy of the guest runs, by the simulated Xen's own view."""
+        return [host.name for host in self.hosts if host.runs(guest)]
+
+    def close(self) -> None:
+        """End everything."""
+        for host in self.hosts:
+            host.close()
