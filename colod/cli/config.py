@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -105,16 +105,21 @@ def _tls_problems(loaded: Config) -> Iterator[str]:
 
 
 def _plug_in_problems(loaded: Config) -> Iterator[str]:
+    """Yield what the kinds themselves find wrong with their options."""
     from colod import plugins
+    from colod.model import HostName
 
-    for table, group in (
-        ("transport", "colod.transports"),
-        ("witness", "colod.witnesses"),
-        ("fencing", "colod.fencers"),
-    ):
+    host = HostName(loaded.host.name)
+    transport, witness, fencing = loaded.transport, loaded.witness, loaded.fencing
+    makers: tuple[Callable[[], object], ...] = (
+        lambda: plugins.load("colod.transports", transport.kind).from_options(transport.options),
+        lambda: plugins.load("colod.witnesses", witness.kind).from_config(
+            witness.options, host=host
+        ),
+        lambda: plugins.load("colod.fencers", fencing.kind).from_config(fencing.options, host=host),
+    )
+    for make in makers:
         try:
-            kind = plugins.load(group, getattr(loaded, table).kind)
-            if table == "transport":
-                kind.from_options(loaded.transport.options)
+            make()
         except ConfigError as error:
-            yield from (f"{table}.kind: {problem}" for problem in error.problems)
+            yield from error.problems

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from colod.cli.daemon import GUEST, connect, json_option, print_json
+from colod.cli.exits import Exit
 
 if TYPE_CHECKING:
     from colod.v1.admin_pb2 import FailoverReply
@@ -61,7 +62,9 @@ def failover(
         reply = client.failover(request, timeout_s=timeout_s)
         _print_plan(reply, as_json=as_json)
         if not (yes or dry_run):
-            click.confirm(f"Make this host the owner of {guest}?", abort=True, err=True)
+            if not click.confirm(f"Make this host the owner of {guest}?", err=True):
+                click.echo("nothing was changed", err=True)
+                context.exit(Exit.FAILED)
             request.dry_run = False
             reply = client.failover(request, timeout_s=timeout_s)
     generation = None if dry_run else reply.generation

@@ -29,9 +29,6 @@ certificate = "{pki}/host-a.pem"
 key = "{pki}/host-a.key"
 [witness]
 kind = "manual"
-[fencing]
-kind = "manual"
-password = "hunter2"
 """
 
 
@@ -84,8 +81,6 @@ def test_pki_does_not_overwrite_unless_forced(tmp_path: Path, colodctl: Call) ->
 def test_a_valid_configuration_is_said_to_be_so_with_its_time_budget(
     config: Path, colodctl: Call
 ) -> None:
-    text = config.read_text().replace('kind = "manual"\npassword', 'kind = "none"\npassword')
-    config.write_text(text.replace('kind = "manual"', 'kind = "file"'))
     status, out, err = colodctl("--config", str(config), "config", "check")
     assert (status, err) == (0, "")
     lines = out.splitlines()
@@ -95,11 +90,12 @@ def test_a_valid_configuration_is_said_to_be_so_with_its_time_budget(
 
 def test_all_problems_are_printed_tls_and_plug_ins_included(config: Path, colodctl: Call) -> None:
     text = config.read_text().replace("host-a.pem", "missing.pem")
-    config.write_text(text.replace('[witness]\nkind = "manual"', '[witness]\nkind = "oracle"'))
+    text = text.replace('[witness]\nkind = "manual"', '[witness]\nkind = "oracle"')
+    config.write_text(f"{text}\n[fencing]\nkind = 'none'\nwrong = 1\n")
     status, out, err = colodctl("--config", str(config), "config", "check")
     assert status == 7
-    assert any(line.startswith("witness.kind: ") for line in out.splitlines())
-    assert any(line.startswith("tls.certificate: ") for line in out.splitlines())
+    starts = [line.partition(": ")[0] for line in out.splitlines()]
+    assert starts == ["colod.witnesses", "fencing.wrong", "tls.certificate"]
     assert "problem(s) (config.invalid)" in err
 
 
@@ -124,6 +120,8 @@ def test_show_names_every_value_and_where_it_came_from(config: Path, colodctl: C
 
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_show_hides_secrets(config: Path, colodctl: Call, words: tuple[str, ...]) -> None:
+    (config.parent / "colod.d").mkdir()
+    (config.parent / "colod.d" / "20-fencing.toml").write_text("[fencing]\npassword = 'hunter2'\n")
     status, out, err = colodctl("--config", str(config), "config", "show", *words)
     assert status == 0
     assert "fencing.password" in out

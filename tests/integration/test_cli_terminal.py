@@ -1,0 +1,95 @@
+"""colodctl on a terminal: progress, a screen that is redrawn, a question before a failover."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.integration.admin_double import FakeDaemon, replicating, report, serving, syncing
+
+PROTECT = ("protect", "web", "--to", "host-b", "--disks", "none")
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
+    double = FakeDaemon()
+    with serving(double, tmp_path / "admin.sock"):
+        yield double
+
+
+def on_terminal(
+    directory: Path, *arguments: str, typed: bytes = b"", interrupt_at: bytes = b"\0"
+) -> tuple[int, str]:
+    """Run colodctl on a terminal; return its exit status and what it drew.
+
+    Args:
+        directory: Where the double's socket is.
+        arguments: The command.
+        typed: What is typed in advance.
+        interrupt_at: Text at whose sight the command is interrupted.
+    """
+    ours, theirs = pty.openpty()
+    code = "import sys; from colod.cli.main import main; main()"
+    words = ("--socket", str(directory / "admin.sock"), *arguments)
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
+    drawn = bytearray()
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+    ) as process:
+        os.close(theirs)
+        os.write(ours, typed)
+        with suppress(OSError):  # EIO: the last process has closed the terminal
+            while piece := os.read(ours, 65536):
+                drawn += piece
+                if interrupt_at in drawn:
+                    process.send_signal(signal.SIGINT)
+                    interrupt_at = b"\0"
+        os.close(ours)
+    return process.returncode, drawn.decode()
+
+
+def test_protect_draws_its_progress(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.reports = [report(syncing(300)), report(replicating())]
+    status, drawn = on_terminal(tmp_path, *PROTECT)
+    assert status == 0
+    assert "━" in drawn
+    assert drawn.endswith("web: REPLICATING (output not held), replica on host-b\r\n")
+
+
+def test_watching_redraws_the_screen(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.reports = [report(syncing(300)), report(replicating())]
+    status, drawn = on_terminal(tmp_path, "status", "--watch")
+    assert status == 0
+    assert "SYNCING 30 %" in drawn
+    assert "REPLICATING (output not held)" in drawn
+    assert "\x1b[" in drawn
+
+
+@pytest.mark.parametrize(("typed", "asked", "status"), [(b"n\n", 1, 1), (b"y\n", 2, 0)])
+def test_failover_is_done_only_after_a_yes(
+    daemon: FakeDaemon, tmp_path: Path, typed: bytes, asked: int, status: int
+) -> None:
+    daemon.plan = ["take web over"]
+    ended, drawn = on_terminal(tmp_path, "failover", "web", typed=typed)
+    assert ended == status
+    assert drawn.count("take web over") == 1
+    assert ("nothing was changed" in drawn) == (status == 1)
+    assert [request.dry_run for request in daemon.requests] == [True, False][:asked]
+
+
+def test_an_interrupt_says_that_the_daemon_goes_on(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.reports = [report(syncing(300))]
+    daemon.hang_after_reports = True
+    status, drawn = on_terminal(tmp_path, "status", "--watch", interrupt_at=b"SYNCING")
+    assert status == 130
+    assert "what the daemon was asked goes on" in drawn
