@@ -77,7 +77,7 @@ class FakeXl:
         found = self.find(wanted)
         if not found:
             return 1, "", f"{wanted} is an invalid domain identifier (rc=-6)"
-        return self.change(verb, *found)
+        return self.change(verb, *found, new_name=rest[-1])
 
     def find(self, wanted: str) -> tuple[str, FakeDomain] | None:
         for name, domain in self.domains.items():
@@ -85,7 +85,9 @@ class FakeXl:
                 return name, domain
         return None
 
-    def change(self, verb: str, name: str, domain: FakeDomain) -> tuple[int, str, str]:
+    def change(
+        self, verb: str, name: str, domain: FakeDomain, *, new_name: str
+    ) -> tuple[int, str, str]:
         if verb == "pause":
             domain.pauses += 1
         elif verb == "unpause":
@@ -97,6 +99,8 @@ class FakeXl:
             del self.domains[name]
         elif verb == "resume":
             domain.suspended = False
+        elif verb == "rename":
+            self.domains[new_name] = self.domains.pop(name)
         return 0, "", ""
 
     def listing(self) -> str:
@@ -186,6 +190,15 @@ async def test_a_failed_destruction_is_reported() -> None:
     xl.special["destroy"] = lambda _: (1, "", "destroy failed (rc=-3)")
     with pytest.raises(ToolstackError, match="destroy failed"):
         await toolstack(xl).destroy("guest")
+
+
+async def test_a_renaming_is_verified() -> None:
+    xl = with_guest(pauses=1)
+    await toolstack(xl).rename("guest", "guest-old")
+    assert xl.domains["guest-old"].pauses == 1
+    xl.special["rename"] = lambda _: (0, "", "")
+    with pytest.raises(ToolstackError, match="is not named guest"):
+        await toolstack(xl).rename("guest-old", "guest")
 
 
 async def test_discarding_never_destroys_the_guest_under_its_own_name() -> None:
