@@ -305,7 +305,9 @@ class Host:
             if time.monotonic() > deadline:
                 raise CommandFailed(f"{self.name}'s QEMU did not end")
             time.sleep(0.05)
-        self._process = None
+        if self._process is not None:
+            self._process.wait(60)
+            self._process = None
         self._pid_file.unlink(missing_ok=True)
 
     def _last_words(self) -> str:

@@ -94,9 +94,8 @@ def build_image(say: Callable[[str], None] = print) -> Image:
     Raises:
         LabUnavailableError: When this machine cannot build it.
     """
-    key = hashed(
-        [*_tree_inputs(), *_wheel_inputs(), *file_inputs(HERE / "dom0", HERE / "guest_image")]
-    )
+    own = file_inputs(HERE / "dom0", HERE / "guest_image")
+    key = hashed([*_tree_inputs(), *_wheel_inputs(), *own])
     image = Image(CACHE / f"image-{key}")
     with made(image.folder) as unfinished:
         if unfinished:

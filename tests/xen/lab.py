@@ -9,6 +9,7 @@ python -m tests.xen.lab down              end it
 
 import contextlib
 import fcntl
+import functools
 import os
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Self, TextIO
 
 from tests.xen import wheel
-from tests.xen.guest import GuestClient
+from tests.xen.guest import CONFIG, GuestClient
 from tests.xen.host import LINUX_LINE, MACHINE, NUMBERS, XEN_LINE, Host
 from tests.xen.image import Image, build_image, hashed, made
 from tests.xen.net import NETWORKS, Namespace
@@ -78,12 +79,12 @@ class Lab:
         return [self.alpha, self.beta]
 
     def restore(self, *, installed: bool = True) -> None:
-        """Give both hosts a known state: freshly booted, no guest, an empty witness.
+        """Give both hosts a known state: the guest runs on alpha, the witness is empty.
 
         Args:
             installed: Whether colod, as it is in the working tree, is installed there.
         """
-        folder = self.installed_folder() if installed else self._ready_folder()
+        folder = self.installed_folder if installed else self._ready_folder()
         if not folder.exists():
             self.deploy()
         self._restore_from(folder)
@@ -91,14 +92,15 @@ class Lab:
     def deploy(self, path: Path | None = None) -> None:
         """Install a wheel (the working tree's by default) and keep the result as a snapshot."""
         self._say("lab: installing colod in both hosts")
-        folder = self.installed_folder()
+        folder = self.installed_folder
         package = path or wheel.build_wheel(folder.name.partition("-")[2])
         self._restore_from(self._ready_folder())
         self._both(lambda host: wheel.install_wheel(host, package))
         self._keep_snapshot(folder)
 
+    @functools.cached_property
     def installed_folder(self) -> Path:
-        """Return where hosts with the working tree's colod are kept."""
+        """Where hosts with the working tree's colod are kept; one tree for the lab's life."""
         key = hashed([self._ready_folder().name, *wheel.source_inputs()])
         return CACHE / f"installed-{key}"
 
@@ -146,7 +148,7 @@ class Lab:
 
     def _ready_folder(self) -> Path:
         version = run(["qemu-system-x86_64", "--version"]).stdout
-        key = hashed([self._image.key, version, XEN_LINE, LINUX_LINE, *MACHINE])
+        key = hashed(["guest", self._image.key, version, XEN_LINE, LINUX_LINE, *MACHINE])
         return CACHE / f"ready-{key}"
 
     def _boot_once(self) -> None:
@@ -158,12 +160,17 @@ class Lab:
         for attempt in range(1, BOOT_ATTEMPTS + 1):
             try:
                 self._both(_boot)
+                self._start_guest()
                 break
             except (LabUnavailableError, CommandFailed, subprocess.TimeoutExpired) as error:
                 self._say(f"lab: boot {attempt} failed: {error}")
                 if attempt == BOOT_ATTEMPTS:
                     raise LabUnavailableError(f"the hosts do not boot: {error}") from error
         self._keep_snapshot(folder)
+
+    def _start_guest(self) -> None:
+        self.alpha.run(f"xl create {CONFIG}", timeout_s=120)
+        self.client.wait_for_answer(120)
 
     def _keep_snapshot(self, folder: Path) -> None:
         with made(folder) as unfinished:
