@@ -179,12 +179,11 @@ class Receiver(Session):
         await xl.ended()
         status = process.wait()
         _log.info("xl.ended status=%d handing_over=%s", status, self._is_handing_over)
-        is_taken_over = self._is_handing_over and status == 0
-        if is_taken_over:
+        if self._is_handing_over and status == 0:
             self.report.set_handed_over()
+            return
         self.report.set_toolstack(0)
-        if not is_taken_over:
-            raise Ending.toolstack_lost(f"xl migrate-receive ended with status {status}")
+        raise Ending.toolstack_lost(f"xl migrate-receive ended with status {status}")
 
     # -- the second pause reference
 

@@ -94,8 +94,9 @@ class Report:
         self._changed()
 
     def set_handed_over(self) -> None:
-        """Note that xl has let the copy go."""
+        """Note that xl has let the copy go and ended as it should."""
         self._handed_over = True
+        self._toolstack_pid = 0  # in one status: without xl, and not handed over, means lost
         self._changed()
 
     def set_peer_connected(self, connected: bool) -> None:

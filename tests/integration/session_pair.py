@@ -120,7 +120,7 @@ class Pair:
         """Start xl and the sessions on both sides."""
         self.primary, self.secondary = SimHost(base / "alpha"), SimHost(base / "beta")
         self.send_dir, self.receive_dir = base / "send", base / "receive"
-        self.changes = {"transport": transport} if transport else {}
+        self.changes: dict[str, Any] = {"transport": transport} if transport else {}
         self.primary.create()
         xl = ["env", f"COLOD_SIMXEN_DIR={self.secondary.root}", _simxl()]
         spec = make_spec(
