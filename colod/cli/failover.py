@@ -71,7 +71,9 @@ def failover(
     if as_json:
         plan = list(reply.plan)
         print_json({"guest": guest, "dry_run": dry_run, "plan": plan, "generation": generation})
-    elif not dry_run:
+    elif dry_run:
+        click.echo(f"{guest}: nothing was changed")
+    else:
         click.echo(f"{guest}: owned by this host, generation {generation}")
 
 

@@ -81,7 +81,8 @@ def protect(
     with connect(context) as client:
         plan = list(client.protect(request).plan)
         if not as_json:
-            _print_plan(plan, dry_run=dry_run)
+            for line in plan:
+                click.echo(line)
         reached = None
         if wait and not dry_run:
             with _progress(quiet=as_json) as show:
@@ -90,7 +91,9 @@ def protect(
         print_json(_result(guest, plan, reached, dry_run=dry_run))
     elif reached is not None:
         _print_reached(reached)
-    elif not dry_run:
+    elif dry_run:
+        click.echo(f"{guest}: can be protected so; nothing was changed")
+    else:
         click.echo(f"{guest}: accepted, not replicated yet; see: colodctl status {guest}")
 
 
@@ -150,11 +153,6 @@ def _not_reached(guest: str, state: str, why: str) -> ColodError:
         f"{guest}: last seen {state}, then: {why}",
         advice=f"the daemon goes on by itself; see: colodctl status {guest}",
     )
-
-
-def _print_plan(plan: list[str], *, dry_run: bool) -> None:
-    for line in plan:
-        click.echo(f"{'would ' if dry_run else ''}{line}")
 
 
 def _print_reached(protection: ProtectionStatus) -> None:

@@ -150,10 +150,8 @@ def _lag_text(protection: admin_pb2.ProtectionStatus) -> str:
     lag = _lag_json(protection)
     if protection.state in _WITHOUT_REPLICA or lag["lag_s"] is None:
         return shown_lag(protection)
-    return (
-        f"{layout.seconds(lag['lag_s'])}, {lag['lag_epochs']} epochs, "
-        f"{layout.size(lag['lag_bytes'])}"
-    )
+    epochs = f"{lag['lag_epochs']} epoch{'' if lag['lag_epochs'] == 1 else 's'}"
+    return f"{layout.seconds(lag['lag_s'])}, {epochs}, {layout.size(lag['lag_bytes'])}"
 
 
 def _lag_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def logger(**fields: object) -> FilteringBoundLogger:
 
 def _rendering(form: Format) -> list[Processor]:
     if form == "console":
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), timestamp_key="time")]
     return [
         structlog.processors.format_exc_info,
         _order_fields,

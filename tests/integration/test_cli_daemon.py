@@ -127,7 +127,7 @@ def test_status_of_one_guest_shows_all_that_is_known(daemon: FakeDaemon, colodct
         "replica      following",
         "pairing      0123456789abcdef0123456789abcdef",
         "terms        remus, every 200 ms, disks none",
-        "lag          250 ms, 1 epochs, 12.0 KiB",
+        "lag          250 ms, 1 epoch, 12.0 KiB",
         "epochs       12 sealed, 11 acknowledged",
         "last epoch   133 pages, 532.0 KiB, pause 4 ms, copy 2 ms, acknowledgement 20 ms",
     ]
@@ -257,7 +257,10 @@ def test_a_dry_run_of_protect_only_says_what_would_be_done(
 ) -> None:
     daemon.plan = ["pair with host-b"]
     ran = colodctl(*PROTECT, "--dry-run")
-    assert (ran.status, ran.out) == (0, "would pair with host-b\n")
+    assert (ran.status, ran.out) == (
+        0,
+        "pair with host-b\nweb: can be protected so; nothing was changed\n",
+    )
     assert [request.dry_run for request in daemon.requests] == [True]
 
 
