@@ -166,8 +166,8 @@ class TlsTable(Table):
     )
     certificate: AbsolutePath = Field(
         default=Path("/etc/colod/tls/host.pem"),
-        description="This host's certificate; its DNS name is the host's name. Expired: the daemons "
-        "no longer hear each other, and no new pairing is made.",
+        description="This host's certificate; its DNS name is the host's name. Expired: the "
+        "daemons no longer hear each other, and no new pairing is made.",
     )
     key: AbsolutePath = Field(
         default=Path("/etc/colod/tls/host.key"),
