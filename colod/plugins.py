@@ -5,16 +5,10 @@ A kind is an entry point, so a package of its own can add one without a change h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from colod.errors import ConfigError
-
-if TYPE_CHECKING:  # sessions load their transport here and do without pydantic
-    from pydantic import BaseModel
-
-_Options = TypeVar("_Options", bound="BaseModel")
 
 
 def load(group: str, kind: str) -> type[Any]:
@@ -43,28 +37,6 @@ def load(group: str, kind: str) -> type[Any]:
 def kinds(group: str) -> tuple[str, ...]:
     """Return the names of the kinds that are installed in `group`, sorted."""
     return tuple(sorted({point.name for point in metadata.entry_points(group=group)}))
-
-
-def parse_options(model: type[_Options], options: Mapping[str, object], where: str) -> _Options:
-    """Return a kind's configuration table as `model`.
-
-    Args:
-        model: A frozen pydantic model that forbids unknown fields.
-        options: The table as read.
-        where: Its path in the configuration, such as `witness`.
-
-    Raises:
-        ConfigError: With every problem of the table and its path.
-    """
-    from pydantic import ValidationError
-
-    try:
-        return model.model_validate(dict(options))
-    except ValidationError as error:
-        problems = [
-            f"{'.'.join([where, *map(str, one['loc'])])}: {one['msg']}" for one in error.errors()
-        ]
-        raise ConfigError(problems) from error
 
 
 def _import(group: str, point: metadata.EntryPoint) -> type[Any]:

@@ -10,7 +10,7 @@ from colod.errors import FenceError
 from colod.fencing.base import Fenced, Unconfirmed, Verdict
 from colod.fencing.options import NoOptions
 from colod.model import HostName
-from colod.plugins import parse_options
+from colod.options import parse_options
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Self
 from colod.fencing.base import Unconfirmed, Verdict
 from colod.fencing.options import NoOptions
 from colod.model import HostName
-from colod.plugins import parse_options
+from colod.options import parse_options
 
 
 class NoFencer:

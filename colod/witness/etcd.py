@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from colod.errors import WitnessError
 from colod.failover.record import OwnershipRecord, check_transition
 from colod.model import GuestName, HostName
-from colod.plugins import parse_options
+from colod.options import parse_options
 from colod.witness.base import Outcome, Stored, Unknown, Won
 from colod.witness.content import after_write, outcome_of_mismatch, pack, unpack
 from colod.witness.etcdclient import Cluster, EtcdClient, MemberStatus

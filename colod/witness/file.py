@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from colod.errors import WitnessUnreachable
 from colod.failover.record import OwnershipRecord, check_transition
 from colod.model import GuestName, HostName
-from colod.plugins import parse_options
+from colod.options import parse_options
 from colod.witness.base import Outcome, Stored, Unknown
 from colod.witness.blocking import BlockingCalls, TooManyHanging
 from colod.witness.recordfile import RecordFile

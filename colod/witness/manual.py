@@ -25,7 +25,7 @@ from colod.failover.record import (
     check_transition,
 )
 from colod.model import GuestName, HostName, parse_guest_name
-from colod.plugins import parse_options
+from colod.options import parse_options
 from colod.witness.base import Outcome, Stored, Unknown, Won
 from colod.witness.blocking import BlockingCalls, TooManyHanging
 from colod.witness.content import after_write, last_generation, outcome_of_mismatch
