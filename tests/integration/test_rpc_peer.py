@@ -31,10 +31,12 @@ class FakePeer(peer_pb2_grpc.PeerServicer):
 
     error: errors.ColodError | None = None
     version: int = versions.PEER_VERSION_MAX
+    greetings: int = 0
     gate: threading.Event = field(default_factory=threading.Event)
     waiting: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def Greet(self, request: Any, context: Any) -> peer_pb2.GreetReply:
+        self.greetings += 1
         reply = versions.answer_greet(request)
         reply.version = self.version
         return reply
@@ -276,6 +278,19 @@ def test_a_disagreement_on_versions_is_clear_and_ends_when_the_peer_is_upgraded(
     assert beat(client) == 1
 
 
+def test_a_version_that_the_peer_no_longer_takes_is_agreed_on_anew(
+    client: PeerClient, servicer: FakePeer
+) -> None:
+    beat(client)
+    beat(client)
+    assert servicer.greetings == 1
+    servicer.error = errors.VersionMismatch("upgraded meanwhile")
+    with pytest.raises(errors.VersionMismatch, match="upgraded meanwhile"):
+        client.preflight(peer_pb2.PeerPreflightRequest())
+    beat(client)
+    assert servicer.greetings == 2
+
+
 def test_a_refusal_of_the_peer_keeps_its_words_code_and_advice(
     client: PeerClient, servicer: FakePeer
 ) -> None:
@@ -345,8 +360,9 @@ def test_health_is_told_to_the_peer(channel: grpc.Channel) -> None:
 
 def test_a_stream_of_health_would_hold_a_thread_and_is_not_served(channel: grpc.Channel) -> None:
     stub: Any = health_pb2_grpc.HealthStub(channel)
+    version = ((versions.METADATA_KEY, str(versions.PEER_VERSION_MAX)),)
     with pytest.raises(grpc.RpcError) as caught:
-        next(iter(stub.Watch(health_pb2.HealthCheckRequest(), timeout=20)))
+        next(iter(stub.Watch(health_pb2.HealthCheckRequest(), timeout=20, metadata=version)))
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
