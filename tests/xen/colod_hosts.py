@@ -1,0 +1,147 @@
+"""colod on the lab's two hosts, as its systemd service, with etcd outside both as the witness."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from colod.model import HostName
+from colod.rpc import pki
+from tests.xen.guest import NAME
+from tests.xen.host import Host
+from tests.xen.lab import Lab
+from tests.xen.stock import wait_for
+
+PORT = 7411
+SUSPECT_S = 10.0
+REACHED_S = 120.0
+
+CONFIG = """
+[host]
+name = "{name}"
+
+[peer]
+name = "{peer}"
+listen = "{address}:{port}"
+address = "{peer_address}:{port}"
+
+[transport]
+kind = "tcp"
+listen = "{address}"
+
+[witness]
+kind = "etcd"
+endpoints = ["http://{witness}"]
+
+# Emulated processors are slow and uneven: these limits are about truth, not about speed.
+[detection]
+beat_interval_s = 1.0
+suspect_after_s = {suspect_s}
+session_silence_s = 6.0
+ping_interval_s = 1.0
+
+[session]
+staging_mib = 64
+
+[policy]
+resync = "{resync}"
+
+[log]
+level = "debug"
+"""
+
+SENDER = "/colod-session send"
+RECEIVER = "/colod-session receive"
+DAEMON = "bin/colod$"
+XL_REMUS = "bin/xl remus"
+XL_RECEIVE = "bin/xl migrate-receive"
+
+
+class ColodHosts:
+    """Both hosts with colod configured and running."""
+
+    def __init__(self, lab: Lab, *, resync: str = "manual") -> None:
+        """Install certificates and configuration and start the service on both hosts."""
+        self.lab = lab
+        self.alpha, self.beta = lab.alpha, lab.beta
+        with tempfile.TemporaryDirectory() as directory:
+            folder = Path(directory)
+            pki.create_authority(folder)
+            for host, peer in ((self.alpha, self.beta), (self.beta, self.alpha)):
+                self._configure(host, peer, folder, resync)
+        for host in lab.hosts:
+            host.run("systemctl start colod", timeout_s=120)
+
+    def _configure(self, host: Host, peer: Host, folder: Path, resync: str) -> None:
+        pki.issue_certificate(folder, HostName(host.name))
+        host.put(folder / "ca.pem", "/etc/colod/tls/ca.pem")
+        host.put(folder / f"{host.name}.pem", "/etc/colod/tls/host.pem")
+        host.put(folder / f"{host.name}.key", "/etc/colod/tls/host.key", 0o600)
+        text = CONFIG.format(
+            name=host.name,
+            peer=peer.name,
+            address=host.address,
+            peer_address=peer.address,
+            port=PORT,
+            witness=self.lab.witness.endpoint,
+            suspect_s=SUSPECT_S,
+            resync=resync,
+        )
+        host.put(text.encode(), "/etc/colod/colod.toml")
+
+    def protect(self, *options: str, interval_ms: int = 200) -> None:
+        """Protect the guest from alpha to beta and wait until it could be taken over."""
+        self.alpha.run(
+            f"colodctl protect {NAME} --to beta --disks none --interval-ms {interval_ms} "
+            f"{' '.join(options)}",
+            timeout_s=300,
+        )
+
+    def status(self, host: Host) -> dict[str, Any]:
+        """Return what `colodctl status` says of the guest on a host, {} when nothing."""
+        done = host.run(f"colodctl status {NAME} --json", check=False, timeout_s=60)
+        if done.status:
+            return {}
+        found: list[dict[str, Any]] = json.loads(done.stdout)["protections"]
+        return found[0] if found else {}
+
+    def state(self, host: Host) -> str:
+        """Return the guest's state on a host."""
+        return str(self.status(host).get("state", ""))
+
+    def acked_epoch(self, host: Host) -> int:
+        """Return the newest acknowledged epoch that a host's session knows, 0 without one."""
+        progress = self.status(host).get("progress") or {}
+        return int(progress.get("acked_epoch", 0))
+
+    def reaches(self, host: Host, *states: str, limit_s: float = REACHED_S) -> dict[str, Any]:
+        """Wait until the guest's state on a host is one of `states`; return the status."""
+        wait_for(lambda: self.state(host) in states, limit_s, f"{states} on {host.name}")
+        return self.status(host)
+
+    def commits(self, epochs: int, *, limit_s: float = REACHED_S) -> int:
+        """Wait until `epochs` more epochs are acknowledged; return the newest."""
+        before = self.acked_epoch(self.alpha)
+        wait_for(
+            lambda: self.acked_epoch(self.alpha) >= before + epochs,
+            limit_s,
+            f"{epochs} epochs after {before}",
+        )
+        return self.acked_epoch(self.alpha)
+
+    def pids(self, host: Host, pattern: str) -> list[int]:
+        """Return the processes in dom0 whose command line matches."""
+        bracketed = f"{pattern[:-1]}[{pattern[-1]}]" if pattern[-1].isalpha() else pattern
+        done = host.run(f"pgrep -f -- '{bracketed}'", check=False)
+        return [int(word) for word in done.stdout.split()]
+
+    def kill(self, host: Host, *patterns: str) -> None:
+        """SIGKILL, at one go, the processes in dom0 that match; each pattern must match one."""
+        pids: list[int] = []
+        for pattern in patterns:
+            found = self.pids(host, pattern)
+            assert found, f"no process {pattern} on {host.name}"
+            pids += found
+        host.run(f"kill -KILL {' '.join(map(str, pids))}")
