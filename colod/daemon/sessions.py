@@ -33,6 +33,7 @@ TOOLSTACK_FILE: Final = "toolstack"
 _RETRY_S: Final = 0.2
 _READ_BYTES: Final = 64 << 10
 _PAIRING_CHARS: Final = 8
+_GUEST_CHARS: Final = 32
 
 _LINKS: Final = {
     types_pb2.SESSION_STATE_CONNECTING: Link.STARTING,
@@ -46,8 +47,11 @@ _LINKS: Final = {
 
 
 def session_name(guest: GuestName, role: Role, pairing: PairingId) -> str:
-    """Return the name of a session's directory and unit."""
-    return f"{guest}-{role}-{pairing[:_PAIRING_CHARS]}"
+    """Return the name of a session's directory and unit.
+
+    A long guest name is cut: the path of the socket below it must fit into 107 bytes (unix(7)).
+    """
+    return f"{guest[:_GUEST_CHARS]}-{role}-{pairing[:_PAIRING_CHARS]}"
 
 
 class SessionHandle:

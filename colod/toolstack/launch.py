@@ -73,7 +73,7 @@ class ForkLauncher:
 class SystemdLauncher:
     """Starts commands as transient systemd services."""
 
-    def __init__(self, *, slice_name: str = "system.slice") -> None:
+    def __init__(self, *, slice_name: str = "colod-sessions.slice") -> None:
         """Put the units into `slice_name`."""
         self._slice = slice_name
 
@@ -97,6 +97,8 @@ class SystemdLauncher:
             "KillMode=process",
             "OOMPolicy=continue",
             "OOMScoreAdjust=-900",
+            # At shutdown the drain unit ends pairings in good order before their units are stopped.
+            "Before=colod-drain.service",
             "IgnoreSIGPIPE=no",
             "LimitNOFILE=65536",
             f"StandardOutput=append:{log}",
