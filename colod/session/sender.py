@@ -59,7 +59,8 @@ class Sender(Session):
 
     async def work(self) -> None:
         """Connect, then relay until something ends it."""
-        stdin, stdout = Pipe(0), Pipe(1)  # never closed: only the process's exit does that
+        stdin, stdout = Pipe(0), Pipe(os.dup(1))  # only the process's exit closes them
+        os.dup2(2, 1)  # nothing but the return channel may reach xl
         self.spawn(self._watch_toolstack())
         self.spawn(self._write_returned(stdout))
         self.link = await self._connect()

@@ -58,9 +58,11 @@ class SessionStatus(_message.Message):
     """Stable code and sentence of what went wrong, where state says so. By state:
     PEER_LOST: `peer.unreachable` (cannot connect, or the connection broke), `peer.silent`, and
       what the peer said when it closed in order: `peer.released`, `peer.toolstack_lost` (its xl or
-      guest ended; the host is alive), `peer.handed_over` (it is about to be promoted).
+      guest ended; the host is alive), `peer.handed_over` (it is about to be promoted);
+      `session.handed_over` on the side that was told to.
     TOOLSTACK_LOST: `toolstack.lost`.
-    FAILED: `stream.*`, `session.digest`, `session.staging` (an epoch longer than staging_bytes),
+    FAILED: `toolstack.failed` (xl cannot be started), `network.failed` (cannot listen),
+      `defect.session`, `stream.*`, `session.digest`, `session.staging` (an epoch longer than staging_bytes),
       `session.pause` (no second pause reference), `session.protocol`, `peer.refused`; and what the
       peer said when it gave up: `peer.replica_lost`, `peer.digest`, `peer.staging`, `peer.pause`,
       `peer.stream`, `peer.protocol`.
