@@ -16,7 +16,7 @@ from colod.failover.effects import Decision, Do, Swap
 from colod.failover.explorer import Step
 from colod.failover.learning import learn, unlearn
 from colod.failover.record import OwnershipRecord, RecordState, check_transition
-from colod.failover.rules import Rule, decide
+from colod.failover.rules import RULES, Rule, decide
 from colod.failover.view import (
     Answer,
     Contact,
@@ -140,7 +140,7 @@ class Model:
         self.fired: dict[str, int] = {}
 
     def _decide_uncached(self, view: View) -> Decision:
-        decision = decide(view, self._rules)
+        decision = decide(view, self._rules or RULES)
         self.fired[decision.rule] = self.fired.get(decision.rule, 0) + 1
         return decision
 

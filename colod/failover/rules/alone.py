@@ -1,0 +1,140 @@
+"""An owner alone: it clears away what is left of the last pairing, then begins the next."""
+
+from __future__ import annotations
+
+from colod.failover import record as records
+from colod.failover.effects import Do, State
+from colod.failover.record import OwnershipRecord
+from colod.failover.rules import facts as f
+from colod.failover.rules.causes import PAIRING_ON
+from colod.failover.rules.table import Not, Rule, Then, act, any_of, known, note, show, swap
+from colod.failover.view import Copy, View, Wanted
+from colod.model import FIRST_PROMOTABLE_EPOCH, Role
+
+
+def _paired(view: View) -> OwnershipRecord:
+    pairing = view.journal.pairing
+    assert pairing is not None
+    return records.pair(known(view), pairing, FIRST_PROMOTABLE_EPOCH, attempt=view.new_id)
+
+
+def _is_paused(view: View) -> bool:
+    return view.guest is Copy.PAUSED
+
+
+_ALONE = show(
+    State.ALONE,
+    lambda v: "the guest is paused, not by colod" if _is_paused(v) else v.journal.reason,
+    lambda v: "xl unpause it" if _is_paused(v) else "",
+)
+
+_BECOME_PRIMARY = Then(
+    state=State.ALONE,
+    journal={
+        "role": Role.PRIMARY,
+        "pairing": None,
+        "held": False,
+        "started": False,
+        "may_hand_back": False,
+        "force_reason": "",
+        "boot": lambda v: v.boot,
+        "wanted": Wanted.PROTECTED,
+        "reason": lambda v: f"took over from {v.journal.peer}",
+    },
+)
+
+OWNER_ALONE = (
+    Rule(
+        "release_receiver",
+        (f.owns_alone, f.is_secondary, f.session_is_here),
+        act(State.PROMOTING, Do.RELEASE_SESSION),
+    ),
+    Rule("become_primary", (f.owns_alone, f.is_secondary), _BECOME_PRIMARY),
+    # Before its xl is let go: xl may wait for a suspension that a paused guest cannot do.
+    Rule(
+        "let_run",
+        (f.owns_alone, f.guest_is_paused, f.is_held),
+        act(State.ALONE, Do.RUN_GUEST),
+    ),
+    Rule(
+        "release_broken",
+        (f.owns_alone, f.session_is_broken),
+        act(State.ALONE, Do.RELEASE_SESSION, reason=lambda v: v.link_error or v.journal.reason),
+    ),
+    Rule(
+        "release_orphan",
+        (f.owns_alone, Not(f.session_is_here), f.xl_lives),
+        act(State.ALONE, Do.RELEASE_SESSION),
+    ),
+    Rule(
+        "release_unwanted",
+        (f.owns_alone, f.session_is_here, Not(f.wants_pairing)),
+        act(State.ALONE, Do.RELEASE_SESSION),
+    ),
+    Rule(
+        "leave_pairing",
+        (f.owns_alone, Not(f.session_is_here), f.has_pairing),
+        note(None, pairing=None),
+    ),
+    Rule(
+        "resume",
+        (f.owns_alone, f.guest_is_suspended, Not(f.is_left_over)),
+        act(State.ALONE, Do.RESUME_GUEST),
+    ),
+    Rule(
+        "note_running",
+        (f.owns_alone, f.guest_may_be_gone, any_of(f.is_held, f.has_started)),
+        note(None, held=False, started=False, may_hand_back=False),
+    ),
+    Rule(
+        "open_gate",
+        (f.owns_alone, f.gate_is_closed, Not(f.session_is_here)),
+        act(State.ALONE, Do.OPEN_GATE),
+    ),
+    Rule(
+        "delete",
+        (f.owns_alone, f.is_unprotected, f.witness_was_read),
+        swap(State.STOPPED, lambda _: None),
+    ),
+    Rule(
+        "guest_is_down",
+        (f.owns_alone, f.guest_is_down, Not(f.session_is_here)),
+        show(
+            State.GUEST_SHUTDOWN,
+            lambda v: v.journal.reason,
+            "start it with xl create; it is paired again",
+        ),
+    ),
+    Rule(
+        "stay_suspended",
+        (f.owns_alone, Not(f.wants_pairing)),
+        show(
+            State.SUSPENDED,
+            lambda v: "this host is being drained" if v.draining else "by the operator",
+        ),
+    ),
+    Rule(
+        "pair",
+        (
+            f.owns_alone,
+            f.promotable_epoch_is_acked,
+            f.goes_well,
+            f.has_pairing,
+            f.witness_was_read,
+        ),
+        swap(State.SYNCING, _paired),
+    ),
+    Rule("pairing", (f.owns_alone, f.session_is_healthy), PAIRING_ON),
+    Rule(
+        "start_pairing",
+        (f.owns_alone, f.resync_is_due, f.peer_is_up, f.guest_runs, f.witness_was_read),
+        act(
+            State.PAIRING,
+            Do.START_PAIRING,
+            pairing=lambda v: v.new_id,
+            pairing_generation=lambda v: known(v).generation,
+            boot=lambda v: v.boot,
+        ),
+    ),
+    Rule("alone", (f.owns_alone,), _ALONE),
+)

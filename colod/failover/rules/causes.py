@@ -1,0 +1,58 @@
+"""What operators are told in more than one place, and why."""
+
+from __future__ import annotations
+
+from colod.failover.effects import State
+from colod.failover.rules.table import show
+from colod.failover.view import Contact, Link, Replica, View
+
+WITNESS_AWAY = "the witness does not answer"
+BRING_BACK_WITNESS = "bring the witness back; nothing is lost meanwhile"
+HELD_FOR_WITNESS = show(State.MANUAL_HOLD, WITNESS_AWAY, BRING_BACK_WITNESS)
+
+
+def why(view: View) -> str:
+    """Say why a pairing cannot go on."""
+    if view.link_error:
+        return view.link_error
+    if view.peer_replica in (Replica.LOST, Replica.FROZEN):
+        return f"the replica on {view.journal.peer} is {view.peer_replica}"
+    return "the session is gone"
+
+
+def link_error(view: View) -> str:
+    """Say what ended the session."""
+    return view.link_error or "the session is gone"
+
+
+def degraded(view: View) -> State:
+    """DEGRADED, or MANUAL_HOLD once the other host is lost."""
+    return State.DEGRADED if view.contact is not Contact.LOST else State.MANUAL_HOLD
+
+
+def protected(view: View) -> State:
+    """PROTECTED where the gate holds output, else REPLICATING."""
+    return State.PROTECTED if view.gated and view.gate_closed else State.REPLICATING
+
+
+def _silence(view: View) -> str:
+    return "" if view.contact is Contact.UP else "the other host's daemon is silent"
+
+
+REPLICATE = show(protected, _silence)  # both ends of a pair show the same
+
+
+def _progress(view: View) -> State:
+    """PAIRING until the sessions have met, then SYNCING."""
+    return State.PAIRING if view.link is Link.STARTING else State.SYNCING
+
+
+def _is_waiting(view: View) -> bool:
+    return view.link is not Link.STARTING and view.is_promotable_epoch_acked
+
+
+PAIRING_ON = show(
+    _progress,
+    lambda v: WITNESS_AWAY if _is_waiting(v) else "",
+    lambda v: BRING_BACK_WITNESS if _is_waiting(v) else "",
+)

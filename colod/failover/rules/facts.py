@@ -1,0 +1,345 @@
+"""Named facts of a view, which the rules' conditions are made of."""
+
+from __future__ import annotations
+
+from colod.failover.record import RecordState
+from colod.failover.view import (
+    Answer,
+    Contact,
+    Copy,
+    Fence,
+    Link,
+    Replica,
+    View,
+    Wanted,
+    replica_of,
+)
+from colod.model import Role
+
+# --- the witness ------------------------------------------------------------------------------
+
+
+def witness_was_read(view: View) -> bool:
+    """The witness has answered since anything changed that makes its answer matter."""
+    return view.answer is Answer.READ
+
+
+def reading_is_stale(view: View) -> bool:
+    """The witness was not asked since something changed."""
+    return view.answer is Answer.STALE
+
+
+def witness_has_none(view: View) -> bool:
+    """The witness holds no record of the guest."""
+    return view.record is None
+
+
+def write_is_pending(view: View) -> bool:
+    """The outcome of a write to the witness is not known."""
+    return view.journal.pending is not None
+
+
+def record_is_known(view: View) -> bool:
+    """The journal knows a confirmed record."""
+    return view.journal.record is not None
+
+
+def record_is_older(view: View) -> bool:
+    """The witness knows less than this host: it was restored, erased or tampered with."""
+    known = view.journal.record
+    if view.answer is not Answer.READ or known is None:
+        return False
+    if view.record is None:
+        return view.journal.wanted is not Wanted.UNPROTECTED
+    if view.record.generation == known.generation:
+        return (view.record.owner, view.record.pairing) != (known.owner, known.pairing)
+    return view.record.generation < known.generation
+
+
+def record_is_news(view: View) -> bool:
+    """The witness holds another record, or another revision of it, than the journal."""
+    return (
+        view.answer is Answer.READ
+        and view.record is not None
+        and (view.record, view.revision) != (view.journal.record, view.journal.revision)
+    )
+
+
+# --- who owns, and in which role --------------------------------------------------------------
+
+
+def is_primary(view: View) -> bool:
+    """This host is the guest's primary."""
+    return view.journal.role is Role.PRIMARY
+
+
+def is_secondary(view: View) -> bool:
+    """This host is the guest's secondary."""
+    return view.journal.role is Role.SECONDARY
+
+
+def owns_alone(view: View) -> bool:
+    """This host owns the guest, alone, and was seen running it."""
+    return view.is_mine and not view.is_paired and view.is_activated
+
+
+def owns_unactivated(view: View) -> bool:
+    """This host owns the guest and was not seen running it yet."""
+    return view.is_mine and not view.is_paired and not view.is_activated
+
+
+def owns_paired(view: View) -> bool:
+    """This host owns the guest and the other one may take over."""
+    return view.is_mine and view.is_paired
+
+
+def is_peers(view: View) -> bool:
+    """The other host owns the guest."""
+    return view.journal.record is not None and not view.is_mine
+
+
+def winner_is_activated(view: View) -> bool:
+    """The owner was seen running its copy."""
+    return view.is_activated
+
+
+# --- what is here -----------------------------------------------------------------------------
+
+
+def guest_is_free(view: View) -> bool:
+    """The guest exists here and no pause reference holds it."""
+    return view.guest in (Copy.RUNNING, Copy.SUSPENDED)
+
+
+def guest_runs(view: View) -> bool:
+    """The guest runs here."""
+    return view.guest is Copy.RUNNING
+
+
+def guest_is_paused(view: View) -> bool:
+    """The guest is here, paused."""
+    return view.guest is Copy.PAUSED
+
+
+def guest_is_suspended(view: View) -> bool:
+    """The guest is here, left suspended by a checkpoint that did not end."""
+    return view.guest is Copy.SUSPENDED
+
+
+def guest_is_here(view: View) -> bool:
+    """A domain of the guest's name exists here."""
+    return view.guest is not Copy.ABSENT
+
+
+def guest_is_down(view: View) -> bool:
+    """The guest is shut down or gone."""
+    return view.guest in (Copy.ABSENT, Copy.DOWN)
+
+
+def guest_may_be_gone(view: View) -> bool:
+    """The guest is neither paused nor suspended here."""
+    return view.guest not in (Copy.PAUSED, Copy.SUSPENDED)
+
+
+def incoming_is_here(view: View) -> bool:
+    """A replica that xl has not let go yet exists here."""
+    return view.incoming
+
+
+def copy_is_here(view: View) -> bool:
+    """Any domain of the guest exists here."""
+    return view.has_copy
+
+
+def session_is_here(view: View) -> bool:
+    """The session's process lives."""
+    return view.link is not Link.NONE
+
+
+def session_is_broken(view: View) -> bool:
+    """The session has lost its peer, its stream or its xl."""
+    return view.link is Link.BROKEN
+
+
+def session_is_healthy(view: View) -> bool:
+    """The session goes on as it should."""
+    return view.is_link_healthy
+
+
+def session_follows(view: View) -> bool:
+    """Epochs are acknowledged."""
+    return view.link is Link.FOLLOWING
+
+
+def session_can_finish(view: View) -> bool:
+    """The receiver has had whole epochs and still answers."""
+    return view.link in (Link.FOLLOWING, Link.BROKEN)
+
+
+def xl_lives(view: View) -> bool:
+    """The xl that replicates or receives the guest lives."""
+    return view.xl_alive
+
+
+def is_left_over(view: View) -> bool:
+    """Something of a session, or its xl, is still there."""
+    return view.link is not Link.NONE or view.xl_alive
+
+
+def was_handed_over(view: View) -> bool:
+    """xl has every acknowledged byte and was told that the stream is over."""
+    return view.handed_over
+
+
+def was_restarted(view: View) -> bool:
+    """This host was restarted since its copy was last seen."""
+    return view.boot != view.journal.boot
+
+
+def gate_is_closed(view: View) -> bool:
+    """The gate holds the guest's output."""
+    return view.gate_closed
+
+
+# --- what the journal remembers ---------------------------------------------------------------
+
+
+def is_held(view: View) -> bool:
+    """colod itself holds pause references on the guest."""
+    return view.journal.held
+
+
+def has_started(view: View) -> bool:
+    """This host has begun to run its copy under this generation."""
+    return view.journal.started
+
+
+def may_hand_back(view: View) -> bool:
+    """The other host still keeps its copy, since ours never ran."""
+    return view.journal.may_hand_back
+
+
+def has_pairing(view: View) -> bool:
+    """The journal names a pairing."""
+    return view.journal.pairing is not None
+
+
+# --- what is wanted ---------------------------------------------------------------------------
+
+
+def is_unprotected(view: View) -> bool:
+    """The operator wants no protection any more."""
+    return view.journal.wanted is Wanted.UNPROTECTED
+
+
+def is_wanted_protected(view: View) -> bool:
+    """The operator wants the guest protected."""
+    return view.journal.wanted is Wanted.PROTECTED
+
+
+def wants_pairing(view: View) -> bool:
+    """A pairing is wanted, by the operator and by this host."""
+    return view.wants_pairing
+
+
+def quarantine_is_kept(view: View) -> bool:
+    """A copy that lost the guest is to be put aside, not destroyed."""
+    return view.keep_quarantined
+
+
+def failover_is_asked(view: View) -> bool:
+    """An operator has asked this host to take over."""
+    return view.failover_asked
+
+
+def is_forced(view: View) -> bool:
+    """An operator has given a reason to take over against the rules."""
+    return view.journal.force_reason != ""
+
+
+def resync_is_due(view: View) -> bool:
+    """A new pairing may be tried now."""
+    return view.resync_due
+
+
+# --- the other host ---------------------------------------------------------------------------
+
+
+def peer_is_up(view: View) -> bool:
+    """The other host's daemon answers."""
+    return view.contact is Contact.UP
+
+
+def peer_is_lost(view: View) -> bool:
+    """Nothing was heard of the other host for longer than the limit."""
+    return view.contact is Contact.LOST
+
+
+def fence_is_needed(view: View) -> bool:
+    """The other host must first be proved unable to write."""
+    return view.fence is Fence.NEEDED
+
+
+def fence_is_unconfirmed(view: View) -> bool:
+    """Fencing was tried and proved nothing."""
+    return view.fence is Fence.UNCONFIRMED
+
+
+# --- put together -----------------------------------------------------------------------------
+
+
+def goes_well(view: View) -> bool:
+    """The primary's pairing is alive at both ends."""
+    return view.is_link_healthy and view.peer_replica not in (Replica.LOST, Replica.FROZEN)
+
+
+def may_be_paired(view: View) -> bool:
+    """The record lets the other host take over, or a write that would is under way."""
+    pending = view.journal.pending
+    return view.is_paired or (
+        pending is not None and pending.new is not None and pending.new.state is RecordState.PAIRED
+    )
+
+
+def ownership_is_unsettled(view: View) -> bool:
+    """The guest here might belong to the other host by now."""
+    if view.journal.record is None:
+        return False
+    if not view.is_mine:
+        return True
+    return may_be_paired(view) and not goes_well(view)
+
+
+def promotes(view: View) -> bool:
+    """This host owns the guest by promotion and was not seen running it yet."""
+    return owns_unactivated(view) and is_secondary(view)
+
+
+def has_lost(view: View) -> bool:
+    """This host is the primary and the other one owns the guest."""
+    return is_peers(view) and is_primary(view)
+
+
+def is_promised(view: View) -> bool:
+    """The record promises this host the very pairing that it replicates."""
+    return view.is_replica_promised
+
+
+def replica_is_sound(view: View) -> bool:
+    """The replica here can be promoted as far as Xen goes."""
+    return replica_of(view) in (Replica.FOLLOWING, Replica.FROZEN)
+
+
+def promotable_epoch_is_acked(view: View) -> bool:
+    """The first promotable epoch is acknowledged."""
+    return view.is_promotable_epoch_acked
+
+
+def replica_is_void(view: View) -> bool:
+    """By a confirmed record, this secondary's replica can never be promoted again."""
+    record = view.journal.record
+    if record is None or view.answer is not Answer.READ or view.is_replica_promised:
+        return False
+    if view.journal.pairing is None or not record.activated:
+        return False
+    return record.generation > view.journal.pairing_generation or view.peer_gave_up

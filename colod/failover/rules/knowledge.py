@@ -1,0 +1,93 @@
+"""What holds whoever owns; bringing knowledge of ownership up to date; a new protection."""
+
+from __future__ import annotations
+
+from colod.failover import record as records
+from colod.failover.effects import Do, State
+from colod.failover.learning import learn
+from colod.failover.record import OwnershipRecord
+from colod.failover.rules import facts as f
+from colod.failover.rules.causes import HELD_FOR_WITNESS, why
+from colod.failover.rules.table import Not, Rule, Then, act, any_of, note, swap
+from colod.failover.view import Answer, Journal, View
+
+
+def _settling(view: View) -> State:
+    """MANUAL_HOLD while the witness is away, else SYNCING or ARBITRATING."""
+    if view.answer is Answer.UNREACHABLE:
+        return State.MANUAL_HOLD
+    return State.SYNCING if f.goes_well(view) else State.ARBITRATING
+
+
+def _learned(view: View) -> Journal:
+    assert view.record is not None
+    return learn(view.journal, view.record, view.revision)
+
+
+def _created(view: View) -> OwnershipRecord:
+    journal = view.journal
+    return records.create(
+        journal.host, journal.peer, attempt=view.new_id, after=view.last_generation
+    )
+
+
+def _revision(view: View) -> int:
+    return view.revision
+
+
+SAFETY = (
+    Rule(
+        "erase",
+        (
+            f.is_unprotected,
+            Not(f.record_is_known),
+            Not(f.write_is_pending),
+            any_of(f.is_primary, Not(any_of(f.copy_is_here, f.is_left_over))),
+        ),
+        act(State.STOPPED, Do.ERASE),
+    ),
+    # First of all: a guest that may belong to the other host does not run, whoever answers.
+    Rule(
+        "hold",
+        (f.guest_is_free, f.ownership_is_unsettled),
+        act(State.ARBITRATING, Do.HOLD_GUEST, why, held=True),
+    ),
+)
+
+KNOWLEDGE = (
+    Rule(
+        "settle",
+        (f.write_is_pending,),
+        act(_settling, Do.SETTLE_WRITE, "the outcome of a write to the witness is not known yet"),
+    ),
+    Rule("ask", (f.reading_is_stale,), act(None, Do.READ_WITNESS)),
+    Rule(
+        "older",
+        (f.record_is_older,),
+        Then(
+            state=State.MANUAL_HOLD,
+            cause="the witness knows less than this host's journal: it was restored or erased",
+            advice="see docs/witness.md, 'An older witness'",
+        ),
+    ),
+    Rule("learn", (f.record_is_news,), Then(state=None, learn=_learned)),
+    Rule(
+        "deleted",
+        (f.witness_was_read, f.witness_has_none, f.record_is_known, f.is_unprotected),
+        note(None, record=None, revision=_revision),
+    ),
+)
+
+CREATION = (
+    Rule(
+        "create",
+        (
+            f.is_primary,
+            Not(f.record_is_known),
+            f.witness_was_read,
+            Not(f.is_unprotected),
+        ),
+        swap(State.PAIRING, _created, boot=lambda v: v.boot),
+    ),
+    Rule("await_creation", (f.is_primary, Not(f.record_is_known)), HELD_FOR_WITNESS),
+)

@@ -1,0 +1,45 @@
+"""The owner of a pair: it goes on, or settles that it goes on alone."""
+
+from __future__ import annotations
+
+from colod.failover import record as records
+from colod.failover.effects import State
+from colod.failover.record import OwnershipRecord
+from colod.failover.rules import facts as f
+from colod.failover.rules.causes import HELD_FOR_WITNESS, REPLICATE, why
+from colod.failover.rules.table import Not, Rule, known, swap
+from colod.failover.view import View
+
+
+def _gone_alone(view: View) -> OwnershipRecord:
+    return records.go_alone(known(view), attempt=view.new_id)
+
+
+def _handed_over(view: View) -> OwnershipRecord:
+    return records.hand_over(known(view), attempt=view.new_id)
+
+
+OWNER_PAIRED = (
+    # The guest died with its host, not by its own will: the replica is all there is of it.
+    Rule(
+        "host_was_restarted",
+        (f.owns_paired, Not(f.is_left_over), f.was_restarted, f.witness_was_read),
+        swap(
+            State.ARBITRATING,
+            _handed_over,
+            "this host was restarted; the other one has the guest's newest state",
+        ),
+    ),
+    Rule(
+        "leave_pair",
+        (f.owns_paired, Not(f.is_wanted_protected), f.witness_was_read),
+        swap(State.ARBITRATING, _gone_alone, "by the operator", reason="by the operator"),
+    ),
+    Rule("replicate", (f.owns_paired, f.goes_well), REPLICATE),
+    Rule(
+        "go_alone",
+        (f.owns_paired, f.witness_was_read),
+        swap(State.ARBITRATING, _gone_alone, why, reason=why),
+    ),
+    Rule("hold_without_witness", (f.owns_paired,), HELD_FOR_WITNESS),
+)

@@ -1,0 +1,96 @@
+"""An owner whose copy does not run yet: a winner on its way, or one that was handed the guest."""
+
+from __future__ import annotations
+
+from colod.failover import record as records
+from colod.failover.effects import Do, State
+from colod.failover.record import OwnershipRecord
+from colod.failover.rules import facts as f
+from colod.failover.rules.causes import HELD_FOR_WITNESS
+from colod.failover.rules.table import Not, Rule, act, known, show, swap
+from colod.failover.view import View
+
+
+def _activated(view: View) -> OwnershipRecord:
+    return records.activate(known(view), attempt=view.new_id)
+
+
+def _handed_back(view: View) -> OwnershipRecord:
+    return records.hand_back(known(view), attempt=view.new_id)
+
+
+OWNER_UNACTIVATED = (
+    Rule("fence", (f.promotes, f.fence_is_needed), act(State.FENCING, Do.FENCE_PEER)),
+    Rule(
+        "await_fence",
+        (f.promotes, f.fence_is_unconfirmed),
+        show(
+            State.MANUAL_HOLD,
+            lambda v: f"nothing proves that {v.journal.peer} cannot write",
+            lambda v: f"switch {v.journal.peer} off, then confirm it",
+        ),
+    ),
+    Rule(
+        "hand_over_to_xl",
+        (
+            f.promotes,
+            f.session_can_finish,
+            f.xl_lives,
+            f.incoming_is_here,
+            Not(f.was_handed_over),
+        ),
+        act(State.PROMOTING, Do.HAND_OVER),
+    ),
+    Rule(
+        "await_takeover",
+        (f.promotes, f.incoming_is_here, f.xl_lives),
+        act(State.PROMOTING, Do.AWAIT_TAKEOVER),
+    ),
+    Rule(
+        "drop_orphan",
+        (f.promotes, f.incoming_is_here, Not(f.has_started)),
+        act(State.PROMOTING, Do.DISCARD_REPLICA, "xl died before it let the replica go"),
+    ),
+    # On disk first: a copy that has begun to run is never handed back.
+    Rule(
+        "run",
+        (f.owns_unactivated, f.guest_is_paused),
+        act(State.PROMOTING, Do.RUN_GUEST, started=True),
+    ),
+    Rule(
+        "release_own",
+        (f.owns_unactivated, f.is_primary, f.is_left_over),
+        act(State.PROMOTING, Do.RELEASE_SESSION),
+    ),
+    Rule(
+        "resume_own",
+        (f.owns_unactivated, f.guest_is_suspended),
+        act(State.PROMOTING, Do.RESUME_GUEST, started=True),
+    ),
+    Rule(
+        "activate",
+        (f.owns_unactivated, f.guest_runs, f.witness_was_read),
+        swap(State.PROMOTING, _activated, started=True),
+    ),
+    Rule(
+        "hand_back",
+        (
+            f.promotes,
+            Not(f.copy_is_here),
+            Not(f.has_started),
+            f.may_hand_back,
+            f.witness_was_read,
+        ),
+        swap(State.ARBITRATING, _handed_back, "the replica was lost before it ran"),
+    ),
+    Rule(
+        "nothing_to_run",
+        (f.owns_unactivated, f.witness_was_read),
+        show(
+            State.MANUAL_HOLD,
+            "this host owns the guest and has no copy of it",
+            "start the guest here by hand; colod takes it from there",
+        ),
+    ),
+    Rule("unactivated_without_witness", (f.owns_unactivated,), HELD_FOR_WITNESS),
+)

@@ -1,0 +1,120 @@
+"""A secondary: it follows, takes over what it was promised, and clears away what is void."""
+
+from __future__ import annotations
+
+from colod.failover import record as records
+from colod.failover.effects import Do, State
+from colod.failover.record import OwnershipRecord
+from colod.failover.rules import facts as f
+from colod.failover.rules.causes import (
+    HELD_FOR_WITNESS,
+    PAIRING_ON,
+    REPLICATE,
+    degraded,
+    link_error,
+)
+from colod.failover.rules.table import Not, Rule, act, any_of, known, note, show, swap
+from colod.failover.view import View
+
+
+def _forced(view: View) -> OwnershipRecord:
+    journal = view.journal
+    return records.force(
+        known(view), journal.host, attempt=view.new_id, reason=journal.force_reason
+    )
+
+
+def _taken_over(view: View) -> OwnershipRecord:
+    pairing = view.journal.pairing
+    assert pairing is not None
+    return records.take_over(known(view), pairing, attempt=view.new_id)
+
+
+_DROP_UNPROTECTED = (f.is_unprotected, Not(f.record_is_known), f.witness_was_read)
+
+SECONDARY = (
+    Rule(
+        "take_over",
+        (
+            f.is_promised,
+            f.replica_is_sound,
+            any_of(f.peer_is_lost, f.failover_is_asked, f.is_forced),
+            f.witness_was_read,
+        ),
+        swap(
+            State.ARBITRATING,
+            _taken_over,
+            lambda v: "by the operator" if v.failover_asked else f"{v.journal.peer} is lost",
+        ),
+    ),
+    Rule(
+        "force",
+        (f.is_peers, f.is_forced, f.replica_is_sound, f.witness_was_read),
+        swap(State.ARBITRATING, _forced, "forced by the operator", force_reason=""),
+    ),
+    Rule(
+        "follow",
+        (f.is_promised, f.replica_is_sound, f.session_follows, Not(f.peer_is_lost)),
+        REPLICATE,
+    ),
+    Rule(
+        "await_primary",
+        (f.is_promised, f.replica_is_sound, Not(f.peer_is_lost)),
+        show(State.DEGRADED, lambda v: f"{link_error(v)}; {v.journal.peer} decides"),
+    ),
+    Rule("await_witness", (f.is_promised, f.replica_is_sound), HELD_FOR_WITNESS),
+    Rule(
+        "replica_lost",
+        (f.is_promised,),
+        show(degraded, lambda v: f"the replica is lost; {v.journal.peer} goes on alone"),
+    ),
+    Rule(
+        "discard",
+        (f.replica_is_void, any_of(f.incoming_is_here, f.is_left_over)),
+        act(State.STOPPED, Do.DISCARD_REPLICA),
+    ),
+    Rule(
+        "destroy_frozen",
+        (f.replica_is_void, f.guest_is_here),
+        act(State.STOPPED, Do.DESTROY_GUEST),
+    ),
+    Rule(
+        "forget_pairing",
+        (f.replica_is_void, Not(f.copy_is_here)),
+        note(State.STOPPED, pairing=None, held=False),
+    ),
+    Rule(
+        "drop_unprotected",
+        (*_DROP_UNPROTECTED, any_of(f.incoming_is_here, f.is_left_over)),
+        act(State.STOPPED, Do.DISCARD_REPLICA),
+    ),
+    Rule(
+        "destroy_unprotected",
+        (*_DROP_UNPROTECTED, f.has_pairing, f.guest_is_paused),
+        act(State.STOPPED, Do.DESTROY_GUEST),
+    ),
+    Rule("sync", (f.has_pairing, f.session_is_healthy), PAIRING_ON),
+    Rule(
+        "sync_broken",
+        (f.has_pairing,),
+        show(
+            degraded,
+            lambda v: f"{link_error(v)} before the replica was promotable",
+            lambda v: f"wait for {v.journal.peer}",
+        ),
+    ),
+    Rule(
+        "quarantined",
+        (f.guest_is_here,),
+        show(
+            State.QUARANTINED,
+            "a guest of that name is here, but the other host owns it",
+            "look at it, then xl destroy it",
+        ),
+    ),
+    Rule(
+        "stand_by",
+        (),
+        show(State.STOPPED, lambda v: v.journal.reason or f"waits for {v.journal.peer} to pair"),
+    ),
+)
