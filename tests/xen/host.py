@@ -205,6 +205,12 @@ class Host:
         text = self.run(f"base64 {_quoted(path)}", timeout_s=300).stdout
         return base64.b64decode(text)
 
+    def forward_socket(self, remote: str, local: Path) -> None:
+        """Make a unix socket of dom0 reachable here, over the shared ssh connection."""
+        local.unlink(missing_ok=True)
+        argv = self._ssh("-S", str(self._control), "-O", "forward", "-L", f"{local}:{remote}")
+        run([*argv, f"root@{self.address}"], timeout_s=60)
+
     def domains(self) -> dict[str, Domain]:
         """Return the domains that the hypervisor knows, by name."""
         return {domain.name: domain for domain in parse_xl_list(self.run("xl list").stdout)}
