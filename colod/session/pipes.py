@@ -49,6 +49,14 @@ class Pipe:
             except BlockingIOError:
                 await self._descriptor.writable()
 
+    def resize(self, octets: int) -> int:
+        """Make room for `octets` bytes in the pipe; return for how many there is.
+
+        Raises:
+            OSError: EBUSY if it holds more than that; EPERM if it may not have so much.
+        """
+        return fcntl.fcntl(self._number, fcntl.F_SETPIPE_SZ, octets)
+
     def close(self) -> None:
         """Close this end; for xl that is the end of the file."""
         if self._is_open:

@@ -111,7 +111,9 @@ class Report:
             self.peer_daemon_up = is_up
             self._changed()
 
-    def status(self, progress: Progress) -> session_pb2.SessionStatus:
+    def status(
+        self, progress: Progress, gate: types_pb2.Gate | None = None
+    ) -> session_pb2.SessionStatus:
         """Return the message for the daemon, but for what only its connection knows."""
         spec = self._spec
         role = types_pb2.ROLE_PRIMARY if spec.is_sender else types_pb2.ROLE_SECONDARY
@@ -134,4 +136,5 @@ class Report:
             peer_connected=self._peer_connected,
             progress=types_pb2.Progress(**asdict(progress)),
             software=__version__,
+            gate=gate,
         )

@@ -15,8 +15,10 @@ import time
 from pathlib import Path
 
 from colod.errors import PeerRefused, PeerUnreachable, StreamError, VersionMismatch
+from colod.output.kinds import make_plugs
 from colod.session.ending import Ending, State, said
 from colod.session.handshake import NONCE_BYTES, check_welcome, make_hello
+from colod.session.holding import Holding
 from colod.session.link import Link, live
 from colod.session.pipes import PIPE_BYTES, Pipe
 from colod.session.process import Watched
@@ -24,6 +26,7 @@ from colod.session.progress import Progress
 from colod.session.sending import Data, Seal, Sending
 from colod.session.session import Session
 from colod.session.spec import SessionSpec
+from colod.stream.events import Event
 from colod.stream.frames import (
     Challenge,
     Frame,
@@ -33,6 +36,7 @@ from colod.stream.frames import (
     encode_message,
 )
 from colod.transport.base import Transport
+from colod.v1 import types_pb2
 
 _ATTEMPT_S = 5.0
 _BETWEEN_ATTEMPTS_S = 0.25
@@ -50,12 +54,18 @@ class Sender(Session):
         """Prepare; nothing is touched before `run`."""
         super().__init__(spec, directory)
         self._transport = transport
-        self._sending = Sending()
+        self._sending = Sending(self._on_event)
+        self._plugs = make_plugs(spec.gate)
+        self._holding: Holding | None = None
         self._returned: asyncio.Queue[bytearray] = asyncio.Queue(_RETURN_FRAMES)
 
     def progress(self, now: float) -> Progress:
         """Return how far replication has come."""
         return self._sending.progress(now)
+
+    def gate(self) -> types_pb2.Gate | None:
+        """Return how the guest's output is held, None where it is not."""
+        return None if self._holding is None else self._holding.status()
 
     async def work(self) -> None:
         """Connect, then relay until something ends it."""
@@ -63,6 +73,7 @@ class Sender(Session):
         os.dup2(2, 1)  # nothing but the return channel may reach xl
         self.spawn(self._watch_toolstack())
         self.spawn(self._write_returned(stdout))
+        await self._hold(stdin)
         self.link = await self._connect()
         self.report.set_peer_connected(True)
         self.report.advance(State.SYNCING)
@@ -116,10 +127,31 @@ class Sender(Session):
 
     # -- replicating
 
+    async def _hold(self, stdin: Pipe) -> None:
+        """Make the gate ready, if the guest has one."""
+        if self._plugs is None:
+            return
+        holding = Holding(self._plugs, stdin, PIPE_BYTES, self._changed)
+        await holding.prepare()
+        self._holding = holding
+        self.spawn(holding.run())
+        self.spawn(holding.watch())
+
+    def _on_event(self, event: Event) -> None:
+        if self._holding is not None:
+            self._holding.on_event(event)
+
+    async def _may_read(self) -> int:
+        """Wait until libxl's pipe may be read; return how much at once."""
+        if self._holding is None:
+            return PIPE_BYTES
+        limit = await self._holding.may_read(self._sending.record_rest_bytes)
+        return PIPE_BYTES if limit is None else min(limit, PIPE_BYTES)
+
     async def _relay(self, stdin: Pipe, link: Link) -> None:
         """Carry the stream until it ends."""
         buffer = memoryview(bytearray(PIPE_BYTES))
-        while count := await stdin.read_into(buffer):
+        while count := await stdin.read_into(buffer[: await self._may_read()]):
             for piece in self._sending.feed(buffer[:count], time.monotonic()):
                 await _send(link, piece)
             if self._sending.error is not None:
@@ -129,6 +161,8 @@ class Sender(Session):
     async def _on_frame(self, frame: Frame) -> None:
         if frame.type is FrameType.ACK:
             self._sending.acknowledged(frame.epoch, time.monotonic())
+            if self._holding is not None:
+                self._holding.acknowledged(frame.epoch)
             self.report.advance(State.REPLICATING)
             self.control.publish()
         elif frame.type is FrameType.RETURN and not self._returned.full():

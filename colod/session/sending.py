@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from colod.errors import StreamError
@@ -43,8 +43,13 @@ class Seal:
 class Sending:
     """Cuts libxl's stream at its epochs, digests it, and books what was acknowledged."""
 
-    def __init__(self) -> None:
-        """Stand at the stream's beginning."""
+    def __init__(self, listen: Callable[[Event], None] = lambda _: None) -> None:
+        """Stand at the stream's beginning.
+
+        Args:
+            listen: Called with each event of the stream, in order.
+        """
+        self._listen = listen
         self._parser = StreamParser()
         self._ledger = EpochLedger()
         self._digest = hashlib.sha256()
@@ -60,6 +65,11 @@ class Sending:
     def error(self) -> StreamError | None:
         """What is wrong with the stream; nothing from there on was or will be put into frames."""
         return self._parser.error
+
+    @property
+    def record_rest_bytes(self) -> int:
+        """How many of the next bytes surely belong to the present epoch, as far as is known."""
+        return self._parser.record_rest_bytes
 
     def feed(self, chunk: memoryview, now: float) -> Iterator[Data | Seal]:
         """Yield what is to be sent for the next bytes of the stream, in order.
@@ -78,6 +88,7 @@ class Sending:
         taken = 0
         for event in events:
             book_event(self._ledger, event, now)
+            self._listen(event)
             if isinstance(event, EpochSealed):
                 yield from self._data(chunk[taken : event.offset - base])
                 taken = event.offset - base

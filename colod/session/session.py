@@ -25,7 +25,7 @@ from colod.session.progress import Progress, age
 from colod.session.protocol import CONTROL_SOCKET
 from colod.session.report import Report
 from colod.session.spec import SessionSpec
-from colod.v1 import session_pb2
+from colod.v1 import session_pb2, types_pb2
 
 ORPHAN_CHECK_S = 2.0
 _PARTING_S = 10.0
@@ -74,6 +74,10 @@ class Session(ABC):
     @abstractmethod
     def progress(self, now: float) -> Progress:
         """Return how far replication has come."""
+
+    def gate(self) -> types_pb2.Gate | None:
+        """Return how the guest's output is held, None where it is not."""
+        return None
 
     def hand_over(self) -> str:
         """Begin to hand the copy over to xl; return why not, or nothing."""
@@ -144,7 +148,7 @@ class Session(ABC):
         if self.link is not None:
             progress.peer_heard_age_s = age(now, self.link.heard_at)
             progress.rtt_s = self.link.rtt_s
-        return self.report.status(progress)
+        return self.report.status(progress, self.gate())
 
     def _changed(self) -> None:
         self.control.publish()

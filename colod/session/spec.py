@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from colod.errors import ConfigError
 from colod.model import parse_guest_name, parse_host_name, parse_pairing_id
+from colod.output.kinds import GateSpec, parse_gate
 
 SPEC_VERSION: Final = 1
 
@@ -38,6 +39,7 @@ class SessionSpec:
         connect_timeout_s: How long the sender goes on trying to connect.
         pause_timeout_s: How long the receiver waits for the second pause reference once the first
             checkpoint is whole.
+        gate: How the guest's output is held; sender only.
     """
 
     role: str
@@ -58,6 +60,7 @@ class SessionSpec:
     staging_bytes: int = 256 << 20
     connect_timeout_s: float = 30.0
     pause_timeout_s: float = 60.0
+    gate: GateSpec = field(default_factory=GateSpec)
 
     @property
     def is_sender(self) -> bool:
@@ -203,4 +206,5 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "staging_bytes": _integer(1 << 20, 1 << 40),
     "connect_timeout_s": _number(0.1, 3600),
     "pause_timeout_s": _number(0.1, 3600),
+    "gate": parse_gate,
 }

@@ -17,14 +17,16 @@ class Cursor:
     Attributes:
         offset: Bytes consumed since the beginning of the stream.
         record_at: Where the record that is being read began.
+        skipping: Bytes that are still to be passed over before anything is looked at.
     """
 
-    __slots__ = ("_at", "_chunk", "offset", "record_at")
+    __slots__ = ("_at", "_chunk", "offset", "record_at", "skipping")
 
     def __init__(self) -> None:
         """Begin at offset 0 with nothing to read."""
         self.offset = 0
         self.record_at = 0
+        self.skipping = 0
         self._chunk = memoryview(b"")
         self._at = 0
 
@@ -61,8 +63,10 @@ class Cursor:
         """Pass over exactly `size` bytes without looking at them."""
         size -= len(self._advance(size))
         while size:
+            self.skipping = size
             yield
             size -= len(self._advance(size))
+        self.skipping = 0
 
     def _advance(self, most: int) -> memoryview:
         """Consume up to `most` bytes of the chunk and return a view of them."""

@@ -95,6 +95,11 @@ class StreamParser:
         return self._cursor.record_at
 
     @property
+    def record_rest_bytes(self) -> int:
+        """How many of the next bytes surely belong to the record that was begun, 0 for none."""
+        return self._cursor.skipping
+
+    @property
     def is_between_records(self) -> bool:
         """Whether no header or record is begun and unfinished."""
         return self._cursor.offset == self._cursor.record_at

@@ -46,6 +46,7 @@ class SessionStatus(_message.Message):
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     COMMAND_ERROR_FIELD_NUMBER: _builtins.int
     PEER_CONNECTED_FIELD_NUMBER: _builtins.int
+    GATE_FIELD_NUMBER: _builtins.int
     version_min: _builtins.int
     """Lowest and highest protocol version that the session speaks."""
     version_max: _builtins.int
@@ -94,6 +95,10 @@ class SessionStatus(_message.Message):
     """The other session is connected and has proved who it is."""
     @_builtins.property
     def progress(self) -> _types_pb2.Progress: ...
+    @_builtins.property
+    def gate(self) -> _types_pb2.Gate:
+        """Sender: how the guest's output is held; absent without a gate."""
+
     def __init__(
         self,
         *,
@@ -117,10 +122,11 @@ class SessionStatus(_message.Message):
         command_id: _builtins.int = ...,
         command_error: _builtins.str = ...,
         peer_connected: _builtins.bool = ...,
+        gate: _types_pb2.Gate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "listen_address", b"listen_address", "pairing", b"pairing", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "gate", b"gate", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "listen_address", b"listen_address", "pairing", b"pairing", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

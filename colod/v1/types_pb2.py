@@ -24,19 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63olod/v1/types.proto\x12\x08\x63olod.v1\"\xc1\x02\n\x08Progress\x12\x14\n\x0csealed_epoch\x18\x01 \x01(\x04\x12\x13\n\x0b\x61\x63ked_epoch\x18\x02 \x01(\x04\x12\x14\n\x0cstream_bytes\x18\x03 \x01(\x04\x12\x15\n\runacked_bytes\x18\x04 \x01(\x04\x12\x18\n\x10\x66irst_copy_pages\x18\x05 \x01(\x04\x12\x14\n\x0c\x64omain_pages\x18\x06 \x01(\x04\x12\r\n\x05lag_s\x18\x07 \x01(\x01\x12\x16\n\x0elast_ack_age_s\x18\x08 \x01(\x01\x12\x18\n\x10peer_heard_age_s\x18\t \x01(\x01\x12\x0f\n\x07pause_s\x18\n \x01(\x01\x12\x0e\n\x06\x63opy_s\x18\x0b \x01(\x01\x12\x12\n\nack_wait_s\x18\x0c \x01(\x01\x12\x13\n\x0b\x65poch_bytes\x18\r \x01(\x04\x12\x13\n\x0b\x65poch_pages\x18\x0e \x01(\x04\x12\r\n\x05rtt_s\x18\x0f \x01(\x01*B\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PRIMARY\x10\x01\x12\x12\n\x0eROLE_SECONDARY\x10\x02*\xfa\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18SESSION_STATE_CONNECTING\x10\x01\x12\x19\n\x15SESSION_STATE_SYNCING\x10\x02\x12\x1d\n\x19SESSION_STATE_REPLICATING\x10\x03\x12\x1b\n\x17SESSION_STATE_PEER_LOST\x10\x04\x12 \n\x1cSESSION_STATE_TOOLSTACK_LOST\x10\x05\x12\x1a\n\x16SESSION_STATE_FINISHED\x10\x06\x12\x18\n\x14SESSION_STATE_FAILED\x10\x07*\xaf\x01\n\x0cReplicaState\x12\x1d\n\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12REPLICA_STATE_NONE\x10\x01\x12\x19\n\x15REPLICA_STATE_SYNCING\x10\x02\x12\x1b\n\x17REPLICA_STATE_FOLLOWING\x10\x03\x12\x18\n\x14REPLICA_STATE_FROZEN\x10\x04\x12\x16\n\x12REPLICA_STATE_LOST\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63olod/v1/types.proto\x12\x08\x63olod.v1\"\xd1\x02\n\x04Gate\x12\"\n\x05phase\x18\x01 \x01(\x0e\x32\x13.colod.v1.GatePhase\x12\x14\n\x0cis_protected\x18\x02 \x01(\x08\x12\x12\n\nsound_from\x18\x03 \x01(\x04\x12\x16\n\x0ereleased_epoch\x18\x04 \x01(\x04\x12\x10\n\x08\x62\x61rriers\x18\x05 \x01(\x04\x12,\n\x07skipped\x18\x06 \x03(\x0b\x32\x1b.colod.v1.Gate.SkippedEntry\x12\x14\n\x0cheld_packets\x18\x07 \x01(\x04\x12\x12\n\nheld_bytes\x18\x08 \x01(\x04\x12\x17\n\x0f\x64ropped_packets\x18\t \x01(\x04\x12\x0e\n\x06hold_s\x18\n \x01(\x01\x12\x11\n\tuncovered\x18\x0b \x03(\t\x12\r\n\x05\x65rror\x18\x0c \x01(\t\x1a.\n\x0cSkippedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xc1\x02\n\x08Progress\x12\x14\n\x0csealed_epoch\x18\x01 \x01(\x04\x12\x13\n\x0b\x61\x63ked_epoch\x18\x02 \x01(\x04\x12\x14\n\x0cstream_bytes\x18\x03 \x01(\x04\x12\x15\n\runacked_bytes\x18\x04 \x01(\x04\x12\x18\n\x10\x66irst_copy_pages\x18\x05 \x01(\x04\x12\x14\n\x0c\x64omain_pages\x18\x06 \x01(\x04\x12\r\n\x05lag_s\x18\x07 \x01(\x01\x12\x16\n\x0elast_ack_age_s\x18\x08 \x01(\x01\x12\x18\n\x10peer_heard_age_s\x18\t \x01(\x01\x12\x0f\n\x07pause_s\x18\n \x01(\x01\x12\x0e\n\x06\x63opy_s\x18\x0b \x01(\x01\x12\x12\n\nack_wait_s\x18\x0c \x01(\x01\x12\x13\n\x0b\x65poch_bytes\x18\r \x01(\x04\x12\x13\n\x0b\x65poch_pages\x18\x0e \x01(\x04\x12\r\n\x05rtt_s\x18\x0f \x01(\x01*B\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PRIMARY\x10\x01\x12\x12\n\x0eROLE_SECONDARY\x10\x02*\xfa\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18SESSION_STATE_CONNECTING\x10\x01\x12\x19\n\x15SESSION_STATE_SYNCING\x10\x02\x12\x1d\n\x19SESSION_STATE_REPLICATING\x10\x03\x12\x1b\n\x17SESSION_STATE_PEER_LOST\x10\x04\x12 \n\x1cSESSION_STATE_TOOLSTACK_LOST\x10\x05\x12\x1a\n\x16SESSION_STATE_FINISHED\x10\x06\x12\x18\n\x14SESSION_STATE_FAILED\x10\x07*\xaf\x01\n\x0cReplicaState\x12\x1d\n\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12REPLICA_STATE_NONE\x10\x01\x12\x19\n\x15REPLICA_STATE_SYNCING\x10\x02\x12\x1b\n\x17REPLICA_STATE_FOLLOWING\x10\x03\x12\x18\n\x14REPLICA_STATE_FROZEN\x10\x04\x12\x16\n\x12REPLICA_STATE_LOST\x10\x05*\xb0\x01\n\tGatePhase\x12\x1a\n\x16GATE_PHASE_UNSPECIFIED\x10\x00\x12\x13\n\x0fGATE_PHASE_OPEN\x10\x01\x12\x16\n\x12GATE_PHASE_CLOSING\x10\x02\x12\x16\n\x12GATE_PHASE_HOLDING\x10\x03\x12\x13\n\x0fGATE_PHASE_LOST\x10\x04\x12\x16\n\x12GATE_PHASE_OPENING\x10\x05\x12\x15\n\x11GATE_PHASE_OPENED\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'colod.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=358
-  _globals['_ROLE']._serialized_end=424
-  _globals['_SESSIONSTATE']._serialized_start=427
-  _globals['_SESSIONSTATE']._serialized_end=677
-  _globals['_REPLICASTATE']._serialized_start=680
-  _globals['_REPLICASTATE']._serialized_end=855
-  _globals['_PROGRESS']._serialized_start=35
-  _globals['_PROGRESS']._serialized_end=356
+  _globals['_GATE_SKIPPEDENTRY']._loaded_options = None
+  _globals['_GATE_SKIPPEDENTRY']._serialized_options = b'8\001'
+  _globals['_ROLE']._serialized_start=698
+  _globals['_ROLE']._serialized_end=764
+  _globals['_SESSIONSTATE']._serialized_start=767
+  _globals['_SESSIONSTATE']._serialized_end=1017
+  _globals['_REPLICASTATE']._serialized_start=1020
+  _globals['_REPLICASTATE']._serialized_end=1195
+  _globals['_GATEPHASE']._serialized_start=1198
+  _globals['_GATEPHASE']._serialized_end=1374
+  _globals['_GATE']._serialized_start=35
+  _globals['_GATE']._serialized_end=372
+  _globals['_GATE_SKIPPEDENTRY']._serialized_start=326
+  _globals['_GATE_SKIPPEDENTRY']._serialized_end=372
+  _globals['_PROGRESS']._serialized_start=375
+  _globals['_PROGRESS']._serialized_end=696
 # @@protoc_insertion_point(module_scope)

@@ -3,8 +3,10 @@
 isort:skip_file
 Types that the control plane and the sessions share."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -105,6 +107,125 @@ REPLICA_STATE_FROZEN: ReplicaState.ValueType  # 4
 REPLICA_STATE_LOST: ReplicaState.ValueType  # 5
 """Nothing that could be promoted is left."""
 Global___ReplicaState: _TypeAlias = ReplicaState  # noqa: Y015
+
+class _GatePhase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GatePhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GatePhase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GATE_PHASE_UNSPECIFIED: _GatePhase.ValueType  # 0
+    """There is no gate: output is not held."""
+    GATE_PHASE_OPEN: _GatePhase.ValueType  # 1
+    GATE_PHASE_CLOSING: _GatePhase.ValueType  # 2
+    GATE_PHASE_HOLDING: _GatePhase.ValueType  # 3
+    GATE_PHASE_LOST: _GatePhase.ValueType  # 4
+    """Closed, and nothing leaves until this pairing has ended and the daemon opens what is left."""
+    GATE_PHASE_OPENING: _GatePhase.ValueType  # 5
+    GATE_PHASE_OPENED: _GatePhase.ValueType  # 6
+
+class GatePhase(_GatePhase, metaclass=_GatePhaseEnumTypeWrapper):
+    """Where an output gate is on its one way (colod/output/gate.py)."""
+
+GATE_PHASE_UNSPECIFIED: GatePhase.ValueType  # 0
+"""There is no gate: output is not held."""
+GATE_PHASE_OPEN: GatePhase.ValueType  # 1
+GATE_PHASE_CLOSING: GatePhase.ValueType  # 2
+GATE_PHASE_HOLDING: GatePhase.ValueType  # 3
+GATE_PHASE_LOST: GatePhase.ValueType  # 4
+"""Closed, and nothing leaves until this pairing has ended and the daemon opens what is left."""
+GATE_PHASE_OPENING: GatePhase.ValueType  # 5
+GATE_PHASE_OPENED: GatePhase.ValueType  # 6
+Global___GatePhase: _TypeAlias = GatePhase  # noqa: Y015
+
+@_typing.final
+class Gate(_message.Message):
+    """How the output of one guest is held on its primary."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SkippedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    IS_PROTECTED_FIELD_NUMBER: _builtins.int
+    SOUND_FROM_FIELD_NUMBER: _builtins.int
+    RELEASED_EPOCH_FIELD_NUMBER: _builtins.int
+    BARRIERS_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    HELD_PACKETS_FIELD_NUMBER: _builtins.int
+    HELD_BYTES_FIELD_NUMBER: _builtins.int
+    DROPPED_PACKETS_FIELD_NUMBER: _builtins.int
+    HOLD_S_FIELD_NUMBER: _builtins.int
+    UNCOVERED_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    phase: Global___GatePhase.ValueType
+    is_protected: _builtins.bool
+    """Nothing has left that the secondary lacks. It turns true with the acknowledgement of epoch
+    `sound_from`, and false again while an interface is not covered or the gate is lost.
+    """
+    sound_from: _builtins.int
+    """The first epoch from which on that can hold, 0 while it is not known."""
+    released_epoch: _builtins.int
+    """The newest epoch whose output was let out."""
+    barriers: _builtins.int
+    """Suspended windows in which a barrier was set, and those without one by reason
+    (not_locked, unacknowledged, close_failed).
+    """
+    held_packets: _builtins.int
+    """In the plugs at the last look (every half second), and lost for want of room since the start."""
+    held_bytes: _builtins.int
+    dropped_packets: _builtins.int
+    hold_s: _builtins.float
+    """The longest that a packet of the epoch released last can have been held, -1 if none was."""
+    error: _builtins.str
+    """The last failure."""
+    @_builtins.property
+    def skipped(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
+    @_builtins.property
+    def uncovered(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Interfaces of the guest whose output is not held."""
+
+    def __init__(
+        self,
+        *,
+        phase: Global___GatePhase.ValueType = ...,
+        is_protected: _builtins.bool = ...,
+        sound_from: _builtins.int = ...,
+        released_epoch: _builtins.int = ...,
+        barriers: _builtins.int = ...,
+        skipped: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        held_packets: _builtins.int = ...,
+        held_bytes: _builtins.int = ...,
+        dropped_packets: _builtins.int = ...,
+        hold_s: _builtins.float = ...,
+        uncovered: _abc.Iterable[_builtins.str] | None = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barriers", b"barriers", "dropped_packets", b"dropped_packets", "error", b"error", "held_bytes", b"held_bytes", "held_packets", b"held_packets", "hold_s", b"hold_s", "is_protected", b"is_protected", "phase", b"phase", "released_epoch", b"released_epoch", "skipped", b"skipped", "sound_from", b"sound_from", "uncovered", b"uncovered"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Gate: _TypeAlias = Gate  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):
