@@ -14,8 +14,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
+
+from colod.errors import ColodError
+from colod.model import HostName
+from colod.rpc.admin_client import AdminClient
+from colod.rpc.pki import create_authority, issue_certificate
 
 T = TypeVar("T")
 
@@ -58,13 +64,13 @@ xl = ["{bin}/colod-simxl"]
 xenstore = ["{bin}/colod-simxl", "xenstore"]
 launcher = "fork"
 
-[policy]
-resync = "{resync}"
-resync_backoff_s = 1.0
-
 [log]
 level = "debug"
 format = "json"
+
+[policy]
+resync = "{resync}"
+resync_backoff_s = 1.0
 """
 
 
@@ -158,6 +164,11 @@ class SimulatedHost:
 
     def start_daemon(self) -> None:
         """Start colod and wait until it answers."""
+        self.launch_daemon()
+        self.await_daemon()
+
+    def launch_daemon(self) -> None:
+        """Start colod."""
         log = (self.root / "colod.log").open("ab")
         self.daemon = subprocess.Popen(
             [str(BIN / "colod"), "--config", str(self.config)],
@@ -169,11 +180,15 @@ class SimulatedHost:
         )
         log.close()
 
+    def await_daemon(self) -> None:
+        """Wait until colod answers."""
+
         def answers() -> bool:
             assert self.daemon is not None
             assert self.daemon.poll() is None, self.log()[-2000:]
-            argv = ("colodctl", "--config", str(self.config), "version", "--json")
-            return self.run(*argv, check=False).returncode == 0
+            with suppress(ColodError), AdminClient(self.root / "run" / "admin.sock") as client:
+                return bool(client.version().host)
+            return False
 
         until(answers, f"the daemon of {self.name} answers")
 
@@ -230,6 +245,7 @@ class Pair:
         suspect_s: float = 2.0,
         silence_s: float = 1.2,
         resync: str = "manual",
+        extra: str = "",
     ) -> None:
         """Lay out both hosts below `root`; nothing runs before `start`.
 
@@ -240,6 +256,7 @@ class Pair:
             suspect_s: Silence after which a host is suspected.
             silence_s: Silence after which a session is.
             resync: Policy `automatic` or `manual`.
+            extra: Further tables of the configuration.
         """
         self.root = root
         self.guest_port, *ports = free_ports(3)
@@ -270,18 +287,21 @@ class Pair:
                     silence_s=silence_s,
                     resync=resync,
                 )
+                + extra
             )
 
     def _make_pki(self) -> None:
-        pki = str(self.root / "pki")
-        self.alpha.run("colodctl", "pki", "init", "--directory", pki)
+        pki = self.root / "pki"
+        create_authority(pki)
         for name in NAMES:
-            self.alpha.run("colodctl", "pki", "issue", name, "--directory", pki)
+            issue_certificate(pki, HostName(name))
 
     def start(self) -> None:
         """Start both daemons."""
         for host in self.hosts:
-            host.start_daemon()
+            host.launch_daemon()
+        for host in self.hosts:
+            host.await_daemon()
 
     def create_guest(self, name: str = "g1", **settings: object) -> None:
         """Create and start the guest on alpha."""

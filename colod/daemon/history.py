@@ -43,6 +43,11 @@ class History:
             return False
         return True
 
+    def last_state(self, guest: str) -> str:
+        """Return the state that `guest` was last seen to enter, "" if none was."""
+        found = self.of(guest, 1)
+        return found[0].to_state if found else ""
+
     def of(self, guest: str, limit: int) -> Sequence[Change]:
         """Return the newest `limit` changes of `guest` (of all when empty), oldest first."""
         found = [change for change in self._changes if guest in ("", change.guest)]

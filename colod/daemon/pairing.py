@@ -22,7 +22,7 @@ from colod.v1 import peer_pb2
 
 _log = structlog.get_logger()
 
-START_S = 60.0
+START_S = 20.0
 SECRET_BYTES = 32
 
 
@@ -115,12 +115,12 @@ class Pairing:
         }
         write_spec(session.directory, spec)
         await self._launch(self._session_argv("receive", session), session)
-        listening = await session.until(
-            lambda: bool(session.status and session.status.listen_address), timeout_s=START_S
+        await session.until(
+            lambda: session.has_ended or bool(_listen_address(session)), timeout_s=START_S
         )
-        if not listening or session.status is None:
+        if not (address := _listen_address(session)):
             raise _not_started(session)
-        return session.status.listen_address
+        return address
 
     async def forget(self, guest: GuestName, journal: Journal) -> None:
         """Tell the peer that the protection ended; what it misses, the witness tells it later."""
@@ -161,12 +161,13 @@ class Pairing:
             log=log_path(session.directory),
             env=self._parts.session_env,
         )
-        if not await session.until(lambda: _is_up(session), timeout_s=START_S):
+        await session.until(lambda: session.has_ended or session.is_connected, timeout_s=START_S)
+        if session.has_ended or not session.is_connected:
             raise _not_started(session)
 
 
-def _is_up(session: SessionHandle) -> bool:
-    return session.is_connected and session.status is not None
+def _listen_address(session: SessionHandle) -> str:
+    return session.status.listen_address if session.status is not None else ""
 
 
 def _not_started(session: SessionHandle) -> SessionError:

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -16,12 +17,13 @@ from colod.daemon.facts import Facts, peer_view
 from colod.daemon.history import Change
 from colod.daemon.pairing import Pairing
 from colod.daemon.parts import Parts
-from colod.daemon.sessions import SessionHandle, session_name
+from colod.daemon.sessions import SessionHandle, last_words, remove_directory, session_name
 from colod.errors import ColodError, IllegalTransition, InvariantBroken, NotAllowedNow
 from colod.failover.effects import Decision, State
 from colod.failover.rules import decide
 from colod.failover.view import Answer, Journal, Link, Replica, Wanted, replica_of
 from colod.model import Generation, GuestName, PairingId, Role
+from colod.observe.logs import Event
 from colod.v1 import peer_pb2
 
 _log = structlog.get_logger()
@@ -32,6 +34,7 @@ _TICK_S: Final = 1.0
 _RETRY_S: Final = 1.0
 _ADOPTION_S: Final = 5.0
 _CLEARED_S: Final = 25.0
+_NOT_LOOKED: Final = "the daemon has just started and has not seen yet how it stands"
 
 
 class ProtectionService:
@@ -45,17 +48,20 @@ class ProtectionService:
         since_unix_s: Wall-clock time of the last change of state.
         last_error: The last effect that failed, "" after one that did not.
         erased: Set when the protection has ended here.
+        has_looked: Whether what is shown was decided on facts; before, nothing is known.
     """
 
     def __init__(self, parts: Parts, journal: Journal) -> None:
         """Take over a protection that the journal knows; `run` gives it life."""
         self.journal = journal
-        self.decision = Decision(rule="", state=State.STOPPED)
+        self.decision = Decision(rule="", state=State.STOPPED, cause=_NOT_LOOKED)
         self.facts = Facts(parts, journal)
         self.session: SessionHandle | None = None
         self.since_unix_s = time.time()
         self.last_error = ""
         self.erased = asyncio.Event()
+        self.has_looked = False
+        self._shown = parts.history.last_state(self.guest) or str(State.STOPPED)
         self._parts = parts
         self._lock = asyncio.Lock()
         self._poked = asyncio.Event()
@@ -202,18 +208,33 @@ class ProtectionService:
         if journal.pairing != was.pairing:
             self.facts.pairing_changed()
             await self._leave_session()
+            self._clear_away(was)
             self._adopt()
 
     def finish(self) -> None:
         """The protection is gone from this host."""
         self.erased.set()
 
+    def _directory(self, journal: Journal, pairing: PairingId) -> Path:
+        return self._parts.sessions / session_name(self.guest, journal.role, pairing)
+
     def _adopt(self) -> None:
         if self.journal.pairing is not None:
-            name = session_name(self.guest, self.journal.role, self.journal.pairing)
-            path = self._parts.sessions / name
+            path = self._directory(self.journal, self.journal.pairing)
             self.session = SessionHandle(path, self.journal.role, self._session_spoke)
             self.session.watch()
+
+    def _clear_away(self, was: Journal) -> None:
+        """Remove the directory of a pairing that was left, once its session has ended."""
+        if was.pairing is None:
+            return
+        left = SessionHandle(self._directory(was, was.pairing), was.role, self._session_spoke)
+        if left.process is None and left.directory.exists():
+            words = last_words(left.directory)
+            _log.info(
+                Event.SESSION_ENDED, protection=self.guest, pairing=was.pairing, last_words=words
+            )
+            remove_directory(left.directory)
 
     async def _leave_session(self) -> None:
         if self.session is not None:
@@ -302,25 +323,18 @@ class ProtectionService:
         was = self.decision
         if decision.state is None:
             # An errand on the way to the next decision: what is shown stays.
-            decision = replace(decision, state=was.state, cause=was.cause, advice=was.advice)
-        self.decision = decision
-        if was.state is decision.state:
+            self.decision = replace(decision, state=was.state, cause=was.cause, advice=was.advice)
+            return
+        self.decision, self.has_looked = decision, True
+        if self._shown == decision.state:
             return
         self.since_unix_s = time.time()
-        view = self.facts.view
-        change = Change(
-            unix_s=self.since_unix_s,
-            host=self.journal.host,
-            guest=self.guest,
-            from_state=str(was.state),
-            to_state=str(decision.state),
-            cause=decision.cause,
-            generation=self.journal.generation,
-            epoch=view.acked_epoch if view else 0,
-        )
-        self._parts.history.add(change)
+        change = self._change_to(decision)
+        self._shown = change.to_state
+        if not self._parts.history.add(change):
+            _log.warning(Event.HISTORY_UNWRITTEN, protection=self.guest, state_to=change.to_state)
         _log.info(
-            "role.changed",
+            Event.ROLE_CHANGED,
             protection=self.guest,
             role=self.journal.role,
             state_from=change.from_state,
@@ -329,4 +343,17 @@ class ProtectionService:
             cause=change.cause,
             generation=change.generation,
             epoch=change.epoch,
+        )
+
+    def _change_to(self, decision: Decision) -> Change:
+        view = self.facts.view
+        return Change(
+            unix_s=self.since_unix_s,
+            host=self.journal.host,
+            guest=self.guest,
+            from_state=self._shown,
+            to_state=str(decision.state),
+            cause=decision.cause,
+            generation=self.journal.generation,
+            epoch=view.acked_epoch if view else 0,
         )

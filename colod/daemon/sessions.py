@@ -95,6 +95,14 @@ class SessionHandle:
         return _living(self.directory / PID_FILE)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether its process was there and is not any more."""
+        path = self.directory / PID_FILE
+        with contextlib.suppress(OSError):  # it is empty for a moment before it names anybody
+            return bool(path.read_text().strip()) and self.process is None
+        return False
+
+    @property
     def toolstack(self) -> ProcessRef | None:
         """The xl that belongs to it, if it lives."""
         known = _living(self.directory / TOOLSTACK_FILE)

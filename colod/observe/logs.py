@@ -37,6 +37,7 @@ class Event(StrEnum):
     FAILOVER_STARTED = "failover.started"
     FENCE_CONFIRMED = "fence.confirmed"
     FENCE_FAILED = "fence.failed"
+    HISTORY_UNWRITTEN = "history.unwritten"
     JOURNAL_WRITTEN = "journal.written"
     OUTPUT_HELD = "output.held"
     OUTPUT_RELEASED = "output.released"

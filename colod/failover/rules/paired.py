@@ -32,7 +32,7 @@ OWNER_PAIRED = (
     ),
     Rule(
         "leave_pair",
-        (f.owns_paired, Not(f.is_wanted_protected), f.witness_was_read),
+        (f.owns_paired, Not(f.wants_pairing), f.witness_was_read),
         swap(State.ARBITRATING, _gone_alone, "by the operator", reason="by the operator"),
     ),
     Rule("replicate", (f.owns_paired, f.goes_well), REPLICATE),

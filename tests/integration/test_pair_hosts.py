@@ -1,0 +1,181 @@
+"""A host dies, comes back, or loses its witness: the guest has one owner, and one running copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.integration.etcd_server import EtcdMember, require_etcd, start_cluster
+from tests.integration.pair_trial import MakeTrial, Trial
+from tests.pair import SimulatedHost, until
+
+QUICK = {"suspect_s": 3.0, "silence_s": 2.0}
+
+
+@pytest.fixture
+def quick(make_trial: MakeTrial) -> Trial:
+    """A pair that notices a death soon."""
+    return make_trial(**QUICK)
+
+
+@contextmanager
+def witness_away(trial: Trial) -> Iterator[None]:
+    """Make the witness unreachable for a while."""
+    here = trial.pair.root / "witness"
+    away = here.with_name("elsewhere")
+    here.rename(away)
+    try:
+        yield
+    finally:
+        away.rename(here)
+
+
+def await_counter(trial: Trial, beyond: int) -> int:
+    """Wait until the guest has counted on, and return how far."""
+    until(lambda: trial.pair.ask_guest().get("counter", 0) > beyond, "the guest counts on")
+    return int(trial.pair.ask_guest(limit_s=5)["counter"])
+
+
+def test_the_guest_goes_on_at_the_secondary_when_its_host_dies(quick: Trial) -> None:
+    quick.replicate()
+    before = quick.pair.ask_guest(limit_s=5)
+    target = quick.acked() + 5
+    until(lambda: quick.acked() >= target, "that state is acknowledged")
+    quick.alpha.die()
+    quick.until_state(quick.beta, "ALONE")
+    after = quick.pair.ask_guest(limit_s=5)
+    assert after["boot_id"] == before["boot_id"]
+    assert after["counter"] > before["counter"]
+    assert after["intact"]
+    status = quick.status(quick.beta)
+    assert (status.owner, status.generation) == ("beta", 3)
+    assert quick.seen(quick.beta) is not None
+
+
+def test_the_primary_goes_on_alone_when_the_secondary_dies(quick: Trial) -> None:
+    quick.replicate()
+    before = quick.pair.ask_guest(limit_s=5)
+    quick.beta.die()
+    quick.until_state(quick.alpha, "ALONE")
+    await_counter(quick, before["counter"])
+    status = quick.status(quick.alpha)
+    assert (status.owner, status.generation) == ("alpha", 3)
+
+
+def test_a_dead_primary_comes_back_as_secondary_and_is_replicated_to(
+    make_trial: MakeTrial,
+) -> None:
+    trial = make_trial(**QUICK, resync="automatic")
+    trial.replicate()
+    trial.alpha.die()
+    trial.until_state(trial.beta, "ALONE")
+    counter = trial.pair.ask_guest(limit_s=5)["counter"]
+    trial.alpha.start_daemon()
+    trial.until_state(trial.beta, "REPLICATING")
+    trial.until_state(trial.alpha, "REPLICATING")
+    statuses = [trial.status(host) for host in trial.pair.hosts]
+    assert [each.owner for each in statuses] == ["beta", "beta"]
+    assert [each.generation for each in statuses] == [4, 4]
+    assert "STOPPED" in trial.history(trial.alpha)
+    await_counter(trial, counter)
+    assert trial.runs(trial.beta)
+
+
+def test_a_copy_that_a_cut_off_primary_still_has_is_not_run_again(quick: Trial) -> None:
+    """Daemon and session of the primary die and stay away; the domain itself is left paused."""
+    quick.replicate()
+    sessions = quick.alpha.session_pids()
+    quick.alpha.xl("pause", "g1")
+    quick.kill_daemon(quick.alpha)
+    for pid in [*sessions, quick.xl(quick.alpha)]:
+        quick.kill(pid)
+    quick.until_state(quick.beta, "ALONE")
+    assert quick.seen(quick.alpha) is not None
+    quick.alpha.start_daemon()
+    until(lambda: quick.seen(quick.alpha) is None, "the old copy is destroyed")
+    quick.until_state(quick.alpha, "STOPPED")
+    assert quick.runs(quick.beta)
+
+
+def test_a_copy_that_lost_ownership_is_kept_aside_where_the_policy_says_so(
+    make_trial: MakeTrial,
+) -> None:
+    trial = make_trial(**QUICK, extra='quarantine = "keep"\n')
+    trial.replicate()
+    xl = trial.xl(trial.alpha)
+    trial.alpha.xl("pause", "g1")
+    trial.kill_daemon(trial.alpha)
+    for pid in [*trial.alpha.session_pids(), xl]:
+        trial.kill(pid)
+    trial.until_state(trial.beta, "ALONE")
+    trial.alpha.start_daemon()
+    aside = "g1--quarantine-3"
+    until(lambda: trial.seen(trial.alpha, aside), "the copy is put aside")
+    trial.until_state(trial.alpha, "STOPPED")
+    seen = trial.seen(trial.alpha, aside)
+    assert seen is not None
+    assert not seen.running
+    assert seen.pauses >= 1
+
+
+def assert_holds(trial: Trial, host: SimulatedHost) -> None:
+    trial.until_state(host, "MANUAL_HOLD")
+    assert not trial.runs(host)
+    status = trial.status(host)
+    assert "witness" in status.cause
+    assert status.advice
+
+
+@pytest.mark.parametrize("survivor", ["alpha", "beta"])
+def test_a_lost_peer_and_a_lost_witness_leave_the_guest_paused_until_the_witness_answers(
+    quick: Trial, survivor: str
+) -> None:
+    quick.replicate()
+    alive, dead = (quick.alpha, quick.beta) if survivor == "alpha" else (quick.beta, quick.alpha)
+    with witness_away(quick):
+        dead.die()
+        assert_holds(quick, alive)
+    quick.until_state(alive, "ALONE")
+    until(lambda: quick.runs(alive), "the guest runs")
+    assert quick.status(alive).generation == 3
+
+
+def test_nothing_changes_when_only_the_witness_is_lost(trial: Trial) -> None:
+    pairing = trial.replicate()
+    with witness_away(trial):
+        asked = lambda: trial.status(trial.alpha).witness == "does not answer"  # noqa: E731
+        until(asked, "the primary has noticed")
+        trial.until_epochs_go_on()
+        assert [trial.state(host) for host in trial.pair.hosts] == ["REPLICATING"] * 2
+    until(lambda: trial.status(trial.alpha).witness == "answers", "it answers again")
+    assert trial.status(trial.alpha).pairing == pairing
+    assert trial.status(trial.alpha).generation == 2
+
+
+def test_ownership_is_settled_by_a_real_etcd(make_trial: MakeTrial) -> None:
+    require_etcd()
+    trial_root = make_trial.root
+    (member,) = start_cluster(trial_root, 1)
+    try:
+        _fail_over_by_etcd(make_trial, member)
+    finally:
+        member.stop()
+
+
+def _fail_over_by_etcd(make_trial: MakeTrial, member: EtcdMember) -> None:
+    witness = f'kind = "etcd"\nendpoints = ["{member.url}"]\ntimeout_s = 1.0'
+    trial = make_trial(**QUICK, witness=witness, resync="automatic")
+    trial.replicate()
+    member.freeze()
+    try:
+        trial.until_epochs_go_on()
+        trial.alpha.die()
+        assert_holds(trial, trial.beta)
+    finally:
+        member.thaw()
+    trial.until_state(trial.beta, "ALONE")
+    trial.alpha.start_daemon()
+    trial.until_replicating()
+    assert trial.status(trial.alpha).owner == "beta"

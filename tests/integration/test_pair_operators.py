@@ -1,0 +1,212 @@
+"""What operators ask of a pair, and what they do to a guest behind colod's back."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from tests.integration.pair_trial import MakeTrial, Trial
+from tests.pair import kill, until
+
+
+def test_a_guest_that_is_not_protected_any_more_goes_on_and_its_replica_is_gone(
+    trial: Trial,
+) -> None:
+    trial.replicate()
+    trial.alpha.ctl("unprotect", "g1")
+    until(lambda: not trial.status(trial.beta).guest, "beta has forgotten it")
+    assert not trial.status(trial.alpha).guest
+    assert trial.runs(trial.alpha)
+    assert not trial.beta.guests()
+    trial.pair.protect()
+    trial.until_replicating()
+
+
+@pytest.mark.parametrize("name", ["alpha", "beta"])
+def test_a_drained_host_has_no_pairing_and_the_guest_goes_on_alone(trial: Trial, name: str) -> None:
+    trial.replicate()
+    host = trial.alpha if name == "alpha" else trial.beta
+    assert json.loads(host.ctl("drain", "--json"))["ended"] == ["g1"]
+    trial.until_state(trial.alpha, "ALONE", "SUSPENDED")
+    until(lambda: not trial.beta.guests(), "the replica is given up")
+    assert trial.runs(trial.alpha)
+    for each in trial.pair.hosts:
+        until(lambda each=each: not each.session_pids(), f"{each.name} has no session")
+
+
+def test_an_operator_moves_the_guest_to_the_secondary(make_trial: MakeTrial) -> None:
+    trial = make_trial(suspect_s=8.0, silence_s=6.0, resync="automatic")
+    trial.replicate()
+    refused = trial.alpha.run(
+        "colodctl", "--config", str(trial.alpha.config), "failover", "g1", "--yes", check=False
+    )
+    assert refused.returncode == 4
+    assert "primary" in refused.stderr
+    counter = trial.pair.ask_guest(limit_s=5)["counter"]
+    plan = trial.beta.ctl("failover", "g1", "--dry-run")
+    assert "ownership" in plan
+    assert trial.state(trial.beta) == "REPLICATING"
+    done = json.loads(trial.beta.ctl("failover", "g1", "--yes", "--json"))
+    assert done["generation"] == 3
+    assert trial.pair.ask_guest(limit_s=5)["counter"] >= counter
+    trial.until_replicating()
+    assert trial.status(trial.alpha).owner == "beta"
+    assert trial.runs(trial.beta)
+    assert not trial.runs(trial.alpha)
+
+
+def test_a_failover_that_the_record_does_not_allow_needs_a_reason(make_trial: MakeTrial) -> None:
+    """The primary died before it could write PAIRED."""
+    trial = make_trial(suspect_s=3.0, silence_s=2.0)
+    trial.pair.create_guest()
+    trial.alpha.ctl("protect", "g1", "--to", "beta", "--disks", "none", "--no-wait")
+    witness = trial.pair.root / "witness"
+    until(lambda: trial.status(trial.alpha).generation == 1, "the record is there")
+    away = witness.with_name("elsewhere")
+    witness.rename(away)
+    until(lambda: trial.status(trial.beta).progress.acked_epoch >= 3, "the replica follows")
+    trial.alpha.die()
+    away.rename(witness)
+    trial.until_state(trial.beta, "MANUAL_HOLD")
+    command = ("colodctl", "--config", str(trial.beta.config), "failover", "g1", "--yes")
+    refused = trial.beta.run(*command, check=False)
+    assert refused.returncode == 4
+    assert "--force-reason" in refused.stderr
+    assert not trial.runs(trial.beta)
+    trial.beta.run(*command, "--force-reason", "alpha burnt down")
+    trial.until_state(trial.beta, "ALONE")
+    assert trial.runs(trial.beta)
+
+
+def test_a_guest_that_powers_off_is_not_failed_over(trial: Trial) -> None:
+    trial.replicate()
+    trial.pair.ask_guest("poweroff")
+    trial.until_state(trial.alpha, "GUEST_SHUTDOWN")
+    trial.until_state(trial.beta, "STOPPED")
+    until(lambda: not trial.beta.guests(), "the replica is given up")
+    assert not trial.alpha.guests()
+
+
+def test_a_guest_that_an_operator_destroys_is_not_failed_over(trial: Trial) -> None:
+    trial.replicate()
+    trial.alpha.xl("destroy", "g1")
+    trial.until_state(trial.alpha, "GUEST_SHUTDOWN")
+    until(lambda: not trial.beta.guests(), "the replica is given up")
+    assert trial.status(trial.alpha).owner == "alpha"
+
+
+def test_a_guest_that_reboots_is_paired_anew(make_trial: MakeTrial) -> None:
+    trial = make_trial(suspect_s=8.0, silence_s=6.0, resync="automatic")
+    pairing = trial.replicate()
+    before = trial.pair.ask_guest("reboot", limit_s=5)
+    until(
+        lambda: trial.status(trial.alpha).pairing not in ("", pairing),
+        "a new pairing has begun",
+    )
+    trial.until_replicating()
+    after = trial.pair.ask_guest(limit_s=5)
+    assert after["boot_id"] != before["boot_id"]
+    assert trial.status(trial.alpha).owner == "alpha"
+
+
+@pytest.mark.parametrize(("request_", "runs"), [("reboot", True), ("poweroff", False)])
+def test_after_a_takeover_the_new_host_deals_with_the_guests_end(
+    make_trial: MakeTrial, request_: str, *, runs: bool
+) -> None:
+    trial = make_trial(suspect_s=3.0, silence_s=2.0)
+    trial.replicate()
+    trial.alpha.die()
+    trial.until_state(trial.beta, "ALONE")
+    first = trial.seen(trial.beta)
+    assert first is not None
+    trial.pair.ask_guest(request_, limit_s=5)
+    if not runs:
+        trial.until_state(trial.beta, "GUEST_SHUTDOWN")
+        return
+
+    def is_anew() -> bool:
+        seen = trial.seen(trial.beta)
+        return seen is not None and seen.running and seen.domid != first.domid
+
+    until(is_anew, "the guest was rebooted")
+    trial.until_state(trial.beta, "ALONE")
+
+
+def refusal(trial: Trial, *options: str) -> str:
+    """Return why `protect` is refused; check that nothing was begun."""
+    argv = ("protect", "g1", "--to", "beta", "--disks", "none", *options)
+    done = trial.alpha.run("colodctl", "--config", str(trial.alpha.config), *argv, check=False)
+    assert done.returncode == 4, done
+    assert not trial.status(trial.alpha).guest
+    assert not trial.status(trial.beta).guest
+    assert not trial.beta.guests()
+    return done.stderr
+
+
+def test_what_cannot_be_protected_is_refused_with_every_reason(trial: Trial) -> None:
+    trial.pair.create_guest(pci=["0000:03:00.0"], disk=["/dev/none,raw,xvda"])
+    (trial.beta.root / "xen" / "xl.conf").write_text('autoballoon="on"\n')
+    said = refusal(trial)
+    assert "pass" in said
+    assert "disk" in said
+    assert "autoballoon" in said
+
+
+def test_a_guest_is_not_protected_while_the_peers_daemon_is_away(trial: Trial) -> None:
+    trial.pair.create_guest()
+    trial.kill_daemon(trial.beta)
+    argv = ("protect", "g1", "--to", "beta", "--disks", "none")
+    done = trial.alpha.run("colodctl", "--config", str(trial.alpha.config), *argv, check=False)
+    assert done.returncode not in (0, 2)
+    assert "beta" in done.stderr
+    assert not trial.status(trial.alpha).guest
+    assert trial.runs(trial.alpha)
+    trial.beta.start_daemon()
+    until(
+        lambda: (
+            trial.alpha.run(
+                "colodctl", "--config", str(trial.alpha.config), *argv, check=False
+            ).returncode
+            == 0
+        ),
+        "it can be protected now",
+    )
+
+
+@pytest.mark.parametrize("victim", ["receiver", "sender"])
+def test_a_first_copy_that_breaks_is_begun_anew(make_trial: MakeTrial, victim: str) -> None:
+    trial = make_trial(suspect_s=8.0, silence_s=6.0, resync="automatic")
+    trial.pair.create_guest(sim_memory_pages=16384)
+    argv = ("protect", "g1", "--to", "beta", "--disks", "none", "--no-wait")
+    trial.alpha.ctl(*argv)
+    host = trial.beta if victim == "receiver" else trial.alpha
+    until(lambda: (host.session_pids() or [0])[0], "its session is there")
+    kill(host.session_pids()[0])
+    trial.until_replicating()
+    assert trial.runs(trial.alpha)
+
+
+def test_two_guests_are_replicated_in_opposite_directions(make_trial: MakeTrial) -> None:
+    trial = make_trial(suspect_s=3.0, silence_s=2.0)
+    trial.replicate("g1")
+    trial.replicate_back("g2")
+    kill(trial.session(trial.alpha, "g2"))
+    trial.until_state(trial.beta, "ALONE", guest="g2")
+    trial.until_epochs_go_on(trial.alpha, "g1")
+    trial.beta.ctl("protect", "g2", "--to", "alpha", "--disks", "none")
+    trial.alpha.die()
+    trial.until_state(trial.beta, "ALONE", guest="g1")
+    trial.until_state(trial.beta, "ALONE", guest="g2")
+    assert trial.runs(trial.beta, "g1")
+    assert trial.runs(trial.beta, "g2")
+
+
+def test_a_signal_to_a_session_is_no_reason_to_end(trial: Trial) -> None:
+    pairing = trial.replicate()
+    for host in trial.pair.hosts:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            kill(trial.session(host), number)
+    trial.until_epochs_go_on()
+    assert trial.status(trial.alpha).pairing == pairing
