@@ -116,13 +116,16 @@ class Daemon:
 class Pair:
     """Guest `g1` of one simulated host, replicated to another one by two sessions."""
 
-    def __init__(self, base: Path, *, transport: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, base: Path, *, transport: dict[str, Any] | None = None, port: int = 0
+    ) -> None:
         """Start xl and the sessions on both sides."""
         self.primary, self.secondary = SimHost(base / "alpha"), SimHost(base / "beta")
         self.send_dir, self.receive_dir = base / "send", base / "receive"
         self.changes: dict[str, Any] = {"transport": transport} if transport else {}
-        self.primary.create()
-        xl = ["env", f"COLOD_SIMXEN_DIR={self.secondary.root}", _simxl()]
+        self.simxl = _simxl()
+        self.primary.create(port)
+        xl = ["env", f"COLOD_SIMXEN_DIR={self.secondary.root}", self.simxl]
         spec = make_spec(
             self.receive_dir,
             "receive",

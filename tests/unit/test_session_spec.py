@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from colod.errors import ConfigError
+from colod.output.kinds import GateSpec, Kind
 from colod.session.spec import parse_spec, read_spec
 
 SEND: dict[str, Any] = {
@@ -34,6 +35,13 @@ def test_a_specification_is_read_as_the_daemon_wrote_it(tmp_path: Path) -> None:
     assert spec.secret == b"\x5e" * 32
     assert (spec.transport_kind, spec.transport_options) == ("tcp", {"listen": "::1"})
     assert (spec.ping_interval_s, spec.silence_s, spec.staging_bytes) == (1.0, 5.5, 1 << 30)
+
+
+def test_a_guest_has_no_gate_unless_it_is_said() -> None:
+    assert parse_spec(SEND).gate == GateSpec(kind=Kind.NONE)
+    told = {"kind": "plug", "interfaces": ["vif1.0"], "limit_bytes": 1 << 20}
+    wanted = GateSpec(kind=Kind.PLUG, interfaces=("vif1.0",), limit_bytes=1 << 20)
+    assert parse_spec(SEND | {"gate": told}).gate == wanted
 
 
 def test_a_receiver_needs_its_commands() -> None:
@@ -69,6 +77,14 @@ def test_a_sender_needs_an_address() -> None:
         ("staging_bytes", 10),
         ("peer", "alpha"),
         ("version", 2),
+        ("gate", "plug"),
+        ("gate", {"kind": "plug"}),
+        ("gate", {"kind": "simulated", "interfaces": ["vif1.0"]}),
+        ("gate", {"kind": "hope", "interfaces": ["vif1.0"]}),
+        ("gate", {"kind": "plug", "interfaces": [3]}),
+        ("gate", {"kind": "plug", "interfaces": ["vif1.0"], "limit_bytes": 10}),
+        ("gate", {"kind": "plug", "interfaces": ["vif1.0"], "limit_bytes": True}),
+        ("gate", {"kind": "plug", "interfaces": ["vif1.0"], "speed": 3}),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named(name: str, value: object) -> None:
