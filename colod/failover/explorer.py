@@ -1,42 +1,68 @@
-"""Walk every state that hosts, witness, network and a bounded number of faults can reach.
+"""Walk every state that a graph can reach, and check promises in each and on each way.
 
-The engine knows nothing of colod: it walks a graph breadth first, checks an invariant in every
-state and on every step, and keeps how each state was reached, so that a violation is reported by
-its shortest history. `colod.failover.world` is the graph.
+The engine knows nothing of colod: it walks breadth first and keeps how each state was reached, so
+that a violation is reported by its shortest history. `colod.failover.world` is the graph. States
+are integers, because millions of them are compared and kept.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
-
-S = TypeVar("S", bound=Hashable)
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Step(Generic[S]):
+class Step(NamedTuple):
     """One way on from a state.
 
     Attributes:
         name: What happens, for people.
         after: The state it leads to.
         is_fault: Whether it is an accident or a person's act; goals must be reachable without.
+        wrong: Which promise the step itself breaks, "" for none.
     """
 
     name: str
-    after: S
+    after: int
     is_fault: bool = False
+    wrong: str = ""
+
+
+class Verdict(NamedTuple):
+    """What a state is worth.
+
+    Attributes:
+        broken: Which promise it breaks, "" for none.
+        is_good: Whether it is a goal.
+        is_alive: Whether what must not be lost is still there; only accidents may lose it.
+    """
+
+    broken: str
+    is_good: bool
+    is_alive: bool
+
+
+class Graph(Protocol):
+    """What can be explored."""
+
+    def starts(self) -> Iterable[int]:
+        """Return the first states."""
+
+    def steps(self, state: int) -> Sequence[Step]:
+        """Return all ways on from `state`."""
+
+    def judge(self, state: int) -> Verdict:
+        """Return what `state` is worth."""
 
 
 @dataclass(frozen=True, slots=True)
-class Violation(Generic[S]):
+class Violation:
     """A broken promise and the shortest way to it."""
 
     what: str
     history: tuple[str, ...]
-    state: S
+    state: int
 
     def __str__(self) -> str:
         """Number the history's steps."""
@@ -45,113 +71,147 @@ class Violation(Generic[S]):
 
 
 @dataclass(slots=True)
-class Walk(Generic[S]):
+class Walk:
     """What a walk found.
 
     Attributes:
         states: How many states were reached.
         steps: How many steps were taken.
         violations: Broken promises, at most the limit asked for.
-        rules: How often each rule decided, by name.
     """
 
     states: int = 0
     steps: int = 0
-    violations: list[Violation[S]] = field(default_factory=list)
-    rules: dict[str, int] = field(default_factory=dict)
+    violations: list[Violation] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Graph(Generic[S]):
-    came: dict[S, tuple[S, str] | None]
-    calm: dict[S, list[S]]
-    """For each state, the states that lead to it by a step that is no fault."""
+LOST = "colod itself lost the guest"
+NO_WAY = "no way leads from here to a good end without a person's help"
 
-    def history(self, state: S) -> tuple[str, ...]:
+
+class _Visited:
+    """The states met, in the order in which they were met, and how."""
+
+    def __init__(self) -> None:
+        self.index: dict[int, int] = {}
+        self.came_from = array("i")
+        self.came_by: list[str] = []
+        self.alive = bytearray()
+        self.goals: list[int] = []
+        # The calm steps, as pairs of indices.
+        self.calm_from = array("i")
+        self.calm_to = array("i")
+
+    def history(self, at: int) -> tuple[str, ...]:
         names: list[str] = []
-        while (link := self.came[state]) is not None:
-            state, name = link
-            names.append(name)
-        return tuple(reversed(names))
+        while at >= 0:
+            names.append(self.came_by[at])
+            at = self.came_from[at]
+        return tuple(reversed(names[:-1]))
 
 
-def explore(
-    starts: Iterable[S],
-    steps: Callable[[S], Iterable[Step[S]]],
-    broken: Callable[[S], str],
-    broken_step: Callable[[S, Step[S]], str] = lambda _state, _step: "",
-    is_goal: Callable[[S], bool] | None = None,
-    *,
-    limit: int = 1,
-    max_states: int = 5_000_000,
-) -> Walk[S]:
-    """Visit everything that `starts` lead to.
+class _Search:
+    def __init__(self, graph: Graph, limit: int) -> None:
+        self.graph = graph
+        self.limit = limit
+        self.met = _Visited()
+        self.walk = Walk()
+        self.states: list[int] = []
+
+    def reach(self, state: int, before: int, name: str) -> int:
+        """Note a state met for the first time; return its index."""
+        met = self.met
+        at = met.index[state] = len(self.states)
+        self.states.append(state)
+        met.came_from.append(before)
+        met.came_by.append(name)
+        verdict = self.graph.judge(state)
+        met.alive.append(verdict.is_alive)
+        if verdict.is_good:
+            met.goals.append(at)
+        if verdict.broken:
+            self.blame(verdict.broken, met.history(at), state)
+        return at
+
+    def blame(self, what: str, history: tuple[str, ...], state: int) -> None:
+        if len(self.walk.violations) < self.limit:
+            self.walk.violations.append(Violation(what, history, state))
+
+    def expand(self, at: int) -> None:
+        met, index = self.met, self.met.index
+        was_alive = met.alive[at]
+        steps = self.graph.steps(self.states[at])
+        self.walk.steps += len(steps)
+        for name, after, is_fault, wrong in steps:
+            to = index.get(after)
+            if to is None:
+                to = self.reach(after, at, name)
+            if not is_fault:
+                met.calm_from.append(at)
+                met.calm_to.append(to)
+                if was_alive and not met.alive[to]:
+                    self.blame(LOST, (*met.history(at), name), after)
+            if wrong:
+                self.blame(wrong, (*met.history(at), name), after)
+
+    def check_goals(self) -> None:
+        """Go backwards from the goals; what is not met has no way to any of them."""
+        count, met = len(self.states), self.met
+        first, before = _by_target(count, met.calm_from, met.calm_to)
+        found = bytearray(count)
+        stack = met.goals
+        for at in stack:
+            found[at] = 1
+        while stack:
+            at = stack.pop()
+            for k in range(first[at], first[at + 1]):
+                if not found[before[k]]:
+                    found[before[k]] = 1
+                    stack.append(before[k])
+        at = found.find(0)
+        while at >= 0 and len(self.walk.violations) < self.limit:
+            self.blame(NO_WAY, met.history(at), self.states[at])
+            at = found.find(0, at + 1)
+
+
+def _by_target(
+    count: int, sources: array[int], targets: array[int]
+) -> tuple[array[int], array[int]]:
+    """Sort edges by their target: where each target's sources begin, and the sources."""
+    first = array("i", bytes(4 * (count + 1)))
+    for to in targets:
+        first[to + 1] += 1
+    for at in range(count):
+        first[at + 1] += first[at]
+    place = array("i", first)
+    before = array("i", bytes(4 * len(sources)))
+    for source, to in zip(sources, targets, strict=True):
+        before[place[to]] = source
+        place[to] += 1
+    return first, before
+
+
+def explore(graph: Graph, *, limit: int = 1, max_states: int = 20_000_000) -> Walk:
+    """Visit everything that the graph's starts lead to.
 
     Args:
-        starts: First states.
-        steps: All ways on from a state.
-        broken: Which promise a state breaks, "" for none.
-        broken_step: Which promise a step breaks, "" for none.
-        is_goal: If given, every state must have a way without faults to a state that is one.
+        graph: What to explore.
         limit: Stop after this many violations.
         max_states: Give up above this many states.
 
     Raises:
         MemoryError: If there are more than `max_states` states; the walk proves nothing then.
     """
-    walk: Walk[S] = Walk()
-    graph: _Graph[S] = _Graph({}, {})
-    queue: deque[S] = deque()
-    goals: list[S] = []
-    for state in starts:
-        graph.came[state] = None
-        queue.append(state)
-    while queue and len(walk.violations) < limit:
-        state = queue.popleft()
-        walk.states += 1
-        if what := broken(state):
-            walk.violations.append(Violation(what, graph.history(state), state))
-        if is_goal is not None and is_goal(state):
-            goals.append(state)
-        for step in steps(state):
-            _take(walk, graph, queue, state, step, broken_step)
-        if len(graph.came) > max_states:
+    search = _Search(graph, limit)
+    for state in graph.starts():
+        search.reach(state, -1, "")
+    at = 0
+    while at < len(search.states) and len(search.walk.violations) < limit:
+        search.expand(at)
+        at += 1
+        if at > max_states:
             raise MemoryError(f"more than {max_states} states")
-    if is_goal is not None and not walk.violations:
-        _check_goals(walk, graph, goals, limit)
-    return walk
-
-
-def _take(
-    walk: Walk[S],
-    graph: _Graph[S],
-    queue: deque[S],
-    state: S,
-    step: Step[S],
-    broken_step: Callable[[S, Step[S]], str],
-) -> None:
-    walk.steps += 1
-    if step.after not in graph.came:
-        graph.came[step.after] = (state, step.name)
-        queue.append(step.after)
-    if not step.is_fault:
-        graph.calm.setdefault(step.after, []).append(state)
-    if what := broken_step(state, step):
-        walk.violations.append(Violation(what, (*graph.history(state), step.name), step.after))
-
-
-def _check_goals(walk: Walk[S], graph: _Graph[S], goals: list[S], limit: int) -> None:
-    """Go backwards from the goals; what is not met has no way to any of them."""
-    met = set(goals)
-    queue = deque(goals)
-    while queue:
-        for before in graph.calm.get(queue.popleft(), ()):
-            if before not in met:
-                met.add(before)
-                queue.append(before)
-    for state in graph.came:
-        if state not in met:
-            text = "no way leads from here to a good end without a person's help"
-            walk.violations.append(Violation(text, graph.history(state), state))
-            if len(walk.violations) >= limit:
-                return
+    if not search.walk.violations:
+        search.check_goals()
+    search.walk.states = len(search.states)
+    return search.walk

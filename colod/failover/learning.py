@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from colod.failover.record import OwnershipRecord, RecordState
-from colod.failover.view import Journal
+from colod.failover.view import Journal, Wanted
 from colod.model import Role
 
 
 def learn(journal: Journal, record: OwnershipRecord, revision: int) -> Journal:
-    """Return `journal` with `record` confirmed at `revision`, by our own write or by reading it."""
+    """Return `journal` with `record` confirmed at `revision`, by our own write or by reading it.
+
+    A record that contradicts what is known is not learned: the witness was restored, and what this
+    host knows may be all that is left of the truth.
+    """
     old = journal.record
+    if old is not None and contradicts(record, old):
+        return replace(journal, pending=None)
     is_new_grant = old is None or record.generation != old.generation
     return replace(
         journal,
@@ -23,9 +29,24 @@ def learn(journal: Journal, record: OwnershipRecord, revision: int) -> Journal:
     )
 
 
+def contradicts(record: OwnershipRecord, known: OwnershipRecord) -> bool:
+    """Return whether a witness that once confirmed `known` can hold `record` only by going back."""
+    if record.generation == known.generation:
+        return (record.owner, record.pairing) != (known.owner, known.pairing)
+    return record.generation < known.generation
+
+
 def unlearn(journal: Journal, revision: int) -> Journal:
-    """Return `journal` after the record's deletion was confirmed."""
-    return replace(journal, record=None, revision=revision, pending=None)
+    """Return `journal` after a write of ours found no record at the witness.
+
+    Only a host that wanted the record gone forgets it. For any other the protection was ended by
+    a later owner, and its own copy is void: had it no record any more, it would create one.
+    """
+    pending = journal.pending
+    wanted_gone = pending is not None and pending.new is None
+    if wanted_gone or journal.wanted is Wanted.UNPROTECTED:
+        return replace(journal, record=None, revision=revision, pending=None)
+    return replace(journal, pending=None)
 
 
 def _may_hand_back(journal: Journal, record: OwnershipRecord) -> bool:

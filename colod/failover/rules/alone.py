@@ -6,7 +6,7 @@ from colod.failover import record as records
 from colod.failover.effects import Do, State
 from colod.failover.record import OwnershipRecord
 from colod.failover.rules import facts as f
-from colod.failover.rules.causes import PAIRING_ON
+from colod.failover.rules.causes import PAIRING_ON, why
 from colod.failover.rules.table import Not, Rule, Then, act, any_of, known, note, show, swap
 from colod.failover.view import Copy, View, Wanted
 from colod.model import FIRST_PROMOTABLE_EPOCH, Role
@@ -65,6 +65,12 @@ OWNER_ALONE = (
         "release_orphan",
         (f.owns_alone, Not(f.session_is_here), f.xl_lives),
         act(State.ALONE, Do.RELEASE_SESSION),
+    ),
+    # Before PAIRED only this host has a say; without it the guest would wait, its gate closed.
+    Rule(
+        "release_given_up",
+        (f.owns_alone, f.session_follows, f.replica_is_given_up),
+        act(State.ALONE, Do.RELEASE_SESSION, reason=why),
     ),
     Rule(
         "release_unwanted",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from colod.failover.record import RecordState
+from colod.failover.learning import contradicts
+from colod.failover.record import NO_GENERATION, RecordState
 from colod.failover.view import (
     Answer,
     Contact,
@@ -44,6 +45,17 @@ def record_is_known(view: View) -> bool:
     return view.journal.record is not None
 
 
+def protection_has_ended(view: View) -> bool:
+    """The witness says that an owner of this or a later generation ended the protection."""
+    journal = view.journal
+    known = max(journal.generation, journal.pairing_generation)
+    return (
+        view.answer is Answer.READ
+        and view.record is None
+        and view.last_generation >= known > NO_GENERATION
+    )
+
+
 def record_is_older(view: View) -> bool:
     """The witness knows less than this host: it was restored, erased or tampered with."""
     known = view.journal.record
@@ -51,9 +63,7 @@ def record_is_older(view: View) -> bool:
         return False
     if view.record is None:
         return view.journal.wanted is not Wanted.UNPROTECTED
-    if view.record.generation == known.generation:
-        return (view.record.owner, view.record.pairing) != (known.owner, known.pairing)
-    return view.record.generation < known.generation
+    return contradicts(view.record, known)
 
 
 def record_is_news(view: View) -> bool:
@@ -290,7 +300,12 @@ def fence_is_unconfirmed(view: View) -> bool:
 
 def goes_well(view: View) -> bool:
     """The primary's pairing is alive at both ends."""
-    return view.is_link_healthy and view.peer_replica not in (Replica.LOST, Replica.FROZEN)
+    return view.is_link_healthy and not replica_is_given_up(view)
+
+
+def replica_is_given_up(view: View) -> bool:
+    """The other host says that its replica is lost, or will be."""
+    return view.peer_replica in (Replica.LOST, Replica.FROZEN)
 
 
 def may_be_paired(view: View) -> bool:

@@ -8,8 +8,8 @@ from colod.failover.learning import learn
 from colod.failover.record import OwnershipRecord
 from colod.failover.rules import facts as f
 from colod.failover.rules.causes import HELD_FOR_WITNESS, why
-from colod.failover.rules.table import Not, Rule, Then, act, any_of, note, swap
-from colod.failover.view import Answer, Journal, View
+from colod.failover.rules.table import Not, Rule, Then, act, any_of, note, show, swap
+from colod.failover.view import Answer, Journal, View, Wanted
 
 
 def _settling(view: View) -> State:
@@ -61,13 +61,28 @@ KNOWLEDGE = (
         act(_settling, Do.SETTLE_WRITE, "the outcome of a write to the witness is not known yet"),
     ),
     Rule("ask", (f.reading_is_stale,), act(None, Do.READ_WITNESS)),
+    # What a host missed while it was down or cut off, the witness tells it.
+    Rule(
+        "ended",
+        (f.is_secondary, f.protection_has_ended, Not(f.is_unprotected)),
+        note(None, wanted=Wanted.UNPROTECTED),
+    ),
+    Rule(
+        "ended_elsewhere",
+        (f.protection_has_ended, f.record_is_known, Not(f.is_unprotected)),
+        show(
+            State.MANUAL_HOLD,
+            lambda v: f"{v.journal.peer} took over and then ended the protection",
+            "colodctl unprotect here too, then look at the paused copy and xl destroy it",
+        ),
+    ),
     Rule(
         "older",
         (f.record_is_older,),
-        Then(
-            state=State.MANUAL_HOLD,
-            cause="the witness knows less than this host's journal: it was restored or erased",
-            advice="see docs/witness.md, 'An older witness'",
+        show(
+            State.MANUAL_HOLD,
+            "the witness knows less than this host's journal: it was restored or erased",
+            "see docs/witness.md, 'An older witness'",
         ),
     ),
     Rule("learn", (f.record_is_news,), Then(state=None, learn=_learned)),
