@@ -78,6 +78,7 @@ class Host:
         self._disk = folder / "disk.qcow2"
         self._pid_file = folder / "pid"
         self._sockets = Path("/run", namespace.name)
+        self._origin: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     # -- power
@@ -85,6 +86,7 @@ class Host:
     def create_disk(self) -> None:
         """Give the host a fresh disk: an empty overlay of the image."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._origin = None
         self._disk.unlink(missing_ok=True)
         backing = ["-b", str(self._image.disk), "-F", "raw"]
         run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, self._disk])
@@ -94,10 +96,31 @@ class Host:
         path.parent.mkdir(parents=True, exist_ok=True)
         _copy_sparse(self._disk, path)
 
-    def copy_disk_from(self, path: Path) -> None:
-        """Replace the disk by a copy that was kept; the host must be off."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _copy_sparse(path, self._disk)
+    def restore(self, path: Path, snapshot: str) -> None:
+        """Go back to a snapshot in a disk that was kept, and wait until the host is up.
+
+        A running host that came from the same disk goes back in place (2 s instead of 6).
+        """
+        if not (self._origin == path and self._restored_in_place(snapshot)):
+            self.power_off()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.serial_log.unlink(missing_ok=True)
+            _copy_sparse(path, self._disk)
+            self._origin = path
+            self.power_on(snapshot, wait=False)
+        self.wait_until_up(RESTORE_S)
+
+    def _restored_in_place(self, snapshot: str) -> bool:
+        if self.pid() is None:
+            return False
+        self.thaw()
+        for network in NETWORKS:
+            self.join(network)
+        self._forget_connection()
+        try:
+            return not self.monitor(f"loadvm {snapshot}").strip()
+        except (OSError, json.JSONDecodeError, CommandFailed):
+            return False
 
     def power_on(self, snapshot: str | None = None, *, wait: bool = True) -> None:
         """Start the machine with the disk as it is.
@@ -149,6 +172,7 @@ class Host:
     def save(self, snapshot: str) -> None:
         """Save the running machine's state in its disk, and switch it off."""
         self._forget_connection()
+        self._origin = None
         said = self.monitor(f"savevm {snapshot}")
         if said.strip():
             raise CommandFailed(f"savevm on {self.name}: {said}")

@@ -36,6 +36,7 @@ from tests.xen.process import (
 from tests.xen.witness import Etcd
 
 SNAPSHOT = "lab"
+KEPT = CACHE / "kept"
 LOCK_S = 3600.0
 BOOT_ATTEMPTS = 2
 
@@ -43,7 +44,8 @@ BOOT_ATTEMPTS = 2
 class Lab:
     """Two hosts, `alpha` and `beta`, their networks, the witness and the guest's client.
 
-    One lab runs per working copy at a time; a second one waits for the first.
+    One lab runs per working copy at a time: a second one waits for the first to end, and is
+    refused while one that `up` started is kept running.
     """
 
     def __init__(self, image: Image, say: Callable[[str], None] = print) -> None:
@@ -67,6 +69,7 @@ class Lab:
         require_root()
         ensure_packages()
         lock = _locked(say)
+        _refuse_a_lab_in_use()
         lab = cls(build_image(say), say)
         lab._lock = lock
         lab._replace_earlier()
@@ -179,14 +182,7 @@ class Lab:
                 self._both(lambda host: host.copy_disk_to(unfinished / f"{host.name}.qcow2"))
 
     def _restore_from(self, folder: Path) -> None:
-        self.power_off()
-
-        def restore(host: Host) -> None:
-            host.copy_disk_from(folder / f"{host.name}.qcow2")
-            host.serial_log.unlink(missing_ok=True)
-            host.power_on(SNAPSHOT)
-
-        self._both(restore)
+        self._both(lambda host: host.restore(folder / f"{host.name}.qcow2", SNAPSHOT))
         self.witness.start()
 
     def _both(self, action: Callable[[Host], None]) -> None:
@@ -200,6 +196,14 @@ def _boot(host: Host) -> None:
     host.power_on()
     host.run("systemctl is-system-running --wait", check=False, timeout_s=300)
     host.run("sync")
+
+
+def _refuse_a_lab_in_use() -> None:
+    """Leave alone what `up` started for a person; what a dead test run left is replaced."""
+    image = next(CACHE.glob("image-*"), None)
+    if KEPT.exists() and image and any(host.pid() for host in Lab(Image(image)).hosts):
+        raise LabUnavailableError("the lab that `up` started is running; end it by `down`")
+    KEPT.unlink(missing_ok=True)
 
 
 def _locked(say: Callable[[str], None]) -> TextIO:
@@ -229,6 +233,14 @@ def _existing() -> Iterator[Lab]:
     yield Lab(Image(image))
 
 
+def _end_kept_lab() -> None:
+    if not KEPT.exists():
+        raise LabUnavailableError("`up` left no lab running")
+    with _existing() as lab:
+        lab.close()
+    KEPT.unlink()
+
+
 def _status(lab: Lab) -> None:
     for host in lab.hosts:
         pid = host.pid()
@@ -254,10 +266,10 @@ def main(words: list[str]) -> int:
         case ["up"]:
             lab = Lab.start()
             lab.restore()
+            KEPT.touch()
             _status(lab)
         case ["down"]:
-            with _existing() as lab:
-                lab.close()
+            _end_kept_lab()
         case ["status"]:
             with _existing() as lab:
                 _status(lab)

@@ -31,7 +31,7 @@ def test_both_hosts_run_the_real_hypervisor(stock: Lab) -> None:
 def test_a_client_outside_sees_the_guests_counter_grow(stock: Lab) -> None:
     first, second = stock.client.wait_for_answer(), stock.client.read_datagram()
     assert second.counter > first.counter
-    assert second.reply == first.reply + 1
+    assert second.reply > first.reply
     assert second.boot_id == first.boot_id
     assert stock.running_copies() == ["alpha:guest"]
 
@@ -97,6 +97,7 @@ def test_a_reboot_and_a_poweroff_after_stock_failover_are_handled_by_xl(stock: L
         120,
         "the rebooted guest",
     )
+    assert stock.running_copies() == ["beta:guest"]
     stock.client.tell("poweroff")
     wait_for(lambda: NAME not in stock.beta.domains(), 60, "end of the guest")
 
