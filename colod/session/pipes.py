@@ -35,6 +35,21 @@ class Pipe:
             except BlockingIOError:
                 await self._descriptor.readable()
 
+    def read_now(self, buffer: memoryview) -> int | None:
+        """Read what is there into `buffer`, which is not empty.
+
+        Returns:
+            How many bytes, 0 at the end of the file, None if there is nothing yet.
+        """
+        try:
+            return os.readv(self._number, [buffer])
+        except BlockingIOError:
+            return None
+
+    async def readable(self) -> None:
+        """Return when there is something to read, the end of file included."""
+        await self._descriptor.readable()
+
     async def write(self, parts: Sequence[Buffer]) -> None:
         """Write `parts` in order; return when the pipe has all of them.
 

@@ -27,6 +27,11 @@ class Progress:
     epoch_bytes: int = 0
     epoch_pages: int = 0
     rtt_s: float = UNKNOWN
+    epoch_wire_bytes: int = 0
+    staged_bytes: int = 0
+    staged_peak_bytes: int = 0
+    staging_bytes: int = 0
+    stalled_s: float = 0.0
 
 
 def age(now: float, instant: float | None) -> float:
@@ -46,6 +51,7 @@ class EpochTimes:
         begin: Offset of its first byte.
         end: Offset of the first byte that is not its own.
         pages: Pages with contents.
+        wire_bytes: What it took on the link, frames and all.
     """
 
     opened_at: float
@@ -54,6 +60,7 @@ class EpochTimes:
     sealed_at: float | None = None
     end: int = 0
     pages: int = 0
+    wire_bytes: int = 0
 
 
 class EpochLedger:
@@ -103,6 +110,10 @@ class EpochLedger:
         times.sealed_at, times.end = now, offset
         self._progress.sealed_epoch = epoch
 
+    def sent(self, epoch: int, wire_bytes: int) -> None:
+        """Book that `epoch` went out, in `wire_bytes` bytes."""
+        self._open[epoch].wire_bytes = wire_bytes
+
     def acked(self, epoch: int, now: float) -> None:
         """Book that `epoch`, which is sealed, and all before it will survive."""
         times = self._open[epoch]
@@ -118,6 +129,7 @@ class EpochLedger:
         progress.ack_wait_s = now - times.sealed_at
         progress.epoch_bytes = times.end - times.begin
         progress.epoch_pages = times.pages
+        progress.epoch_wire_bytes = times.wire_bytes
         self._open = {n: kept for n, kept in self._open.items() if n > epoch}
 
     def report(self, stream_bytes: int, now: float) -> Progress:

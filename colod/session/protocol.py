@@ -22,6 +22,8 @@ CONTROL_SOCKET: Final = "control.sock"
 SPEC_FILE: Final = "spec.json"
 PID_FILE: Final = "pid"
 """The session's process: number and start time (field 22 of /proc/PID/stat) in decimal digits."""
+TOOLSTACK_FILE: Final = "toolstack"
+"""The xl that belongs to the session, in the same form; it may outlive the session."""
 LOG_FILE: Final = "log"
 
 M = TypeVar("M", bound=Message)

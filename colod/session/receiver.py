@@ -20,8 +20,9 @@ from colod.session.admission import Admission
 from colod.session.ending import Ending, State
 from colod.session.link import Link, live
 from colod.session.pipes import Pipe
-from colod.session.process import Watched, run_bounded
+from colod.session.process import Watched, run_bounded, start_ticks
 from colod.session.progress import Progress
+from colod.session.protocol import TOOLSTACK_FILE
 from colod.session.receiving import Handing, Receiving
 from colod.session.session import Session
 from colod.session.spec import SessionSpec
@@ -136,11 +137,20 @@ class Receiver(Session):
         """Start xl; return its return channel."""
         process, write_end, read_end = await asyncio.to_thread(_start_xl, self.spec.receive_argv)
         self._xl, self._xl_input = Watched(process.pid), Pipe(write_end)
+        self._remember_xl(process.pid)
         self.report.set_toolstack(process.pid)
         self.spawn(self._watch_xl(process, self._xl))
         self.spawn(self._hand(self._xl, self._xl_input))
         self.spawn(self._take_second_pause())
         return Pipe(read_end)
+
+    def _remember_xl(self, pid: int) -> None:
+        """Leave word of xl: it outlives this process, and then the daemon has to find it."""
+        try:
+            path = self._directory / TOOLSTACK_FILE
+            path.write_text(f"{pid} {start_ticks(pid)}\n")
+        except OSError as error:  # a full disk: the daemon, while it lives, hears it from us
+            _log.warning("toolstack.unwritten error=%r", str(error))
 
     async def _hand(self, xl: Watched, xl_input: Pipe) -> None:
         """Give xl what it may have, in order, and acknowledge what it has."""

@@ -19,11 +19,12 @@ from colod.output.kinds import make_plugs
 from colod.session.ending import Ending, State, said
 from colod.session.handshake import NONCE_BYTES, check_welcome, make_hello
 from colod.session.holding import Holding
+from colod.session.intake import Intake
 from colod.session.link import Link, live
 from colod.session.pipes import PIPE_BYTES, Pipe
 from colod.session.process import Watched
 from colod.session.progress import Progress
-from colod.session.sending import Data, Seal, Sending
+from colod.session.sending import Sending
 from colod.session.session import Session
 from colod.session.spec import SessionSpec
 from colod.stream.events import Event
@@ -57,11 +58,15 @@ class Sender(Session):
         self._sending = Sending(self._on_event)
         self._plugs = make_plugs(spec.gate)
         self._holding: Holding | None = None
+        self._intake: Intake | None = None
         self._returned: asyncio.Queue[bytearray] = asyncio.Queue(_RETURN_FRAMES)
 
     def progress(self, now: float) -> Progress:
         """Return how far replication has come."""
-        return self._sending.progress(now)
+        progress = self._sending.progress(now)
+        if self._intake is not None:
+            self._intake.report(progress, now)
+        return progress
 
     def gate(self) -> types_pb2.Gate | None:
         """Return how the guest's output is held, None where it is not."""
@@ -74,6 +79,7 @@ class Sender(Session):
         self.spawn(self._watch_toolstack())
         self.spawn(self._write_returned(stdout))
         await self._hold(stdin)
+        intake = self._intake = self._reserve()
         self.link = await self._connect()
         self.report.set_peer_connected(True)
         self.report.advance(State.SYNCING)
@@ -83,7 +89,7 @@ class Sender(Session):
             self.report,
             on_frame=self._on_frame,
             is_daemon_up=lambda: self.control.has_clients,
-            others=(self._relay(stdin, self.link), self.until_over()),
+            others=(intake.drain(stdin), intake.transmit(self.link), self.until_over()),
         )
         self.ended(ending)
         await self._part(self.link, ending)
@@ -137,26 +143,18 @@ class Sender(Session):
         self.spawn(holding.run())
         self.spawn(holding.watch())
 
+    def _reserve(self) -> Intake:
+        """Reserve the memory that the session may use."""
+        octets = self.spec.staging_bytes
+        try:
+            return Intake(self._sending, octets, self._holding)
+        except (OSError, OverflowError) as error:
+            message = f"staging_bytes = {octets}: {error}"
+            raise Ending.failed("session.memory", message) from error
+
     def _on_event(self, event: Event) -> None:
         if self._holding is not None:
             self._holding.on_event(event)
-
-    async def _may_read(self) -> int:
-        """Wait until libxl's pipe may be read; return how much at once."""
-        if self._holding is None:
-            return PIPE_BYTES
-        limit = await self._holding.may_read(self._sending.record_rest_bytes)
-        return PIPE_BYTES if limit is None else min(limit, PIPE_BYTES)
-
-    async def _relay(self, stdin: Pipe, link: Link) -> None:
-        """Carry the stream until it ends."""
-        buffer = memoryview(bytearray(PIPE_BYTES))
-        while count := await stdin.read_into(buffer[: await self._may_read()]):
-            for piece in self._sending.feed(buffer[:count], time.monotonic()):
-                await _send(link, piece)
-            if self._sending.error is not None:
-                raise Ending.from_error(self._sending.error)
-        raise Ending.toolstack_lost("xl closed the stream: it, or the guest, has ended")
 
     async def _on_frame(self, frame: Frame) -> None:
         if frame.type is FrameType.ACK:
@@ -208,13 +206,6 @@ class Sender(Session):
         self.report.set_toolstack(0)
         await asyncio.sleep(_HELPER_S)  # the pipe's own end tells more, if it is being read
         raise Ending.toolstack_lost("xl has ended")
-
-
-async def _send(link: Link, piece: Data | Seal) -> None:
-    if isinstance(piece, Data):
-        await link.send(FrameType.DATA, piece.payload, epoch=piece.epoch)
-    else:
-        await link.send(FrameType.SEAL, piece.body, epoch=piece.epoch)
 
 
 async def _expect(link: Link, kind: FrameType) -> Frame:

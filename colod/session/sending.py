@@ -1,4 +1,7 @@
-"""The sender's accounting, sans I/O: libxl's bytes in, the contents of frames out."""
+"""The sender's accounting, sans I/O: libxl's bytes as they come, and as they are sent.
+
+The two happen at different times: `feed` when libxl wrote, `digest` and `seal` when the link takes.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from dataclasses import dataclass
 from colod.errors import StreamError
 from colod.session.ending import Ending
 from colod.session.progress import EpochLedger, Progress
+from colod.session.staging import Data, Sealed
 from colod.stream.events import (
     EpochOpened,
     EpochSealed,
@@ -18,18 +22,10 @@ from colod.stream.events import (
     HeaderSeen,
     PagesSeen,
 )
-from colod.stream.frames import MAX_DATA_BYTES, SEAL_BODY
+from colod.stream.frames import SEAL_BODY
 from colod.stream.parser import StreamParser
 
 _KIB_PER_PAGE = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """Bytes of one epoch, at most MAX_DATA_BYTES; a view into the chunk that was fed."""
-
-    epoch: int
-    payload: memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +50,12 @@ class Sending:
         self._ledger = EpochLedger()
         self._digest = hashlib.sha256()
         self._length = 0
-        self._epoch = 1
+        self._sent_epoch = 0
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch that the next byte from libxl belongs to."""
+        return self._parser.epoch
 
     @property
     def acked_epoch(self) -> int:
@@ -71,10 +72,10 @@ class Sending:
         """How many of the next bytes surely belong to the present epoch, as far as is known."""
         return self._parser.record_rest_bytes
 
-    def feed(self, chunk: memoryview, now: float) -> Iterator[Data | Seal]:
-        """Yield what is to be sent for the next bytes of the stream, in order.
+    def feed(self, chunk: memoryview, now: float) -> Iterator[Data | Sealed]:
+        """Yield what the next bytes of the stream are, in order; nothing is kept of them.
 
-        Exhaust it, then look at `error`, before the next call; `chunk` is free again after that.
+        Exhaust it, then look at `error`, before the next call.
 
         Args:
             chunk: The bytes as they were read.
@@ -90,11 +91,28 @@ class Sending:
             book_event(self._ledger, event, now)
             self._listen(event)
             if isinstance(event, EpochSealed):
-                yield from self._data(chunk[taken : event.offset - base])
+                if event.offset - base > taken:
+                    yield Data(event.epoch, chunk[taken : event.offset - base])
                 taken = event.offset - base
-                yield self._seal()
-        if self._parser.error is None:
-            yield from self._data(chunk[taken:])
+                yield Sealed(event.epoch)
+        if self._parser.error is None and len(chunk) > taken:
+            yield Data(self._parser.epoch, chunk[taken:])
+
+    def digest(self, payload: memoryview) -> None:
+        """Digest the next bytes that are sent; may run in a thread beside everything else."""
+        self._digest.update(payload)
+        self._length += len(payload)
+
+    def seal(self, epoch: int) -> Seal:
+        """Return the seal of the bytes digested since the last one: it is about to be sent."""
+        seal = Seal(epoch, SEAL_BODY.pack(self._length, self._digest.digest()))
+        self._digest, self._length = hashlib.sha256(), 0
+        self._sent_epoch = epoch
+        return seal
+
+    def sent(self, epoch: int, wire_bytes: int) -> None:
+        """Book how many bytes on the link `epoch` took."""
+        self._ledger.sent(epoch, wire_bytes)
 
     def acknowledged(self, epoch: int, now: float) -> None:
         """Book an ACK.
@@ -102,28 +120,15 @@ class Sending:
         Raises:
             Ending: If that epoch was not sent whole or was acknowledged before.
         """
-        if not self._ledger.acked_epoch < epoch <= self._ledger.sealed_epoch:
-            newest, acked = self._ledger.sealed_epoch, self._ledger.acked_epoch
-            message = f"ACK of epoch {epoch}, with {newest} sealed and {acked} acknowledged"
+        if not self._ledger.acked_epoch < epoch <= self._sent_epoch:
+            newest, acked = self._sent_epoch, self._ledger.acked_epoch
+            message = f"ACK of epoch {epoch}, with {newest} sent and {acked} acknowledged"
             raise Ending.failed("session.protocol", message)
         self._ledger.acked(epoch, now)
 
     def progress(self, now: float) -> Progress:
         """Return how far the stream has come."""
         return self._ledger.report(self._parser.offset, now)
-
-    def _data(self, view: memoryview) -> Iterator[Data]:
-        for begin in range(0, len(view), MAX_DATA_BYTES):
-            part = view[begin : begin + MAX_DATA_BYTES]
-            self._digest.update(part)
-            self._length += len(part)
-            yield Data(self._epoch, part)
-
-    def _seal(self) -> Seal:
-        seal = Seal(self._epoch, SEAL_BODY.pack(self._length, self._digest.digest()))
-        self._digest, self._length = hashlib.sha256(), 0
-        self._epoch += 1
-        return seal
 
 
 def book_event(ledger: EpochLedger, event: Event, now: float) -> None:

@@ -35,7 +35,7 @@ class SessionSpec:
         exists_argv: Exits with 0 once the incoming copy exists; receiver only.
         ping_interval_s: Time between two signs of life.
         silence_s: Silence after which the peer counts as lost.
-        staging_bytes: Most bytes of epochs that the receiver holds in memory.
+        staging_bytes: Most bytes of epochs that the receiver, and the sender, hold in memory.
         connect_timeout_s: How long the sender goes on trying to connect.
         pause_timeout_s: How long the receiver waits for the second pause reference once the first
             checkpoint is whole.

@@ -359,6 +359,54 @@ class DrainReply(_message.Message):
 Global___DrainReply: _TypeAlias = DrainReply  # noqa: Y015
 
 @_typing.final
+class FenceConfirmRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    guest: _builtins.str
+    reason: _builtins.str
+    """How the operator knows; kept in the history."""
+    operator: _builtins.str
+    def __init__(
+        self,
+        *,
+        guest: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        operator: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guest", b"guest", "operator", b"operator", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FenceConfirmRequest: _TypeAlias = FenceConfirmRequest  # noqa: Y015
+
+@_typing.final
+class FenceConfirmReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GIVEN_TO_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def given_to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Who had to be given the word: `fencing`, `witness` or both."""
+
+    def __init__(
+        self,
+        *,
+        given_to: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["given_to", b"given_to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FenceConfirmReply: _TypeAlias = FenceConfirmReply  # noqa: Y015
+
+@_typing.final
 class HistoryRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

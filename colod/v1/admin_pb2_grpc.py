@@ -69,6 +69,11 @@ class AdminStub:
                 request_serializer=colod_dot_v1_dot_admin__pb2.DrainRequest.SerializeToString,
                 response_deserializer=colod_dot_v1_dot_admin__pb2.DrainReply.FromString,
                 _registered_method=True)
+        self.FenceConfirm = channel.unary_unary(
+                '/colod.v1.Admin/FenceConfirm',
+                request_serializer=colod_dot_v1_dot_admin__pb2.FenceConfirmRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.FenceConfirmReply.FromString,
+                _registered_method=True)
         self.History = channel.unary_unary(
                 '/colod.v1.Admin/History',
                 request_serializer=colod_dot_v1_dot_admin__pb2.HistoryRequest.SerializeToString,
@@ -130,6 +135,13 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FenceConfirm(self, request, context):
+        """An operator's word that the other host is off: what waits for a fence or a consent goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def History(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -179,6 +191,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Drain,
                     request_deserializer=colod_dot_v1_dot_admin__pb2.DrainRequest.FromString,
                     response_serializer=colod_dot_v1_dot_admin__pb2.DrainReply.SerializeToString,
+            ),
+            'FenceConfirm': grpc.unary_unary_rpc_method_handler(
+                    servicer.FenceConfirm,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.FenceConfirmRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.FenceConfirmReply.SerializeToString,
             ),
             'History': grpc.unary_unary_rpc_method_handler(
                     servicer.History,
@@ -380,6 +397,33 @@ class Admin:
             '/colod.v1.Admin/Drain',
             colod_dot_v1_dot_admin__pb2.DrainRequest.SerializeToString,
             colod_dot_v1_dot_admin__pb2.DrainReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FenceConfirm(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/FenceConfirm',
+            colod_dot_v1_dot_admin__pb2.FenceConfirmRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.FenceConfirmReply.FromString,
             options,
             channel_credentials,
             insecure,

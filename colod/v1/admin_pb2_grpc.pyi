@@ -42,6 +42,8 @@ class AdminStub:
     """Make this host the owner; what is lost is named in the reply."""
     Drain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainReply]
     """End all sessions of this host in good order: what it owns goes on alone, replicas are given up."""
+    FenceConfirm: _grpc.UnaryUnaryMultiCallable[_admin_pb2.FenceConfirmRequest, _admin_pb2.FenceConfirmReply]
+    """An operator's word that the other host is off: what waits for a fence or a consent goes on."""
     History: _grpc.UnaryUnaryMultiCallable[_admin_pb2.HistoryRequest, _admin_pb2.HistoryReply]
     Doctor: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DoctorRequest, _admin_pb2.DoctorReply]
 
@@ -59,6 +61,8 @@ class AdminAsyncStub(AdminStub):
     """Make this host the owner; what is lost is named in the reply."""
     Drain: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainReply]  # type: ignore[assignment]
     """End all sessions of this host in good order: what it owns goes on alone, replicas are given up."""
+    FenceConfirm: _aio.UnaryUnaryMultiCallable[_admin_pb2.FenceConfirmRequest, _admin_pb2.FenceConfirmReply]  # type: ignore[assignment]
+    """An operator's word that the other host is off: what waits for a fence or a consent goes on."""
     History: _aio.UnaryUnaryMultiCallable[_admin_pb2.HistoryRequest, _admin_pb2.HistoryReply]  # type: ignore[assignment]
     Doctor: _aio.UnaryUnaryMultiCallable[_admin_pb2.DoctorRequest, _admin_pb2.DoctorReply]  # type: ignore[assignment]
 
@@ -115,6 +119,14 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DrainReply, _abc.Awaitable[_admin_pb2.DrainReply]]:
         """End all sessions of this host in good order: what it owns goes on alone, replicas are given up."""
+
+    @_abc_1.abstractmethod
+    def FenceConfirm(
+        self,
+        request: _admin_pb2.FenceConfirmRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.FenceConfirmReply, _abc.Awaitable[_admin_pb2.FenceConfirmReply]]:
+        """An operator's word that the other host is off: what waits for a fence or a consent goes on."""
 
     @_abc_1.abstractmethod
     def History(

@@ -59,6 +59,11 @@ class PeerStub:
                 request_serializer=colod_dot_v1_dot_peer__pb2.ForgetRequest.SerializeToString,
                 response_deserializer=colod_dot_v1_dot_peer__pb2.ForgetReply.FromString,
                 _registered_method=True)
+        self.OfferRecord = channel.unary_unary(
+                '/colod.v1.Peer/OfferRecord',
+                request_serializer=colod_dot_v1_dot_peer__pb2.OfferRecordRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_peer__pb2.OfferRecordReply.FromString,
+                _registered_method=True)
 
 
 class PeerServicer:
@@ -99,6 +104,13 @@ class PeerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def OfferRecord(self, request, context):
+        """Witness of kind `manual`: hold this copy of an ownership record, if it is the newer one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +138,11 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.Forget,
                     request_deserializer=colod_dot_v1_dot_peer__pb2.ForgetRequest.FromString,
                     response_serializer=colod_dot_v1_dot_peer__pb2.ForgetReply.SerializeToString,
+            ),
+            'OfferRecord': grpc.unary_unary_rpc_method_handler(
+                    servicer.OfferRecord,
+                    request_deserializer=colod_dot_v1_dot_peer__pb2.OfferRecordRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_peer__pb2.OfferRecordReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -263,6 +280,33 @@ class Peer:
             '/colod.v1.Peer/Forget',
             colod_dot_v1_dot_peer__pb2.ForgetRequest.SerializeToString,
             colod_dot_v1_dot_peer__pb2.ForgetReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OfferRecord(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Peer/OfferRecord',
+            colod_dot_v1_dot_peer__pb2.OfferRecordRequest.SerializeToString,
+            colod_dot_v1_dot_peer__pb2.OfferRecordReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class PeerStub:
     """Start a receiver for a new pairing and say where it listens."""
     Forget: _grpc.UnaryUnaryMultiCallable[_peer_pb2.ForgetRequest, _peer_pb2.ForgetReply]
     """The protection ended: drop the replica and forget it."""
+    OfferRecord: _grpc.UnaryUnaryMultiCallable[_peer_pb2.OfferRecordRequest, _peer_pb2.OfferRecordReply]
+    """Witness of kind `manual`: hold this copy of an ownership record, if it is the newer one."""
 
 @_typing.type_check_only
 class PeerAsyncStub(PeerStub):
@@ -55,6 +57,8 @@ class PeerAsyncStub(PeerStub):
     """Start a receiver for a new pairing and say where it listens."""
     Forget: _aio.UnaryUnaryMultiCallable[_peer_pb2.ForgetRequest, _peer_pb2.ForgetReply]  # type: ignore[assignment]
     """The protection ended: drop the replica and forget it."""
+    OfferRecord: _aio.UnaryUnaryMultiCallable[_peer_pb2.OfferRecordRequest, _peer_pb2.OfferRecordReply]  # type: ignore[assignment]
+    """Witness of kind `manual`: hold this copy of an ownership record, if it is the newer one."""
 
 class PeerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -96,5 +100,13 @@ class PeerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peer_pb2.ForgetReply, _abc.Awaitable[_peer_pb2.ForgetReply]]:
         """The protection ended: drop the replica and forget it."""
+
+    @_abc_1.abstractmethod
+    def OfferRecord(
+        self,
+        request: _peer_pb2.OfferRecordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.OfferRecordReply, _abc.Awaitable[_peer_pb2.OfferRecordReply]]:
+        """Witness of kind `manual`: hold this copy of an ownership record, if it is the newer one."""
 
 def add_PeerServicer_to_server(servicer: PeerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -64,6 +64,7 @@ class SessionStatus(_message.Message):
     TOOLSTACK_LOST: `toolstack.lost`.
     FAILED: `toolstack.failed` (xl cannot be started), `network.failed` (cannot listen),
       `defect.session`, `stream.*`, `session.digest`, `session.staging` (an epoch longer than staging_bytes),
+      `session.memory` (not so much memory),
       `session.pause` (no second pause reference), `session.protocol`, `peer.refused`; and what the
       peer said when it gave up: `peer.replica_lost`, `peer.digest`, `peer.staging`, `peer.pause`,
       `peer.stream`, `peer.protocol`.

@@ -315,6 +315,78 @@ async def test_a_slow_receiver_slows_xl_and_not_the_memory(
         await writing
 
 
+async def test_the_guests_pause_does_not_wait_for_the_link(
+    start: Start, receiver: Receiver
+) -> None:
+    sending = start(address=receiver.listener.address, staging_bytes=64 << 20)
+    link = await receiver.admit(sending)
+    living = asyncio.create_task(beat(link))
+    sample = remus_stream(1)
+    for _ in range(40):
+        sample.pages(256)
+    sample.state().seal()
+    await asyncio.to_thread(sending.write, sample.data)  # nobody takes it from the link
+    status = await asyncio.to_thread(
+        sending.daemon.wait, lambda s: s.progress.sealed_epoch == 2, "libxc has gone on"
+    )
+    assert status.progress.acked_epoch == 0
+    assert status.progress.staged_bytes > 20 << 20
+    assert status.progress.stalled_s == 0
+    for number, epoch in enumerate(epochs_of(sample), 1):
+        assert await received(link, len(epoch)) == epoch
+        assert (await heard(link, FrameType.SEAL)).epoch == number
+        await link.send(FrameType.ACK, epoch=number)
+    status = await asyncio.to_thread(sending.daemon.wait_acked, 2)
+    assert status.progress.epoch_wire_bytes > status.progress.epoch_bytes > 40 << 20
+    living.cancel()
+    await asyncio.gather(living, return_exceptions=True)
+
+
+async def test_a_checkpoint_that_is_longer_than_the_memory_waits_and_says_so(
+    start: Start, receiver: Receiver
+) -> None:
+    sending = start(address=receiver.listener.address, staging_bytes=1 << 20)
+    link = await receiver.admit(sending)
+    living = asyncio.create_task(beat(link))
+    sample = remus_stream(1)
+    for _ in range(40):
+        sample.pages(256)
+    sample.state().seal()
+    writing = asyncio.create_task(asyncio.to_thread(sending.write, sample.data))
+    status = await asyncio.to_thread(
+        sending.daemon.wait, lambda s: s.progress.stalled_s > 0, "it says that it is full"
+    )
+    assert status.progress.staged_bytes == status.progress.staging_bytes == 1 << 20
+    assert not writing.done()
+    for number, epoch in enumerate(epochs_of(sample), 1):
+        assert await received(link, len(epoch)) == epoch
+        assert (await heard(link, FrameType.SEAL)).epoch == number
+    await writing
+    status = await asyncio.to_thread(sending.daemon.newest)
+    assert status.progress.staged_peak_bytes == 1 << 20
+    living.cancel()
+    await asyncio.gather(living, return_exceptions=True)
+
+
+async def test_an_ack_of_an_epoch_that_still_waits_in_memory_is_no_ack(
+    start: Start, receiver: Receiver
+) -> None:
+    sending = start(address=receiver.listener.address, staging_bytes=64 << 20)
+    link = await receiver.admit(sending)
+    sample = remus_stream(1)
+    for _ in range(40):
+        sample.pages(256)
+    sample.state().seal()
+    await asyncio.to_thread(sending.write, sample.data)
+    await asyncio.to_thread(
+        sending.daemon.wait, lambda s: s.progress.sealed_epoch == 2, "it is whole on this side"
+    )
+    await link.send(FrameType.ACK, epoch=2)
+    status = await asyncio.to_thread(sending.daemon.wait_state, State.SESSION_STATE_FAILED)
+    assert status.error_code == "session.protocol"
+    assert status.progress.acked_epoch == 0
+
+
 def _peak_memory_bytes(pid: int) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     peak = next(line for line in lines if line.startswith("VmHWM:"))

@@ -4,7 +4,8 @@ import hashlib
 import itertools
 
 from colod.session.receiving import Handing, Receiving
-from colod.session.sending import Data, Seal, Sending
+from colod.session.sending import Seal, Sending
+from colod.session.staging import Data
 from colod.stream.frames import SEAL_BODY
 from tests.unit.stream_samples import Sample, remus_stream
 
@@ -16,7 +17,12 @@ def send(sending: Sending, stream: bytes, chunk_bytes: int = 1 << 20) -> list[Pi
     found: list[Piece] = []
     for begin in range(0, len(stream), chunk_bytes):
         chunk = memoryview(stream)[begin : begin + chunk_bytes]
-        found += sending.feed(chunk, now=float(begin))
+        for piece in sending.feed(chunk, now=float(begin)):
+            if isinstance(piece, Data):
+                sending.digest(piece.payload)
+                found.append(piece)
+            else:
+                found.append(sending.seal(piece.epoch))
     return found
 
 

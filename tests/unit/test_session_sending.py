@@ -6,8 +6,9 @@ import json
 import pytest
 
 from colod.session.ending import Ending, State
-from colod.session.sending import Data, Seal, Sending, domain_pages
-from colod.stream.frames import MAX_DATA_BYTES, SEAL_BODY
+from colod.session.sending import Seal, Sending, domain_pages
+from colod.session.staging import Data
+from colod.stream.frames import SEAL_BODY
 from tests.unit.session_samples import epochs_of, remus_stream, send, sent
 from tests.unit.stream_samples import Sample
 
@@ -27,13 +28,6 @@ def test_no_data_spans_two_epochs() -> None:
     sample = remus_stream(4)
     kinds = [type(p) for p in sent(sample.data)]
     assert kinds == [Data, Seal] * 4
-
-
-def test_no_data_is_longer_than_a_frame_may_be() -> None:
-    sample = Sample().headers().pages(300)
-    pieces = sent(sample.data, 4 << 20)
-    assert next(len(p.payload) for p in pieces if isinstance(p, Data)) == MAX_DATA_BYTES
-    assert sum(len(p.payload) for p in pieces if isinstance(p, Data)) == sample.size
 
 
 def test_nothing_is_sent_from_where_the_stream_is_wrong() -> None:
@@ -80,7 +74,18 @@ def test_an_ack_is_for_all_epochs_before_it_too() -> None:
 
 
 def _feed(sending: Sending, data: bytes, now: float) -> None:
-    list(sending.feed(memoryview(data), now))
+    for piece in sending.feed(memoryview(data), now):
+        if not isinstance(piece, Data):
+            sending.seal(piece.epoch)
+
+
+def test_an_ack_of_an_epoch_that_waits_to_be_sent_ends_replication() -> None:
+    sending, data = Sending(), remus_stream(2).data
+    list(sending.feed(memoryview(data), 0.0))
+    sending.seal(1)
+    sending.acknowledged(1, 1.0)
+    with pytest.raises(Ending, match="with 1 sent"):
+        sending.acknowledged(2, 1.0)
 
 
 def test_lag_is_the_age_of_the_newest_acknowledged_state() -> None:

@@ -1,0 +1,167 @@
+"""The two halves of the sender's data path, and the bounded memory between them.
+
+`drain` takes out of libxl's pipe whatever is in it, as fast as it can be copied; `transmit` sends
+it. So the guest, which stays suspended until libxc's CHECKPOINT is in the pipe, waits for memory
+and not for the link, as long as there is room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from colod.session.ending import Ending
+from colod.session.holding import Holding
+from colod.session.link import Link
+from colod.session.pipes import PIPE_BYTES, Pipe
+from colod.session.progress import Progress
+from colod.session.sending import Sending
+from colod.session.staging import Data, Sealed, Staging
+from colod.stream.frames import HEADER, SEAL_BODY, FrameType
+
+LIVE_BYTES: Final = 8 << 20
+"""How much of the first copy may wait: the guest runs meanwhile, so more would gain nothing."""
+
+_INLINE_BYTES: Final = 64 << 10
+"""Digesting less than this takes less time than to hand it to a thread."""
+
+
+class Intake:
+    """libxl's stream on its way from the pipe to the link."""
+
+    def __init__(self, sending: Sending, staging_bytes: int, holding: Holding | None) -> None:
+        """Begin with nothing.
+
+        Args:
+            sending: Accounts for the stream.
+            staging_bytes: Most that waits for the link.
+            holding: The guest's gate, if it has one.
+
+        Raises:
+            OSError: If there is not so much memory.
+        """
+        self._sending = sending
+        self._staging = Staging(staging_bytes)
+        self._limit_bytes = staging_bytes
+        self._holding = holding
+        self._digesting = ThreadPoolExecutor(1, "digest")
+        self._filled = asyncio.Event()
+        self._freed = asyncio.Event()
+        self._stalled_s = 0.0
+        self._stalled_since: float | None = None
+        self._wire_bytes = 0
+
+    def report(self, progress: Progress, now: float) -> None:
+        """Add what waits, and for how long nothing could be taken in."""
+        progress.staged_bytes = self._staging.used_bytes
+        progress.staged_peak_bytes = self._staging.peak_bytes
+        progress.staging_bytes = self._limit_bytes
+        since = self._stalled_since
+        progress.stalled_s = self._stalled_s + (0.0 if since is None else now - since)
+
+    # -- in
+
+    async def drain(self, pipe: Pipe) -> None:
+        """Take the stream in until it ends; what came in good order before that is sent first.
+
+        Raises:
+            Ending: Then.
+        """
+        while True:
+            room = await self._room()
+            count = pipe.read_now(room)
+            if count is None:
+                await pipe.readable()
+                continue
+            if count == 0:
+                await self._until_empty()
+                raise Ending.toolstack_lost("xl closed the stream: it, or the guest, has ended")
+            self._take(room[:count])
+            if self._sending.error is not None:
+                await self._until_empty()
+                raise Ending.from_error(self._sending.error)
+            await asyncio.sleep(0)
+
+    def _take(self, chunk: memoryview) -> None:
+        for piece in self._sending.feed(chunk, time.monotonic()):
+            if isinstance(piece, Data):
+                self._staging.add(piece.epoch, len(piece.payload))
+            else:
+                self._staging.seal(piece.epoch)
+        self._filled.set()
+
+    async def _room(self) -> memoryview:
+        """Wait until the pipe may be read and there is room; return where to."""
+        bound = LIVE_BYTES if self._sending.epoch == 1 else self._limit_bytes
+        if not len(self._staging.room(1, bound)):
+            await self._stall(lambda: bool(len(self._staging.room(1, bound))))
+        limit = None
+        if self._holding is not None:
+            limit = await self._holding.may_read(self._sending.record_rest_bytes)
+        return self._staging.room(PIPE_BYTES if limit is None else min(limit, PIPE_BYTES), bound)
+
+    async def _stall(self, is_over: Callable[[], bool]) -> None:
+        """Leave libxl's pipe unread until the link has made room."""
+        self._stalled_since = time.monotonic()
+        try:
+            await self._until(is_over)
+        finally:
+            self._stalled_s += time.monotonic() - self._stalled_since
+            self._stalled_since = None
+
+    async def _until_empty(self) -> None:
+        await self._until(lambda: self._staging.is_empty)
+
+    async def _until(self, check: Callable[[], bool]) -> None:
+        while not check():
+            self._freed.clear()
+            await self._freed.wait()
+
+    # -- out
+
+    async def transmit(self, link: Link) -> None:
+        """Send what was taken in; never returns.
+
+        Raises:
+            PeerUnreachable: If the connection broke.
+        """
+        while True:
+            match self._staging.next():
+                case None:
+                    self._filled.clear()
+                    await self._filled.wait()
+                    continue
+                case Data(epoch, payload):
+                    await self._send(link, epoch, payload)
+                case Sealed(epoch):
+                    await self._seal(link, epoch)
+            self._staging.taken()
+            self._freed.set()
+
+    async def _send(self, link: Link, epoch: int, payload: memoryview) -> None:
+        """Send bytes, and digest them meanwhile."""
+        self._wire_bytes += HEADER.size + len(payload)
+        sent = link.send(FrameType.DATA, payload, epoch=epoch)
+        if len(payload) < _INLINE_BYTES:
+            self._sending.digest(payload)
+            await sent
+        else:
+            await self._beside(sent, payload)
+
+    async def _beside(self, sent: Awaitable[None], payload: memoryview) -> None:
+        loop = asyncio.get_running_loop()
+        digested = loop.run_in_executor(self._digesting, self._sending.digest, payload)
+        try:
+            await sent
+        finally:
+            await digested
+
+    async def _seal(self, link: Link, epoch: int) -> None:
+        seal = self._sending.seal(epoch)
+        self._wire_bytes += HEADER.size + SEAL_BODY.size
+        self._sending.sent(epoch, self._wire_bytes)
+        self._wire_bytes = 0
+        await link.send(FrameType.SEAL, seal.body, epoch=epoch)
