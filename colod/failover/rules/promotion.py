@@ -20,10 +20,20 @@ def _handed_back(view: View) -> OwnershipRecord:
 
 
 OWNER_UNACTIVATED = (
-    Rule("fence", (f.promotes, f.fence_is_needed), act(State.FENCING, Do.FENCE_PEER)),
+    Rule(
+        "drop_orphan",
+        (f.promotes, f.incoming_is_here, Not(f.xl_lives), Not(f.has_started)),
+        act(State.PROMOTING, Do.DISCARD_REPLICA, "xl died before it let the replica go"),
+    ),
+    # Nobody is fenced for a guest that this host cannot run: the other one may hold the last copy.
+    Rule(
+        "fence",
+        (f.promotes, f.copy_is_here, f.fence_is_needed),
+        act(State.FENCING, Do.FENCE_PEER),
+    ),
     Rule(
         "await_fence",
-        (f.promotes, f.fence_is_unconfirmed),
+        (f.promotes, f.copy_is_here, f.fence_is_unconfirmed),
         show(
             State.MANUAL_HOLD,
             lambda v: f"nothing proves that {v.journal.peer} cannot write",
@@ -45,11 +55,6 @@ OWNER_UNACTIVATED = (
         "await_takeover",
         (f.promotes, f.incoming_is_here, f.xl_lives),
         act(State.PROMOTING, Do.AWAIT_TAKEOVER),
-    ),
-    Rule(
-        "drop_orphan",
-        (f.promotes, f.incoming_is_here, Not(f.has_started)),
-        act(State.PROMOTING, Do.DISCARD_REPLICA, "xl died before it let the replica go"),
     ),
     # On disk first: a copy that has begun to run is never handed back.
     Rule(
