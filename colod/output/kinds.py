@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from colod.errors import NetworkError
 from colod.output.port import Plugs
 
-DEFAULT_LIMIT_BYTES: Final = 64 << 20
-"""Most that one plug holds: more than half a second of a 1 Gbit/s link."""
+DEFAULT_LIMIT_BYTES: Final = 32 << 20
+"""Most that one plug holds: a quarter of a second of a 1 Gbit/s link."""
 
 LIMIT_BYTES: Final = (64 << 10, (2 << 30) - 1)
 """Least and most of that."""
@@ -84,17 +83,38 @@ def _words(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def make_plugs(spec: GateSpec) -> Plugs | None:
-    """Return the plugs of a guest, None if it has no gate; nothing is touched yet."""
+def make_plugs(spec: GateSpec, label: str = "") -> Plugs | None:
+    """Return the plugs of a guest, None if it has no gate; nothing is touched yet.
+
+    Args:
+        spec: Which.
+        label: What is written on the kernel's devices for people.
+    """
     match spec.kind:
         case Kind.PLUG:
-            raise NetworkError("the kernel's plugs are not at hand")
+            from colod.output.plugs import KernelPlugs
+
+            return KernelPlugs(spec.interfaces, spec.limit_bytes, label)
         case Kind.SIMULATED:
             from colod.output.simulated import SimulatedPlugs
 
             return SimulatedPlugs(spec.argv, spec.interfaces, spec.limit_bytes)
         case Kind.NONE:
             return None
+
+
+def discard_left(spec: GateSpec) -> None:
+    """Drop what the gate of an ended session holds, and let its guest be heard no more; blocks.
+
+    For a copy that another host has taken over from, before it is destroyed, or for one whose
+    domain is gone.
+
+    Raises:
+        NetworkError: If something is left; it may be tried again.
+    """
+    plugs = make_plugs(spec)
+    if plugs is not None:
+        plugs.discard()
 
 
 def open_left(spec: GateSpec) -> None:

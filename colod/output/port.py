@@ -93,6 +93,13 @@ class Plugs(Protocol):
             NetworkError: If something is left.
         """
 
+    def discard(self) -> None:
+        """Drop what is held, and keep the guest mute: it is gone, or must never be heard again.
+
+        Raises:
+            NetworkError: If something is left.
+        """
+
     def survey(self) -> Survey:
         """Return what is held.
 

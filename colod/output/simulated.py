@@ -72,6 +72,9 @@ class SimulatedPlugs:
                 continue
         self._is_closed = False
 
+    def discard(self) -> None:
+        """Leave the plugs as they are: they hold, and go with their domain."""
+
     def survey(self) -> Survey:
         """Ask each plug; the simulated Xen has no hot-plugging of interfaces."""
         if not self._is_closed:
