@@ -110,9 +110,10 @@ def test_without_a_codec_nothing_is_packed() -> None:
         Sample().headers().data + struct.pack("<II", libxc.RecordType.PAGE_DATA, 1 << 31),
         Sample().headers().data + struct.pack("<IIII", 1, 8 + 16 + 4096, 2, 0) + bytes(9000),
         Sample().headers().data + struct.pack("<IIII", 1, 24, 5000, 0) + bytes(9000),
+        Sample().headers().data + struct.pack("<IIII", 1, 24, 3, 0) + bytes(9000),
         Sample().headers().data + struct.pack("<II", 1, 4) + bytes(9000),
     ],
-    ids=["garbage", "big-endian", "endless", "too short", "too many", "no count"],
+    ids=["garbage", "big-endian", "endless", "short", "too many", "short list", "no count"],
 )
 def test_what_is_not_understood_goes_through_as_it_is(stream: bytes) -> None:
     ends = Ends()
@@ -160,7 +161,8 @@ def test_a_full_store_drops_what_it_has_had_for_longest() -> None:
 
 def test_a_pfn_beyond_the_limit_is_sent_whole_each_time() -> None:
     ends = Ends(pfn_limit=16)
-    pages = {15: noise(1)[0], 16: noise(2)[0], (1 << 52) - 1: noise(3)[0]}
+    page = noise(1)[0]
+    pages = {15: page, 16: page, (1 << 52) - 1: page}
     for stream in (headers() + epoch(pages), epoch(pages)):
         assert ends.carry(stream) == stream
     assert ends.sent.pages_held == 1
@@ -332,6 +334,13 @@ def test_a_zstd_bomb_costs_no_memory(writes_size: bool) -> None:
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_bytes_behind_a_zstd_frame_are_refused() -> None:
+    plain = columns([(Op.LITERAL, 1000)], literal=bytes(1000))
+    packed = zstandard.compress(plain) + b"more"
+    with pytest.raises(StreamError, match="cannot be unpacked"):
+        list(Decoder(make_store()).feed(HEADER.pack(1, 1, 0, len(plain), len(packed)) + packed))
 
 
 def test_an_epoch_that_ends_inside_a_block_is_truncated() -> None:
