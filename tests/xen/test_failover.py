@@ -46,6 +46,7 @@ def never_two_copies(hosts: ColodHosts, *, for_s: float) -> None:
         assert len(copies) <= 1, copies
 
 
+@pytest.mark.lab_ci
 def test_twenty_epochs_are_committed_and_the_guest_survives_the_death_of_its_host(
     colod: ColodHosts,
 ) -> None:
@@ -77,7 +78,7 @@ def test_the_death_of_the_secondary_host_leaves_the_guest_running(colod: ColodHo
 @pytest.mark.parametrize(
     "killed",
     [
-        pytest.param((SENDER,), id="the sender"),
+        pytest.param((SENDER,), id="the sender", marks=pytest.mark.lab_ci),
         pytest.param((XL_REMUS,), id="xl remus"),
     ],
 )
@@ -99,7 +100,7 @@ def test_a_death_on_the_primary_leaves_the_guest_there_alone(
     [
         pytest.param((RECEIVER,), id="the receiver"),
         pytest.param((XL_RECEIVE,), id="xl migrate-receive"),
-        pytest.param((RECEIVER, DAEMON), id="receiver and daemon"),
+        pytest.param((RECEIVER, DAEMON), id="receiver and daemon", marks=pytest.mark.lab_ci),
     ],
 )
 def test_a_death_on_the_secondary_never_starts_the_replica(
@@ -127,7 +128,7 @@ def test_killing_the_daemon_changes_no_role_and_epochs_go_on(colod: ColodHosts, 
     assert (after["generation"], after["pairing"]) == (before["generation"], before["pairing"])
 
 
-@pytest.mark.parametrize("name", ["alpha", "beta"])
+@pytest.mark.parametrize("name", ["alpha", pytest.param("beta", marks=pytest.mark.lab_ci)])
 def test_restarting_the_service_changes_no_role_and_epochs_go_on_during_it(
     colod: ColodHosts, name: str
 ) -> None:
@@ -165,6 +166,7 @@ def test_a_guest_reboots_and_powers_off_on_its_new_host(colod: ColodHosts) -> No
     assert NAME not in colod.beta.domains()
 
 
+@pytest.mark.lab_ci
 def test_protect_is_refused_with_autoballoon_on(pair: Lab) -> None:
     hosts = ColodHosts(pair)
     hosts.beta.put(b'autoballoon="on"\n', "/etc/xen/xl.conf")
