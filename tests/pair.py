@@ -252,7 +252,8 @@ class Pair:
         Args:
             root: An empty directory; paths of unix sockets below it must fit (keep it short).
             transport: Kind of transport, `tcp` or `unix`.
-            witness: Lines of the table `[witness]`; a witness of files by default.
+            witness: Lines of the table `[witness]`, where `{root}` is the host's directory; a
+                witness of files by default.
             suspect_s: Silence after which a host is suspected.
             silence_s: Silence after which a session is.
             resync: Policy `automatic` or `manual`.
@@ -282,7 +283,8 @@ class Pair:
                     bin=BIN,
                     transport=transport,
                     transport_options=options,
-                    witness=witness or f'kind = "file"\ndirectory = "{records}"',
+                    witness=witness.replace("{root}", str(host.root))
+                    or f'kind = "file"\ndirectory = "{records}"',
                     suspect_s=suspect_s,
                     silence_s=silence_s,
                     resync=resync,

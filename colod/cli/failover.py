@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -75,6 +77,39 @@ def failover(
         click.echo(f"{guest}: nothing was changed")
     else:
         click.echo(f"{guest}: owned by this host, generation {generation}")
+
+
+@click.command("fence-confirm")
+@click.argument("guest", type=GUEST)
+@click.option(
+    "--reason",
+    metavar="TEXT",
+    required=True,
+    help="How you know that the other host is off; kept in the log. If it is not off, the guest "
+    "may run twice and ruin its disks.",
+)
+@json_option
+@click.pass_context
+def fence_confirm(context: click.Context, *, guest: str, reason: str, as_json: bool) -> None:
+    """Give your word that the other host of GUEST is off, and cannot come back by itself.
+
+    It is asked for where no machine can prove it: fencing or witness of kind `manual`. It counts
+    once, for what GUEST waits for now.
+    """
+    from colod.v1 import admin_pb2
+
+    request = admin_pb2.FenceConfirmRequest(guest=guest, reason=reason, operator=_operator())
+    with connect(context) as client:
+        given_to = list(client.fence_confirm(request).given_to)
+    if as_json:
+        print_json({"guest": guest, "given_to": given_to})
+    else:
+        click.echo(f"{guest}: confirmed to {' and '.join(given_to)}")
+
+
+def _operator() -> str:
+    """Return who gives the word: the login behind sudo, or this user."""
+    return os.environ.get("SUDO_USER") or getpass.getuser()
 
 
 @click.command()

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "unprotect": Lazy("colod.cli.protect", "unprotect", "End a guest's protection."),
     "status": Lazy("colod.cli.status", "status", "Show protections and how they stand."),
     "failover": Lazy("colod.cli.failover", "failover", "Make this host a guest's owner."),
+    "fence-confirm": Lazy("colod.cli.failover", "fence_confirm", "Say that the peer is off."),
     "drain": Lazy("colod.cli.failover", "drain", "End all sessions of this host in good order."),
     "history": Lazy("colod.cli.history", "history", "Show changes of state, newest last."),
     "doctor": Lazy("colod.cli.doctor", "doctor", "Examine host, peer, witness and guests."),

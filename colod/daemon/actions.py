@@ -24,6 +24,7 @@ from colod.failover.learning import learn, unlearn
 from colod.failover.view import Answer, Fence, Journal, Pending
 from colod.fencing.base import Fenced
 from colod.model import Generation, GuestName, Role
+from colod.observe.logs import Event
 from colod.toolstack import process
 from colod.toolstack.port import ProcessRef
 from colod.v1 import session_pb2
@@ -99,7 +100,7 @@ class Actions:
             stored = await self._parts.witness.read(subject.guest)
         except WitnessError as error:
             subject.facts.answered(Answer.UNREACHABLE)
-            _log.warning("witness.unreachable", protection=subject.guest, error=str(error))
+            _log.warning(Event.WITNESS_UNREACHED, protection=subject.guest, error=str(error))
             return
         subject.facts.answered(Answer.READ, stored)
 
@@ -121,7 +122,7 @@ class Actions:
         await subject.note(_learned(subject.journal, outcome.stored))
         won = isinstance(outcome, Won)
         _log.info(
-            "ownership.won" if won else "ownership.lost",
+            Event.OWNERSHIP_WON if won else Event.OWNERSHIP_LOST,
             protection=subject.guest,
             generation=subject.journal.generation,
             owner=subject.journal.record.owner if subject.journal.record else "",
@@ -193,7 +194,7 @@ class Actions:
         try:
             await session.command(release, timeout_s=COMMAND_S)
         except SessionError as error:
-            _log.warning("session.unreachable", protection=self._subject.guest, error=str(error))
+            _log.warning(Event.SESSION_UNREACHED, protection=self._subject.guest, error=str(error))
         if await process.wait_gone(ref, SESSION_EXIT_S):
             return
         process.kill(ref)
@@ -241,7 +242,7 @@ class Actions:
         receiver = session.toolstack if session else None
         gone = await self._parts.toolstack.discard_replica(subject.guest, receiver)
         _log.info(
-            "replica.discarded",
+            Event.REPLICA_DISCARDED,
             protection=subject.guest,
             killed=[ref.pid for ref in gone.killed],
             destroyed=list(gone.destroyed),
@@ -253,12 +254,13 @@ class Actions:
     # --- the rest ---------------------------------------------------------------------------
 
     async def _fence_peer(self) -> None:
+        generation = self._subject.journal.generation
         verdict = await self._parts.fencer.fence(self._parts.peer)
         if isinstance(verdict, Fenced):
-            self._subject.facts.fence = Fence.CONFIRMED
-            _log.info("fence.confirmed", host=self._parts.peer, evidence=verdict.evidence)
+            self._subject.facts.fenced(generation, Fence.CONFIRMED)
+            _log.info(Event.FENCE_CONFIRMED, host=self._parts.peer, evidence=verdict.evidence)
             return
-        self._subject.facts.fence = Fence.UNCONFIRMED
+        self._subject.facts.fenced(generation, Fence.UNCONFIRMED)
         raise FenceUnconfirmed(f"{self._parts.peer}: {verdict.reason}")
 
     async def _erase(self) -> None:

@@ -14,7 +14,9 @@ from colod.daemon.host import Host
 from colod.daemon.protection import ProtectionService
 from colod.daemon.status import status_of
 from colod.errors import NotAllowedNow, PreflightRefused
+from colod.failover.record import MAX_REASON_CHARS
 from colod.model import Disks, Role, parse_guest_name, parse_host_name
+from colod.observe.logs import Event
 from colod.rpc import versions
 from colod.v1 import admin_pb2, admin_pb2_grpc
 
@@ -67,8 +69,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         if not await service.until(service.erased.is_set, timeout_s=_UNPROTECT_S):
             raise NotAllowedNow(
                 service.state,
-                f"{request.guest} is not unprotected yet: "
-                f"{service.decision.cause or service.last_error}",
+                f"{request.guest} is not unprotected yet: {service.trouble}",
                 advice="it goes on by itself; watch colodctl status",
             )
         return admin_pb2.UnprotectReply()
@@ -106,8 +107,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         if not await service.until(lambda: _has_taken_over(service), timeout_s=_FAILOVER_S):
             raise NotAllowedNow(
                 service.state,
-                f"{request.guest} does not run here yet: "
-                f"{service.decision.cause or service.last_error}",
+                f"{request.guest} does not run here yet: {service.trouble}",
                 advice=service.decision.advice or "watch colodctl status",
             )
         return admin_pb2.FailoverReply(plan=plan, generation=service.journal.generation)
@@ -116,6 +116,17 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         """Give up all pairings of this host."""
         _audit("drain", "")
         return admin_pb2.DrainReply(ended=await self._host.drain())
+
+    async def FenceConfirm(self, request: admin_pb2.FenceConfirmRequest, context: Any) -> Any:
+        """Take an operator's word that the other host is off."""
+        service = self._host.find(request.guest)
+        if not request.reason.strip() or not request.operator.strip():
+            raise PreflightRefused(["a confirmation needs a reason and the name of who gives it"])
+        if len(request.reason) > MAX_REASON_CHARS:
+            raise PreflightRefused([f"reason: at most {MAX_REASON_CHARS} characters"])
+        _audit("fence-confirm", request.guest, reason=request.reason, operator=request.operator)
+        given_to = await service.confirm_peer_off(request.reason, request.operator)
+        return admin_pb2.FenceConfirmReply(given_to=given_to)
 
     async def History(self, request: admin_pb2.HistoryRequest, context: Any) -> Any:
         """Return changes of state, oldest first."""
@@ -156,7 +167,7 @@ def _parsed(parse: Callable[[str], Any], text: str) -> Any:
 
 
 def _audit(call: str, guest: str, **fields: object) -> None:
-    _log.info("admin.called", call=call, protection=guest, **fields)
+    _log.info(Event.ADMIN_CALLED, call=call, protection=guest, **fields)
 
 
 def _has_taken_over(service: ProtectionService) -> bool:

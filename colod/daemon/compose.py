@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from colod.config import Config
@@ -11,17 +13,22 @@ from colod.daemon.contact import Heartbeat
 from colod.daemon.domains import Domains
 from colod.daemon.history import History
 from colod.daemon.journal import JournalStore
-from colod.daemon.parts import Limits, Parts
+from colod.daemon.limits import Limits
+from colod.daemon.parts import Parts
 from colod.errors import ConfigError
-from colod.model import HostName
+from colod.model import GuestName, HostName
 from colod.plugins import load
 from colod.rpc.peer_client import PeerClient
 from colod.rpc.tls import TlsIdentity
 from colod.toolstack.launch import launcher
 from colod.toolstack.xl import XlToolstack
 from colod.v1 import peer_pb2
+from colod.witness.base import Stored, Witness
+from colod.witness.content import pack
+from colod.witness.manual import ManualWitness
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_OFFER_S = 10.0
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "HOME", "COLOD_SIMXEN_DIR")
 
 
@@ -34,21 +41,6 @@ def session_environment() -> Mapping[str, str]:
     """Return the environment of sessions and their xl: the same whoever starts them."""
     kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **kept}
-
-
-def limits_of(config: Config) -> Limits:
-    """Return the limits that the configuration sets."""
-    return Limits(
-        beat_interval_s=config.detection.beat_interval_s,
-        suspect_after_s=config.detection.suspect_after_s,
-        session_silence_s=config.detection.session_silence_s,
-        ping_interval_s=config.detection.ping_interval_s,
-        staging_bytes=config.session.staging_mib << 20,
-        resync_backoff_s=config.policy.resync_backoff_s,
-        resync_backoff_max_s=config.policy.resync_backoff_max_s,
-        resync_automatic=config.policy.resync == "automatic",
-        keep_quarantined=config.policy.quarantine == "keep",
-    )
 
 
 def compose(
@@ -75,13 +67,14 @@ def compose(
         raise ConfigError([f"peer.name: {peer} is this host itself"])
     load("colod.transports", config.transport.kind).from_options(config.transport.options)
     toolstack = XlToolstack(tuple(config.toolstack.xl), tuple(config.toolstack.xenstore))
+    limits = Limits.of(config)
     heartbeat = Heartbeat(
         PeerClient(config.peer.address, tls, config.peer.name),
-        interval_s=config.detection.beat_interval_s,
+        limits=limits,
         own_views=own_views,
         on_news=on_news,
     )
-    witness = load("colod.witnesses", config.witness.kind)
+    peer_client = PeerClient(config.peer.address, tls, config.peer.name)
     fencer = load("colod.fencers", config.fencing.kind)
     sessions = config.host.runtime_directory / "sessions"
     sessions.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -91,11 +84,11 @@ def compose(
         boot=boot_id(),
         toolstack=toolstack,
         domains=Domains(toolstack),
-        witness=witness.from_config(config.witness.options, host=host),
+        witness=_witness(config, host, peer_client),
         witness_kind=config.witness.kind,
         fencer=fencer.from_config(config.fencing.options, host=host),
         has_fencing=config.fencing.kind != "none",
-        peer_client=PeerClient(config.peer.address, tls, config.peer.name),
+        peer_client=peer_client,
         heartbeat=heartbeat,
         journal=JournalStore(config.host.state_directory / "protections"),
         history=History(config.host.state_directory / "history.jsonl"),
@@ -105,5 +98,21 @@ def compose(
         session_env=session_environment(),
         transport_kind=config.transport.kind,
         transport_options=config.transport.options,
-        limits=limits_of(config),
+        limits=limits,
     )
+
+
+def _witness(config: Config, host: HostName, peer_client: PeerClient) -> Witness:
+    kind = load("colod.witnesses", config.witness.kind)
+    witness: Witness = kind.from_config(config.witness.options, host=host)
+    if isinstance(witness, ManualWitness):
+        witness.attach(partial(_offer, peer_client))
+    return witness
+
+
+async def _offer(peer_client: PeerClient, guest: GuestName, stored: Stored) -> bool:
+    """Offer a record to the peer, whose host is the other half of a witness of kind `manual`."""
+    request = peer_pb2.OfferRecordRequest(
+        guest=guest, content=pack(stored), revision=stored.revision
+    )
+    return (await asyncio.to_thread(peer_client.offer_record, request, timeout_s=_OFFER_S)).accepted

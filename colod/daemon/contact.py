@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from colod.daemon.limits import Limits
 from colod.errors import ColodError
 from colod.failover.detector import Detector
 from colod.failover.view import Contact
@@ -31,14 +32,14 @@ class Heartbeat:
         self,
         client: PeerClient,
         *,
-        interval_s: float,
+        limits: Limits,
         own_views: Callable[[], Views],
         on_news: Callable[[], None],
     ) -> None:
         """Prepare; `own_views` and `on_news` are called in the heartbeat's thread."""
         self.error = "no heartbeat was sent yet"
         self._client = client
-        self._interval_s = interval_s
+        self._limits = limits
         self._own_views = own_views
         self._on_news = on_news
         self._stop = threading.Event()
@@ -82,11 +83,12 @@ class Heartbeat:
             sequence += 1
             began = time.monotonic()
             self._beat(sequence, began)
-            self._stop.wait(max(0.0, self._interval_s - (time.monotonic() - began)))
+            rest_s = self._limits.beat_interval_s - (time.monotonic() - began)
+            self._stop.wait(max(0.0, rest_s))
 
     def _beat(self, sequence: int, asked_at: float) -> None:
         request = peer_pb2.BeatRequest(sequence=sequence, protections=self._own_views())
-        timeout_s = max(_TIMEOUT_MIN_S, self._interval_s * _TIMEOUT_BEATS)
+        timeout_s = max(_TIMEOUT_MIN_S, self._limits.beat_interval_s * _TIMEOUT_BEATS)
         try:
             reply = self._client.beat(request, timeout_s=timeout_s)
         except ColodError as error:
@@ -112,10 +114,16 @@ def _views_of(answers: dict[str, tuple[float, peer_pb2.ProtectionView]]) -> obje
 class PeerContact:
     """Contact with the peer for one guest: the daemon's heartbeat and the session's pings."""
 
-    def __init__(self, heartbeat: Heartbeat, *, interval_s: float, suspect_after_s: float) -> None:
+    def __init__(self, heartbeat: Heartbeat, limits: Limits) -> None:
         """Begin to watch; the peer is given its whole time from now on."""
         self._heartbeat = heartbeat
-        self._detector = Detector(
+        self._limits = limits
+        self._detector = self._fresh()
+
+    def _fresh(self) -> Detector:
+        self._used = (self._limits.beat_interval_s, self._limits.suspect_after_s)
+        interval_s, suspect_after_s = self._used
+        return Detector(
             silent_after_s=interval_s * _BEATS_UNTIL_SILENT,
             suspect_after_s=suspect_after_s,
             now=time.monotonic(),
@@ -123,8 +131,16 @@ class PeerContact:
 
     def look(self, session_heard_at: float | None) -> Contact:
         """Return how the peer stands now."""
+        if self._used != (self._limits.beat_interval_s, self._limits.suspect_after_s):
+            self._detector = self._fresh()  # the configuration was read again
         if (heard_at := self._heartbeat.heard_at) is not None:
             self._detector.control_heard(heard_at)
         if session_heard_at is not None:
             self._detector.data_heard(session_heard_at)
         return self._detector.contact(time.monotonic())
+
+    def next_change_s(self) -> float | None:
+        """Return in how many seconds that changes if nothing is heard; None if it will not."""
+        now = time.monotonic()
+        deadline = self._detector.next_deadline(now)
+        return None if deadline is None else deadline - now

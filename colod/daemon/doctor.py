@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from colod.daemon.adoption import strangers
 from colod.daemon.host import Host
 from colod.errors import ColodError, NotFound
 from colod.failover.effects import State
@@ -30,11 +31,12 @@ async def examine(host: Host, guest: str) -> Sequence[admin_pb2.Finding]:
         *await _toolstack(host),
         *await _peer(host),
         *await _witness(host),
+        *_strangers(host),
     ]
     for name, service in host.services.items():
         if guest in ("", name):
             severity = "error" if service.state in _BAD else "ok"
-            text = f"{service.state}: {service.decision.cause or service.last_error}".rstrip(": ")
+            text = f"{service.state}: {service.trouble}".rstrip(": ")
             findings.append(_finding(severity, name, text, service.decision.advice))
     if guest:
         findings += await _guest(host, GuestName(guest))
@@ -82,6 +84,19 @@ async def _witness(host: Host) -> Sequence[admin_pb2.Finding]:
         text = "manual: nothing fails over by itself"
         return [_finding("warning", "witness", text, "use etcd where you can")]
     return [_finding("ok", f"witness {kind}", "answers")]
+
+
+def _strangers(host: Host) -> Sequence[admin_pb2.Finding]:
+    journals = [service.journal for service in host.services.values()]
+    return [
+        _finding(
+            "error",
+            path.name,
+            f"a session that the journal does not know, in {path}",
+            "see docs/failure-modes.md, 'A session nobody knows'",
+        )
+        for path in strangers(host.parts.sessions, journals)
+    ]
 
 
 async def _guest(host: Host, guest: GuestName) -> Sequence[admin_pb2.Finding]:

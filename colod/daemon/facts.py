@@ -12,6 +12,7 @@ from colod.daemon.domains import copy_of
 from colod.daemon.parts import Parts
 from colod.daemon.sessions import SessionHandle
 from colod.failover.effects import State
+from colod.failover.record import NO_GENERATION
 from colod.failover.view import (
     Answer,
     Contact,
@@ -23,7 +24,7 @@ from colod.failover.view import (
     needs_fencing,
     replica_of,
 )
-from colod.model import INCOMING_SUFFIX, Role
+from colod.model import INCOMING_SUFFIX, Generation, Role
 from colod.v1 import peer_pb2, types_pb2
 from colod.witness.base import Stored
 
@@ -57,7 +58,6 @@ class Facts:
         view: The last view that was put together, None before the first.
         answer: How the witness stood when it was last asked.
         stored: What it answered.
-        fence: Whether promotion waits for fencing.
         draining: Whether this host gives up all its pairings.
     """
 
@@ -66,15 +66,11 @@ class Facts:
         self.view: View | None = None
         self.answer = Answer.STALE
         self.stored = Stored(None, 0)
-        self.fence = Fence.NEEDED if needs_fencing(journal.protection.disks) else Fence.NOT_NEEDED
         self.draining = False
         self._parts = parts
         self._limits = parts.limits
-        self._contact = PeerContact(
-            parts.heartbeat,
-            interval_s=parts.limits.beat_interval_s,
-            suspect_after_s=parts.limits.suspect_after_s,
-        )
+        self._contact = PeerContact(parts.heartbeat, parts.limits)
+        self._fence = (NO_GENERATION, Fence.NEEDED)
         self._asked_at = float("-inf")
         self._acted_at = float("-inf")
         self._failover_until = float("-inf")
@@ -116,6 +112,17 @@ class Facts:
         self._failover_until = time.monotonic() + _FAILOVER_ASKED_S
         self.answer = Answer.STALE
 
+    def fenced(self, generation: Generation, outcome: Fence) -> None:
+        """Note what came of fencing the peer for the ownership of `generation`, and only for it.
+
+        A host that was off once may be on again at the next takeover.
+        """
+        self._fence = (generation, outcome)
+
+    def fence_again(self) -> None:
+        """Have the peer fenced again: an operator has given the word that was missing."""
+        self._fence = (NO_GENERATION, Fence.NEEDED)
+
     def forget_failover(self) -> None:
         """The wish was met or has become pointless."""
         self._failover_until = float("-inf")
@@ -131,8 +138,11 @@ class Facts:
         Raises:
             ToolstackError: If Xen does not answer.
         """
+        began = time.monotonic()
         local = _local(journal, self._parts.boot, session)
-        domains = await self._parts.domains.by_name(since=self._acted_at)
+        # In step, a listing of a moment ago will do.
+        since = self._acted_at if local.link is Link.FOLLOWING else began
+        domains = await self._parts.domains.by_name(since=since)
         contact = self._contact.look(session.peer_heard_at if session else None)
         theirs = self._parts.heartbeat.answer(
             journal.protection.guest, asked_after=self._pairing_since
@@ -148,13 +158,23 @@ class Facts:
             peer_gave_up=_gave_up(journal, theirs) and contact is Contact.UP,
             resync_due=self._is_resync_due(),
             failover_asked=time.monotonic() < self._failover_until,
-            fence=self.fence,
+            fence=self._fence_of(journal),
             keep_quarantined=self._limits.keep_quarantined,
             draining=self.draining,
         )
         self._age(view, state, theirs.generation if theirs else 0)
         self.view = self._with_answer(view)
         return self.view
+
+    def next_change_s(self) -> float | None:
+        """Return in how many seconds the peer counts as silent or lost if it stays so."""
+        return self._contact.next_change_s()
+
+    def _fence_of(self, journal: Journal) -> Fence:
+        if not needs_fencing(journal.protection.disks):
+            return Fence.NOT_NEEDED
+        generation, outcome = self._fence
+        return outcome if generation == journal.generation else Fence.NEEDED
 
     def _is_resync_due(self) -> bool:
         if self._resync_asked:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
+from colod.daemon.adoption import clear_sessions
 from colod.daemon.pairing import Pairing
 from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService
@@ -22,6 +23,7 @@ from colod.model import (
     Protection,
     Role,
 )
+from colod.observe.logs import Event
 from colod.v1 import peer_pb2
 
 _log = structlog.get_logger()
@@ -54,8 +56,23 @@ class Host:
         Raises:
             JournalError: If any of it cannot be read.
         """
-        for journal in self.parts.journal.read_all():
+        journals = self.parts.journal.read_all()
+        clear_sessions(self.parts.sessions, journals)
+        for journal in journals:
             self._begin(journal)
+
+    def adopt_readable(self) -> Sequence[str]:
+        """Take over what of the journal can be read; return what cannot, in words."""
+        journals, unreadable = self.parts.journal.read_readable()
+        for journal in journals:
+            self._begin(journal)
+        return unreadable
+
+    async def look_around(self, *, timeout_s: float) -> None:
+        """Wait until each protection has been looked at, so that what is shown of it is true."""
+        await asyncio.gather(
+            *(each.until_looked(timeout_s=timeout_s) for each in self._services.values())
+        )
 
     async def stop(self) -> None:
         """Stop deciding; sessions and guests go on as they are."""
@@ -169,7 +186,7 @@ class Host:
         )
         left = [s for s, ended in zip(paired, done, strict=True) if not ended]
         if left:
-            names = ", ".join(f"{s.guest} ({s.state}: {s.decision.cause})" for s in left)
+            names = ", ".join(f"{s.guest} ({s.state}: {s.trouble})" for s in left)
             raise NotAllowedNow(left[0].state, f"not drained in {DRAIN_S:g} s: {names}")
         return [s.guest for s in paired]
 
@@ -206,9 +223,15 @@ class Host:
         await self.parts.journal.write(journal)
         return journal
 
-    async def forget(self, guest: str) -> None:
+    def record_offered(self, guest: GuestName) -> None:
+        """Have the guest's protection read the record again, which the peer may have replaced."""
+        service = self._services.get(guest)
+        if service is not None:
+            service.record_offered()
+
+    async def forget(self, guest: GuestName) -> None:
         """Drop what this host has of a protection that its owner ended, if the witness agrees."""
-        service = self._services.get(GuestName(guest))
+        service = self._services.get(guest)
         if service is not None and service.journal.role is Role.SECONDARY:
             await service.want(Wanted.UNPROTECTED)
 
@@ -235,4 +258,4 @@ class Host:
         self._tasks.pop(guest, None)
         if service is not None:
             self._closing = asyncio.create_task(service.stop())
-        _log.info("protection.ended", protection=guest)
+        _log.info(Event.PROTECTION_ENDED, protection=guest)

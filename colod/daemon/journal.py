@@ -37,7 +37,17 @@ class JournalStore:
         Raises:
             JournalError: If one cannot be read: to go on without it could start a second copy.
         """
-        return [self._read(path) for path in sorted(self._directory.glob(f"*{_SUFFIX}"))]
+        return [self._read(path) for path in self._entries()]
+
+    def read_readable(self) -> tuple[Sequence[Journal], Sequence[str]]:
+        """Return every entry that can be read, and what is wrong with each of the others."""
+        journals, wrong = [], []
+        for path in self._entries():
+            try:
+                journals.append(self._read(path))
+            except JournalError as error:
+                wrong.append(str(error))
+        return journals, wrong
 
     async def write(self, journal: Journal) -> None:
         """Replace the guest's entry; when this returns, it is on disk.
@@ -54,6 +64,9 @@ class JournalStore:
             JournalError: If that failed.
         """
         await asyncio.to_thread(self._erase, guest)
+
+    def _entries(self) -> Sequence[Path]:
+        return sorted(self._directory.glob(f"*{_SUFFIX}"))
 
     def _path(self, guest: GuestName) -> Path:
         return self._directory / f"{guest}{_SUFFIX}"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 # gRPC's fork handlers would stall every subprocess; colod's children only ever exec.
@@ -20,23 +23,29 @@ from colod.config import DEFAULT_PATH, Config, load_config
 from colod.daemon.admin_service import AdminService
 from colod.daemon.compose import compose
 from colod.daemon.host import Host
+from colod.daemon.limits import Limits
 from colod.daemon.notify import notify, watchdog_interval_s
 from colod.daemon.parts import Parts
 from colod.daemon.peer_service import PeerService
-from colod.errors import ColodError
+from colod.daemon.reload import differences, merged, needs_restart
+from colod.daemon.rescue import settle_all
+from colod.errors import ColodError, NetworkError
 from colod.observe import logs
+from colod.observe.logs import Event
 from colod.rpc.admin_server import start_admin_server
-from colod.rpc.peer_server import start_peer_server
-from colod.rpc.tls import load_identity
+from colod.rpc.peer_server import PeerServer, start_peer_server
+from colod.rpc.tls import TlsIdentity, load_identity
 
 _log = structlog.get_logger()
 
+_FIRST_LOOK_S = 10.0
+EXIT_FAILED = 1
 EXIT_CONFIG = 78
 """sysexits.h EX_CONFIG: another start would end the same way, so systemd does not try."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the daemon until it is told to stop; return its exit status."""
+    """Run the daemon until it is told to stop, or rescue once; return the exit status."""
     arguments = _parser().parse_args(argv)
     try:
         config = load_config(arguments.config)
@@ -45,26 +54,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_CONFIG
     logs.configure(config.log.level, config.log.format)
     structlog.contextvars.bind_contextvars(host=config.host.name)
+    daemon = Daemon(config, arguments.config)
     try:
-        return asyncio.run(Daemon(config).run())
+        return asyncio.run(daemon.rescue() if arguments.command == "rescue" else daemon.run())
     except ColodError as error:
-        _log.critical("daemon.failed", code=error.code, error=str(error), advice=error.advice)
-        return 1
+        _log.critical(Event.DAEMON_FAILED, code=error.code, error=str(error), advice=error.advice)
+        return EXIT_FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="colod", description="Keep Xen guests alive.")
     parser.add_argument("--version", action="version", version=f"colod {__version__}")
     parser.add_argument("--config", type=Path, default=DEFAULT_PATH, help="configuration file")
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=("run", "rescue"),
+        default="run",
+        help="run: the daemon. rescue: settle once what guests wait for, and end; 0: all of it, "
+        "1: something is left, and is named in the log, 78: the configuration is invalid",
+    )
     return parser
 
 
 class Daemon:
     """One host's daemon."""
 
-    def __init__(self, config: Config) -> None:
-        """Keep the configuration; nothing is touched before `run`."""
+    def __init__(self, config: Config, path: Path = DEFAULT_PATH) -> None:
+        """Keep the configuration, and where it is read again; nothing is touched before `run`."""
         self._config = config
+        self._path = path
         self._host: Host | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
@@ -75,9 +94,74 @@ class Daemon:
         Raises:
             ColodError: If it cannot begin, or a defect was found: the process must end then.
         """
+        parts, identity = self._begin()
+        facts = await parts.toolstack.host_facts()
+        self._host = host = Host(parts)
+        host.adopt_all()
+        parts.heartbeat.start()
+        peer_server = self._serve_peer(host, identity)
+        try:
+            await host.look_around(timeout_s=_FIRST_LOOK_S)
+            await self._serve_operators(host, simulated=facts.simulated)
+        finally:
+            notify("STOPPING=1")
+            await asyncio.to_thread(peer_server.stop)
+            await self._close(host)
+        _log.info(Event.DAEMON_STOPPED)
+        return 0
+
+    async def _serve_operators(self, host: Host, *, simulated: bool) -> None:
+        admin = await start_admin_server(
+            AdminService(host, simulated=simulated),
+            self._config.admin_socket,
+            group=self._config.admin.group,
+            on_defect=self._defect,
+        )
+        _log.info(Event.DAEMON_STARTED, version=__version__, simulated=simulated)
+        notify("READY=1", f"STATUS={len(host.services)} protections")
+        try:
+            await self._serve(host)
+        finally:
+            await admin.stop()
+
+    async def rescue(self) -> int:
+        """Settle what guests wait for, once; see `colod.daemon.rescue`.
+
+        Returns:
+            The exit status.
+
+        Raises:
+            ColodError: If it cannot begin.
+        """
+        parts, identity = self._begin()
+        parts.limits.resync_automatic = False
+        self._host = host = Host(parts)
+        unreadable = host.adopt_readable()
+        parts.heartbeat.start()
+        peer_server: PeerServer | None = None
+        with suppress(NetworkError):  # the port may be what keeps the daemon from starting
+            peer_server = self._serve_peer(host, identity)
+        try:
+            left = [*unreadable, *await settle_all(host)]
+            if host.defect.done():
+                host.defect.result()
+        finally:
+            if peer_server is not None:
+                await asyncio.to_thread(peer_server.stop)
+            await self._close(host)
+        _log.log(
+            logging.WARNING if left else logging.INFO,
+            Event.RESCUE_FINISHED,
+            left=left,
+            protections=len(host.services),
+        )
+        return EXIT_FAILED if left else 0
+
+    def _begin(self) -> tuple[Parts, TlsIdentity]:
         self._loop = loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         tls = self._config.tls
         identity = load_identity(tls.ca, tls.certificate, tls.key, host=self._config.host.name)
         parts = compose(
@@ -86,35 +170,40 @@ class Daemon:
             own_views=lambda: self._host.peer_views() if self._host else [],
             on_news=self._poke_from_thread,
         )
-        facts = await parts.toolstack.host_facts()
-        self._host = host = Host(parts)
-        host.adopt_all()
-        peer_server = start_peer_server(
-            PeerService(host, loop),
+        return parts, identity
+
+    def _serve_peer(self, host: Host, identity: TlsIdentity) -> PeerServer:
+        assert self._loop is not None
+        return start_peer_server(
+            PeerService(host, self._loop),
             self._config.peer.listen,
             identity,
             self._config.peer.name,
             on_defect=self._defect_in_thread,
         )
-        parts.heartbeat.start()
-        admin = await start_admin_server(
-            AdminService(host, simulated=facts.simulated),
-            self._config.admin_socket,
-            group=self._config.admin.group,
-            on_defect=self._defect,
-        )
-        _log.info("daemon.started", version=__version__, simulated=facts.simulated)
-        notify("READY=1", f"STATUS={len(host.services)} protections")
+
+    def _reload(self) -> None:
+        """Bring into force what may change while the daemon runs, and name what may not."""
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            await self._serve(host)
-        finally:
-            notify("STOPPING=1")
-            await admin.stop()
-            await asyncio.to_thread(peer_server.stop)
-            await asyncio.to_thread(parts.heartbeat.stop)
-            await host.stop()
-            await self._close(parts)
-        return 0
+            fresh = load_config(self._path)
+        except ColodError as error:
+            _log.error(Event.CONFIG_REFUSED, error=str(error), kept="the one in force")
+        else:
+            self._take_over(fresh)
+        notify("READY=1")
+
+    def _take_over(self, fresh: Config) -> None:
+        changed = differences(self._config, fresh)
+        refused = needs_restart(changed)
+        self._config = merged(self._config, fresh)
+        logs.configure(self._config.log.level, self._config.log.format)
+        if self._host is not None:
+            self._host.parts.limits.become(Limits.of(self._config))
+            self._host.poke_all()
+        _log.info(Event.CONFIG_RELOADED, changed=[path for path in changed if path not in refused])
+        if refused:
+            _log.error(Event.CONFIG_REFUSED, needs_restart=refused)
 
     async def _serve(self, host: Host) -> None:
         watchdog = asyncio.create_task(_feed_watchdog())
@@ -124,7 +213,10 @@ class Daemon:
         if host.defect.done():
             host.defect.result()
 
-    async def _close(self, parts: Parts) -> None:
+    async def _close(self, host: Host) -> None:
+        parts = host.parts
+        await asyncio.to_thread(parts.heartbeat.stop)
+        await host.stop()
         parts.peer_client.close()
         await parts.witness.close()
         await parts.fencer.close()

@@ -16,6 +16,7 @@ from colod.daemon.sessions import SessionHandle, last_words, log_path, write_spe
 from colod.errors import DomainNotFound, PeerError, PreflightRefused, SessionError
 from colod.failover.view import Journal
 from colod.model import INCOMING_SUFFIX, Disks, GuestName
+from colod.observe.logs import Event
 from colod.session.protocol import SPEC_FILE
 from colod.toolstack import inventory, preflight
 from colod.v1 import peer_pb2
@@ -98,7 +99,7 @@ class Pairing:
             terms.guest, interval_ms=terms.interval_ms, command=f"exec {shlex.join(command)}"
         )
         await self._launch(argv, session)
-        _log.info("pairing.started", protection=terms.guest, pairing=journal.pairing)
+        _log.info(Event.PAIRING_STARTED, protection=terms.guest, pairing=journal.pairing)
 
     async def receive(self, journal: Journal, session: SessionHandle, secret: bytes) -> str:
         """Start the receiver of the journal's pairing; return the address that it listens on.
@@ -128,7 +129,7 @@ class Pairing:
         try:
             await asyncio.to_thread(self._parts.peer_client.forget, request)
         except PeerError as error:
-            _log.warning("peer.not_told", protection=guest, error=str(error))
+            _log.warning(Event.PEER_UNREACHED, protection=guest, error=str(error))
 
     def _session_argv(self, verb: str, session: SessionHandle) -> list[str]:
         return [

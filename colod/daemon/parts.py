@@ -1,4 +1,4 @@
-"""What every protection of a host shares: its ports and the limits that the configuration gave."""
+"""What every protection of a host shares: its ports and its limits."""
 
 from __future__ import annotations
 
@@ -10,27 +10,13 @@ from colod.daemon.contact import Heartbeat
 from colod.daemon.domains import Domains
 from colod.daemon.history import History
 from colod.daemon.journal import JournalStore
+from colod.daemon.limits import Limits
 from colod.fencing.base import Fencer
 from colod.model import HostName
 from colod.rpc.peer_client import PeerClient
 from colod.toolstack.launch import Launcher
 from colod.toolstack.port import Toolstack
 from colod.witness.base import Witness
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Times and sizes from the configuration; each is described there."""
-
-    beat_interval_s: float
-    suspect_after_s: float
-    session_silence_s: float
-    ping_interval_s: float
-    staging_bytes: int
-    resync_backoff_s: float
-    resync_backoff_max_s: float
-    resync_automatic: bool
-    keep_quarantined: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

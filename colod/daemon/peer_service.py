@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 import grpc
 
 from colod.daemon.host import Host
-from colod.errors import PeerRefused, PreflightRefused
-from colod.model import Disks, Mode, parse_guest_name, parse_pairing_id
+from colod.errors import PeerRefused, PreflightRefused, WitnessError
+from colod.model import Disks, GuestName, Mode, parse_guest_name, parse_pairing_id
 from colod.rpc import versions
 from colod.toolstack import inventory, preflight
 from colod.v1 import peer_pb2, peer_pb2_grpc
+from colod.witness.content import unpack
+from colod.witness.manual import ManualWitness
 
 _T = TypeVar("_T")
 
@@ -62,8 +64,27 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         self, request: peer_pb2.ForgetRequest, context: grpc.ServicerContext
     ) -> peer_pb2.ForgetReply:
         """Drop the replica of a guest whose protection ended."""
-        self._in_loop(self._host.forget(request.guest))
+        self._in_loop(self._host.forget(_guest(request.guest)))
         return peer_pb2.ForgetReply()
+
+    def OfferRecord(
+        self, request: peer_pb2.OfferRecordRequest, context: grpc.ServicerContext
+    ) -> peer_pb2.OfferRecordReply:
+        """Hold a copy of a record, where the witness is the two hosts themselves."""
+        return peer_pb2.OfferRecordReply(accepted=self._in_loop(self._accept(request)))
+
+    async def _accept(self, request: peer_pb2.OfferRecordRequest) -> bool:
+        parts = self._host.parts
+        if not isinstance(parts.witness, ManualWitness):
+            raise PeerRefused(f"the witness of {parts.host} is of kind {parts.witness_kind}")
+        guest = _guest(request.guest)
+        try:
+            offered = unpack(request.content, request.revision)
+        except WitnessError as error:
+            raise PeerRefused(f"offered record of {guest}: {error}") from error
+        is_accepted = await parts.witness.accept(guest, offered, sender=parts.peer)
+        self._host.record_offered(guest)
+        return is_accepted
 
     def _in_loop(self, work: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_CALL_S)
@@ -95,10 +116,22 @@ class PeerService(peer_pb2_grpc.PeerServicer):
 
     def _names_in_the_way(self, guest: str, names: list[str]) -> list[str]:
         """Return the domains here, less the replica that the new pairing will replace."""
-        service = self._host.services.get(parse_guest_name(guest))
+        service = self._host.services.get(_guest(guest))
         if service is None or service.journal.pairing is None:
             return names
         return [name for name in names if not name.startswith(guest)]
+
+
+def _guest(text: str) -> GuestName:
+    """Return the guest's name that the peer sent.
+
+    Raises:
+        PeerRefused: If it is none.
+    """
+    try:
+        return parse_guest_name(text)
+    except ValueError as error:
+        raise PeerRefused(str(error)) from error
 
 
 def _check(request: peer_pb2.PrepareReceiveRequest) -> None:

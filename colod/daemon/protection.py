@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -21,16 +21,19 @@ from colod.daemon.sessions import SessionHandle, last_words, remove_directory, s
 from colod.errors import ColodError, IllegalTransition, InvariantBroken, NotAllowedNow
 from colod.failover.effects import Decision, State
 from colod.failover.rules import decide
-from colod.failover.view import Answer, Journal, Link, Replica, Wanted, replica_of
+from colod.failover.view import Answer, Fence, Journal, Link, Replica, Wanted, replica_of
+from colod.fencing.manual import Confirmation, ManualFencer
 from colod.model import Generation, GuestName, PairingId, Role
 from colod.observe.logs import Event
 from colod.v1 import peer_pb2
+from colod.witness.manual import ManualWitness
 
 _log = structlog.get_logger()
 
 _TICK_S: Final = 1.0
 """How often facts that nobody announces (a guest's domain) are looked at."""
 
+_MARGIN_S: Final = 0.01
 _RETRY_S: Final = 1.0
 _ADOPTION_S: Final = 5.0
 _CLEARED_S: Final = 25.0
@@ -61,6 +64,7 @@ class ProtectionService:
         self.last_error = ""
         self.erased = asyncio.Event()
         self.has_looked = False
+        self._told_at = float("-inf")
         self._shown = parts.history.last_state(self.guest) or str(State.STOPPED)
         self._parts = parts
         self._lock = asyncio.Lock()
@@ -124,6 +128,36 @@ class ProtectionService:
                 state, f"nothing to promote: the replica of {self.guest} here is {replica}"
             )
 
+    async def confirm_peer_off(self, reason: str, operator: str) -> Sequence[str]:
+        """Pass on an operator's word that the other host is off; return to whom.
+
+        Raises:
+            NotAllowedNow: If nothing waits for such a word.
+            WitnessError: If the witness cannot take it.
+        """
+        parts, given_to = self._parts, []
+        view = self.facts.view
+        if view is not None and view.fence is Fence.UNCONFIRMED:
+            if not isinstance(parts.fencer, ManualFencer):
+                raise NotAllowedNow(
+                    self.state, "fencing is left to agents here", advice="see docs/fencing.md"
+                )
+            parts.fencer.confirm(Confirmation(self.journal.peer, reason, operator))
+            self.facts.fence_again()
+            given_to.append("fencing")
+        if isinstance(parts.witness, ManualWitness) and self.journal.pending is not None:
+            await parts.witness.confirm(self.guest, reason)
+            given_to.append("witness")
+        if not given_to:
+            raise NotAllowedNow(self.state, f"nothing waits for {self.journal.peer} to be off")
+        self.poke()
+        return given_to
+
+    def record_offered(self) -> None:
+        """Read the record again: the peer may have replaced it."""
+        self.facts.answer = Answer.STALE
+        self.poke()
+
     def drain(self) -> None:
         """Give up the pairing, until the daemon starts anew."""
         self.facts.draining = True
@@ -133,6 +167,10 @@ class ProtectionService:
     def is_drained(self) -> bool:
         """Whether no pairing is left here."""
         return self.journal.pairing is None and self.journal.pending is None
+
+    async def until_looked(self, *, timeout_s: float) -> bool:
+        """Wait until what is shown was decided on facts; return whether it was."""
+        return await self.until(lambda: self.has_looked, timeout_s=timeout_s)
 
     async def until(self, fits: Callable[[], bool], *, timeout_s: float) -> bool:
         """Wait until `fits` holds, looked at after every decision; return whether it does."""
@@ -183,6 +221,17 @@ class ProtectionService:
             and not view.has_copy
             and not view.draining
         )
+
+    @property
+    def trouble(self) -> str:
+        """What stands in the way of what is shown, for people; "" where nothing does."""
+        parts = (self.decision.cause, self.last_error)
+        return ": ".join(dict.fromkeys(part for part in parts if part))
+
+    @property
+    def is_witness_manual(self) -> bool:
+        """Whether the two hosts, and in doubt a person, are the witness."""
+        return isinstance(self._parts.witness, ManualWitness)
 
     @property
     def state(self) -> State:
@@ -287,6 +336,7 @@ class ProtectionService:
                     and replace(before, new_id=view.new_id) == view
                 )
                 self._show(decision)
+                await self._tell_peer()
                 return await self._carry_out(decision, is_repeated=is_repeated)
             except (IllegalTransition, InvariantBroken):
                 raise
@@ -294,12 +344,22 @@ class ProtectionService:
                 self._failed(error)
                 return _RETRY_S
 
+    async def _tell_peer(self) -> None:
+        """Where the two hosts are the witness, give a host that was away the newer record."""
+        witness = self._parts.witness
+        if not isinstance(witness, ManualWitness):
+            return
+        theirs = self._parts.heartbeat.answer(self.guest, asked_after=self._told_at)
+        if theirs is not None and theirs.generation < self.journal.generation:
+            self._told_at = time.monotonic()
+            await witness.tell(self.guest)
+
     async def _carry_out(self, decision: Decision, *, is_repeated: bool) -> float:
         if decision.journal is not None:
             await self.note(decision.journal)
         if decision.effect is None:
             self.last_error = ""
-            return _TICK_S if decision.journal is None else 0.0
+            return self._calm_s() if decision.journal is None else 0.0
         self.facts.acted()
         try:
             await self._actions.do(decision.effect)
@@ -308,10 +368,15 @@ class ProtectionService:
         self.last_error = ""
         return _RETRY_S if is_repeated else 0.0
 
+    def _calm_s(self) -> float:
+        """Return how long nothing is to be done, unless somebody says something new."""
+        change_s = self.facts.next_change_s()
+        return _TICK_S if change_s is None else min(_TICK_S, change_s + _MARGIN_S)
+
     def _failed(self, error: ColodError) -> None:
         if str(error) != self.last_error:
             _log.warning(
-                "effect.failed",
+                Event.EFFECT_FAILED,
                 protection=self.guest,
                 rule=self.decision.rule,
                 code=error.code,

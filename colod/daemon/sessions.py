@@ -22,6 +22,7 @@ from colod.session.protocol import (
     LOG_FILE,
     PID_FILE,
     SPEC_FILE,
+    TOOLSTACK_FILE,
     MessageDecoder,
     encode_message,
 )
@@ -29,7 +30,6 @@ from colod.toolstack import process
 from colod.toolstack.port import ProcessRef
 from colod.v1 import session_pb2, types_pb2
 
-TOOLSTACK_FILE: Final = "toolstack"
 _RETRY_S: Final = 0.2
 _READ_BYTES: Final = 64 << 10
 _PAIRING_CHARS: Final = 8

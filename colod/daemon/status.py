@@ -25,15 +25,15 @@ _WITNESS: Final = {
 
 def status_of(service: ProtectionService) -> admin_pb2.ProtectionStatus:
     """Return the status of one protection."""
-    journal, view, decision = service.journal, service.facts.view, service.decision
+    journal, view = service.journal, service.facts.view
     terms, record = journal.protection, journal.record
     return admin_pb2.ProtectionStatus(
         guest=service.guest,
         role=_ROLES[journal.role],
         peer=journal.peer,
         state=service.state,
-        cause=decision.cause or service.last_error,
-        advice=decision.advice,
+        cause=service.trouble,
+        advice=_advice(service),
         generation=journal.generation,
         pairing=journal.pairing or "",
         owner=record.owner if record else "",
@@ -48,6 +48,19 @@ def status_of(service: ProtectionService) -> admin_pb2.ProtectionStatus:
         peer_contact=view.contact if view else Contact.SILENT,
         guest_domain=_domain(service),
     )
+
+
+def _advice(service: ProtectionService) -> str:
+    """Return what the rules advise; where a person is the witness, how to answer."""
+    facts, decision = service.facts, service.decision
+    waits_for_word = service.is_witness_manual and facts.answer is Answer.UNREACHABLE
+    if decision.state is State.MANUAL_HOLD and waits_for_word:
+        guest, peer = service.guest, service.journal.peer
+        return (
+            f"if {peer} is off for certain: colodctl fence-confirm {guest} --reason …; "
+            f"else bring it back"
+        )
+    return decision.advice
 
 
 def _progress(service: ProtectionService) -> types_pb2.Progress | None:

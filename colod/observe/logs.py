@@ -24,13 +24,17 @@ BOUND_FIELDS: Final = ("protection", "host", "role", "generation", "epoch", "cau
 class Event(StrEnum):
     """Names of events that others rely on. Per-epoch ones are debug, changes of role are info."""
 
+    ADMIN_CALLED = "admin.called"
     CONFIG_LOADED = "config.loaded"
     CONFIG_REFUSED = "config.refused"
+    CONFIG_RELOADED = "config.reloaded"
+    DAEMON_FAILED = "daemon.failed"
     DAEMON_STARTED = "daemon.started"
     DAEMON_STOPPED = "daemon.stopped"
     DOMAIN_DESTROYED = "domain.destroyed"
     DOMAIN_PAUSED = "domain.paused"
     DOMAIN_UNPAUSED = "domain.unpaused"
+    EFFECT_FAILED = "effect.failed"
     EPOCH_COMMITTED = "epoch.committed"
     EPOCH_SEALED = "epoch.sealed"
     FAILOVER_FINISHED = "failover.finished"
@@ -43,16 +47,21 @@ class Event(StrEnum):
     OUTPUT_RELEASED = "output.released"
     OWNERSHIP_LOST = "ownership.lost"
     OWNERSHIP_WON = "ownership.won"
+    PAIRING_STARTED = "pairing.started"
     PEER_HEARD = "peer.heard"
     PEER_REFUSED = "peer.refused"
     PEER_SUSPECTED = "peer.suspected"
+    PEER_UNREACHED = "peer.unreached"
     PROTECTION_ENDED = "protection.ended"
     PROTECTION_STARTED = "protection.started"
     REPLICA_DISCARDED = "replica.discarded"
+    RESCUE_FINISHED = "rescue.finished"
     ROLE_CHANGED = "role.changed"
     SESSION_ADOPTED = "session.adopted"
     SESSION_ENDED = "session.ended"
     SESSION_STARTED = "session.started"
+    SESSION_UNKNOWN = "session.unrecognised"
+    SESSION_UNREACHED = "session.unreached"
     STATE_CHANGED = "state.changed"
     TASK_FAILED = "task.failed"
     WITNESS_RESTORED = "witness.restored"
@@ -88,7 +97,9 @@ def configure(level: Level, form: Format, *, stream: TextIO | None = None) -> No
     for old in root.handlers[:]:
         root.removeHandler(old)
     root.addHandler(output)
-    root.setLevel(level.upper())
+    # At debug the libraries' own lines (gRPC's, asyncio's) would drown ours and help nobody.
+    root.setLevel("INFO" if level == "debug" else level.upper())
+    logging.getLogger("colod").setLevel(level.upper())
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

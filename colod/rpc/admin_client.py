@@ -91,6 +91,10 @@ class AdminClient:
         """End all sessions of this host in good order."""
         return self._call(self._stub.Drain, admin_pb2.DrainRequest(), timeout_s)
 
+    def fence_confirm(self, request: admin_pb2.FenceConfirmRequest) -> admin_pb2.FenceConfirmReply:
+        """Give an operator's word that the other host is off."""
+        return self._call(self._stub.FenceConfirm, request, CHANGE_TIMEOUT_S)
+
     def history(self, guest: str, limit: int) -> admin_pb2.HistoryReply:
         """Return the newest `limit` changes of state, of one guest or of all."""
         request = admin_pb2.HistoryRequest(guest=guest, limit=limit)

@@ -105,6 +105,12 @@ class PeerClient:
         """Have the peer drop its replica of a guest that is no longer protected."""
         return self._call(self._stub.Forget, request, timeout_s)
 
+    def offer_record(
+        self, request: peer_pb2.OfferRecordRequest, *, timeout_s: float = CALL_TIMEOUT_S
+    ) -> peer_pb2.OfferRecordReply:
+        """Have the peer hold a copy of an ownership record; unanswered, it may hold it."""
+        return self._call(self._stub.OfferRecord, request, timeout_s)
+
     def _call(self, method: Callable[..., _Reply], request: Any, timeout_s: float) -> _Reply:
         with self._lock:
             version = self._version

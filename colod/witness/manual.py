@@ -123,6 +123,17 @@ class ManualWitness:
         except (OSError, TooManyHanging) as error:
             raise WitnessUnreachable(f"{self._directory}: {str(error) or 'timed out'}") from error
 
+    async def tell(self, guest: GuestName) -> bool:
+        """Offer this host's copy to the other host again, which was away when it was made.
+
+        Returns:
+            Whether the other host holds it now.
+
+        Raises:
+            WitnessUnreachable: If this host's copy cannot be read.
+        """
+        return await self._has_consent(guest, await self.read(guest))
+
     async def confirm(self, guest: GuestName, reason: str) -> None:
         """Record an operator's word that the other host of `guest` is down.
 

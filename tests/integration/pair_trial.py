@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -265,9 +266,10 @@ class Trial:
 
     def check_tidy(self) -> None:
         """Check that no session or xl is left which no pairing needs."""
+        until(lambda: not self._zombies(), f"no zombie is left: {self._zombies()}")
         for host in self.pair.hosts:
             if host.daemon is not None:
-                until(lambda host=host: self._is_tidy(host), f"{host.name} is tidy: {self.left()}")
+                until(partial(self._is_tidy, host), f"{host.name} is tidy: {self.left()}")
 
     def _is_tidy(self, host: SimulatedHost) -> bool:
         sessions = host.root / "run" / "sessions"
@@ -282,6 +284,9 @@ class Trial:
             return {path.name for path in sessions.iterdir()} <= known and not strays
         return False
 
+    def _zombies(self) -> list[str]:
+        return zombies_of({pid for pid, _ in belonging(self.pair.root)})
+
     def left(self) -> list[str]:
         """Return the command lines of all processes that belong to the pair."""
         return [words for _, words in belonging(self.pair.root)]
@@ -290,14 +295,12 @@ class Trial:
         """End everything and check that nothing is left."""
         self.observer.stop()
         root = self.pair.root
-        zombies = zombies_of({pid for pid, _ in belonging(root)})
         try:
             self.pair.close()
             until(lambda: not belonging(root), f"all ends: {belonging(root)}")
         finally:
             for pid, _ in belonging(root):
                 kill(pid)
-        assert not zombies, zombies
 
     def report(self) -> str:
         """Return what happened, for a test that failed."""

@@ -1,0 +1,47 @@
+"""Times and sizes that the configuration gives; what uses them sees a reload at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+from colod.config import Config
+
+
+@dataclass(slots=True, kw_only=True)
+class Limits:
+    """Times and sizes from the configuration; each is described there.
+
+    One object for the whole daemon: it is changed in place when the configuration is read again.
+    Attributes are written in the daemon's loop only, and each is read on its own.
+    """
+
+    beat_interval_s: float
+    suspect_after_s: float
+    session_silence_s: float
+    ping_interval_s: float
+    staging_bytes: int
+    resync_backoff_s: float
+    resync_backoff_max_s: float
+    resync_automatic: bool
+    keep_quarantined: bool
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Return the limits that the configuration sets."""
+        return cls(
+            beat_interval_s=config.detection.beat_interval_s,
+            suspect_after_s=config.detection.suspect_after_s,
+            session_silence_s=config.detection.session_silence_s,
+            ping_interval_s=config.detection.ping_interval_s,
+            staging_bytes=config.session.staging_mib << 20,
+            resync_backoff_s=config.policy.resync_backoff_s,
+            resync_backoff_max_s=config.policy.resync_backoff_max_s,
+            resync_automatic=config.policy.resync == "automatic",
+            keep_quarantined=config.policy.quarantine == "keep",
+        )
+
+    def become(self, other: Self) -> None:
+        """Take over all values of `other`."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(other, field.name))

@@ -1,0 +1,271 @@
+"""The daemon itself: its journal, its configuration, its rescue, and people's words to it."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.pair_trial import MakeTrial, Trial
+from tests.pair import BIN, SimulatedHost, kill, until
+
+QUICK = {"suspect_s": 3.0, "silence_s": 2.0}
+EXIT_CONFIG = 78
+
+
+def run_colod(host: SimulatedHost, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `colod` until it ends."""
+    return host.run("colod", "--config", str(host.config), *words, check=False)
+
+
+def events(host: SimulatedHost, name: str) -> list[dict[str, Any]]:
+    """Return the log's events of that name."""
+    lines = [json.loads(line) for line in host.log().splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == name]
+
+
+def journal(host: SimulatedHost) -> Path:
+    return host.root / "state" / "protections" / "g1.journal"
+
+
+def test_a_damaged_journal_keeps_the_daemon_from_starting_and_the_sessions_go_on(
+    trial: Trial,
+) -> None:
+    trial.replicate()
+    trial.kill_daemon(trial.alpha)
+    whole = journal(trial.alpha).read_bytes()
+    journal(trial.alpha).write_bytes(whole[: len(whole) // 2])
+    ended = run_colod(trial.alpha)
+    assert ended.returncode == 1
+    assert "g1.journal" in ended.stderr
+    assert "torn or damaged" in ended.stderr
+    trial.until_epochs_go_on(trial.beta)
+    rescued = run_colod(trial.alpha, "rescue")
+    assert rescued.returncode == 1
+    assert "g1.journal" in rescued.stderr
+    journal(trial.alpha).write_bytes(whole)
+    trial.alpha.start_daemon()
+    trial.until_replicating()
+
+
+def limit_files(host: SimulatedHost, limit_bytes: int) -> None:
+    """Let the daemon write no file beyond that size, as a full disk would."""
+    assert host.daemon is not None
+    _, most = resource.prlimit(host.daemon.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(host.daemon.pid, resource.RLIMIT_FSIZE, (limit_bytes, most))
+
+
+def test_a_journal_that_cannot_be_written_changes_nothing_and_says_so(trial: Trial) -> None:
+    pairing = trial.replicate()
+    before = journal(trial.alpha).read_bytes()
+    limit_files(trial.alpha, 16)
+    command = ("colodctl", "--config", str(trial.alpha.config), "unprotect", "g1")
+    refused = trial.alpha.run(*command, check=False)
+    assert refused.returncode == 1, refused
+    assert "g1.journal" in refused.stderr
+    trial.until_epochs_go_on()
+    assert journal(trial.alpha).read_bytes() == before
+    assert (trial.state(trial.alpha), trial.state(trial.beta)) == ("REPLICATING", "REPLICATING")
+    assert trial.status(trial.alpha).pairing == pairing
+    limit_files(trial.alpha, resource.RLIM_INFINITY)
+    trial.alpha.run(*command)
+
+
+def test_nothing_is_promoted_before_it_could_be_journaled(make_trial: MakeTrial) -> None:
+    trial = make_trial(**QUICK)
+    trial.replicate()
+    limit_files(trial.beta, 16)
+    trial.alpha.die()
+
+    def is_told() -> bool:
+        return "g1.journal" in trial.status(trial.beta).cause
+
+    until(is_told, "the operator is told")
+    assert not trial.runs(trial.beta)
+    limit_files(trial.beta, resource.RLIM_INFINITY)
+    trial.until_state(trial.beta, "ALONE")
+    assert trial.runs(trial.beta)
+
+
+def test_a_session_that_the_journal_does_not_know_is_reported_and_left_alone(
+    trial: Trial,
+) -> None:
+    trial.replicate()
+    trial.kill_daemon(trial.beta)
+    entry = journal(trial.beta)
+    kept = entry.read_bytes()
+    entry.unlink()
+    dead = trial.beta.root / "run" / "sessions" / "g9-primary-00000000"
+    dead.mkdir()
+    trial.beta.start_daemon()
+    (found,) = events(trial.beta, "session.unrecognised")
+    assert found["pid"] == trial.session(trial.beta)
+    assert not dead.exists()
+    trial.until_epochs_go_on()
+    assert (
+        "g1-secondary"
+        in trial.beta.run(
+            "colodctl", "--config", str(trial.beta.config), "doctor", check=False
+        ).stdout
+    )
+    trial.beta.stop_daemon()
+    entry.write_bytes(kept)
+    trial.beta.start_daemon()
+    trial.until_replicating()
+
+
+def test_sighup_brings_into_force_what_may_change_and_names_what_may_not(trial: Trial) -> None:
+    trial.replicate()
+    config = trial.alpha.config
+    text = config.read_text()
+    assert trial.alpha.daemon is not None
+    config.write_text(
+        text.replace("suspect_after_s = 8.0", "suspect_after_s = 9.0")
+        .replace('level = "debug"', 'level = "info"')
+        .replace('launcher = "fork"', 'launcher = "systemd"')
+    )
+    trial.alpha.daemon.send_signal(signal.SIGHUP)
+    until(lambda: events(trial.alpha, "config.reloaded"), "it is reloaded")
+    (reloaded,) = events(trial.alpha, "config.reloaded")
+    assert reloaded["changed"] == ["detection.suspect_after_s", "log.level"]
+    until(lambda: events(trial.alpha, "config.refused"), "the rest is named")
+    assert events(trial.alpha, "config.refused")[0]["needs_restart"] == ["toolstack.launcher"]
+    config.write_text("nonsense")
+    trial.alpha.daemon.send_signal(signal.SIGHUP)
+    until(lambda: len(events(trial.alpha, "config.refused")) == 2, "it is refused")
+    trial.until_epochs_go_on()
+    assert trial.state(trial.alpha) == "REPLICATING"
+    config.write_text(text)
+
+
+def test_an_invalid_configuration_ends_the_daemon_for_good(tmp_path: Path) -> None:
+    path = tmp_path / "colod.toml"
+    path.write_text("[peer]\n")
+    done = subprocess.run(
+        [str(BIN / "colod"), "--config", str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == EXIT_CONFIG
+    assert "peer.name" in done.stderr
+
+
+def test_a_rescue_lets_a_guest_run_that_its_dead_daemon_held(trial: Trial) -> None:
+    trial.replicate()
+    trial.kill_daemon(trial.alpha)
+    trial.alpha.xl("pause", "g1")
+    entry = json.loads(journal(trial.alpha).read_bytes().partition(b" ")[2])
+    assert entry["held"] is False
+    # What a daemon that dies right after its journal entry and its pause leaves.
+    kill(trial.session(trial.beta))
+    done = run_colod(trial.alpha, "rescue")
+    assert done.returncode == 0, done.stderr
+    until(lambda: not trial.alpha.session_pids(), "its session is ended")
+    assert trial.alpha.daemon is None
+
+
+@pytest.mark.parametrize("survivor", ["alpha", "beta"])
+def test_a_rescue_settles_ownership_after_the_peers_death(
+    make_trial: MakeTrial, survivor: str
+) -> None:
+    trial = make_trial(**QUICK)
+    trial.replicate()
+    alive, dead = (trial.alpha, trial.beta) if survivor == "alpha" else (trial.beta, trial.alpha)
+    trial.kill_daemon(alive)
+    dead.die()
+    done = run_colod(alive, "rescue")
+    assert done.returncode == 0, done.stderr
+    assert trial.runs(alive)
+    assert not trial.runs(dead)
+    alive.start_daemon()
+    trial.until_state(alive, "ALONE")
+    assert trial.status(alive).owner == survivor
+
+
+def test_a_rescue_leaves_a_pairing_that_works_as_it_is(trial: Trial) -> None:
+    pairing = trial.replicate()
+    sessions = [trial.session(host) for host in trial.pair.hosts]
+    trial.kill_daemon(trial.alpha)
+    done = run_colod(trial.alpha, "rescue")
+    assert done.returncode == 0, done.stderr
+    trial.until_epochs_go_on(trial.beta)
+    assert [trial.session(host) for host in trial.pair.hosts] == sessions
+    trial.alpha.start_daemon()
+    trial.until_replicating()
+    assert trial.status(trial.alpha).pairing == pairing
+
+
+def fence_confirm(host: SimulatedHost) -> subprocess.CompletedProcess[str]:
+    command = ("colodctl", "--config", str(host.config), "fence-confirm", "g1")
+    return host.run(*command, "--reason", "pulled the plug", check=False)
+
+
+def test_a_guest_on_shared_disks_waits_for_the_operators_word_that_the_peer_is_off(
+    make_trial: MakeTrial,
+) -> None:
+    fencing = '\n[fencing]\nkind = "manual"\n'
+    trial = make_trial(**QUICK, extra=fencing)
+    trial.replicate(disks="shared")
+    assert fence_confirm(trial.beta).returncode == 4
+    trial.alpha.die()
+    trial.until_state(trial.beta, "MANUAL_HOLD")
+    status = trial.status(trial.beta)
+    assert "cannot write" in status.cause
+    assert not trial.runs(trial.beta)
+    assert (status.owner, status.generation) == ("beta", 3)
+    confirmed = fence_confirm(trial.beta)
+    assert confirmed.returncode == 0, confirmed
+    trial.until_state(trial.beta, "ALONE")
+    assert trial.runs(trial.beta)
+    assert "FENCING" in trial.history(trial.beta)
+    assert events(trial.beta, "fence.confirmed")[0]["evidence"].endswith("pulled the plug")
+
+
+def test_shared_disks_are_refused_without_fencing(trial: Trial) -> None:
+    trial.pair.create_guest()
+    argv = ("protect", "g1", "--to", "beta", "--disks", "shared")
+    command = ("colodctl", "--config", str(trial.alpha.config), *argv)
+    done = trial.alpha.run(*command, check=False)
+    assert done.returncode == 4
+    assert "fenc" in done.stderr
+
+
+def test_with_a_manual_witness_a_person_decides(make_trial: MakeTrial) -> None:
+    trial = make_trial(**QUICK, witness='kind = "manual"\ndirectory = "{root}/state"')
+    trial.replicate()
+    trial.alpha.die()
+    trial.until_state(trial.beta, "MANUAL_HOLD")
+    assert not trial.runs(trial.beta)
+    until(lambda: "fence-confirm" in trial.status(trial.beta).advice, "it says how")
+    confirmed = fence_confirm(trial.beta)
+    assert confirmed.returncode == 0, confirmed
+    trial.until_state(trial.beta, "ALONE")
+    assert trial.runs(trial.beta)
+    assert trial.status(trial.beta).generation == 3
+    trial.alpha.start_daemon()
+    until(lambda: trial.status(trial.alpha).owner == "beta", "alpha learns of it")
+    trial.until_state(trial.alpha, "STOPPED")
+
+
+def test_with_a_manual_witness_a_lost_process_needs_no_person(make_trial: MakeTrial) -> None:
+    trial = make_trial(
+        suspect_s=8.0, silence_s=6.0, witness='kind = "manual"\ndirectory = "{root}/state"'
+    )
+    trial.replicate()
+    kill(trial.session(trial.beta))
+    trial.until_state(trial.alpha, "ALONE")
+    assert trial.status(trial.alpha).generation == 3
+    trial.until_state(trial.beta, "STOPPED")
+    trial.alpha.ctl("unprotect", "g1")
+
+
+def test_lines_of_the_log_are_of_colod_only_and_bear_known_names(trial: Trial) -> None:
+    trial.replicate()
+    trial.alpha.stop_daemon()
+    from colod.observe.logs import Event
+
+    lines = [json.loads(line) for line in trial.alpha.log().splitlines()]
+    assert {line["event"] for line in lines} <= {str(event) for event in Event}
