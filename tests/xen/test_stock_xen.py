@@ -29,7 +29,9 @@ def test_both_hosts_run_the_real_hypervisor(stock: Lab) -> None:
 
 
 def test_a_client_outside_sees_the_guests_counter_grow(stock: Lab) -> None:
-    first, second = stock.client.wait_for_answer(), stock.client.read_datagram()
+    first = stock.client.wait_for_answer()
+    wait_for(lambda: stock.client_counter() > first.counter, 30, "a later count")
+    second = stock.client.read_datagram()
     assert second.counter > first.counter
     assert second.reply > first.reply
     assert second.boot_id == first.boot_id
