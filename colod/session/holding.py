@@ -31,6 +31,7 @@ from colod.stream.events import EpochOpened, EpochSealed, Event, GuestMayResume
 from colod.v1 import types_pb2
 
 SURVEY_S: Final = 0.5
+STEP_S: Final = 15.0
 _ERROR_CHARS: Final = 500
 _PHASES: Final = {
     Phase.OPEN: types_pb2.GATE_PHASE_OPEN,
@@ -61,7 +62,12 @@ class Holding:
     """Holds one guest's output until its epoch is acknowledged."""
 
     def __init__(
-        self, plugs: Plugs, pipe: Resizable, pipe_bytes: int, changed: Callable[[], None]
+        self,
+        plugs: Plugs,
+        pipe: Resizable,
+        pipe_bytes: int,
+        changed: Callable[[], None],
+        step_s: float = STEP_S,
     ) -> None:
         """Begin with an open gate; nothing is touched before `prepare`.
 
@@ -70,12 +76,15 @@ class Holding:
             pipe: libxl's stream.
             pipe_bytes: The pipe's size for bulk.
             changed: Called when the gate is in another phase, or protects, or does not any more.
+            step_s: Longest wait for one call to the plugs; a guest may be suspended for so long,
+                once.
         """
         self.gate = Gate()
         self._plugs = plugs
         self._pipe = pipe
         self._pipe_bytes = pipe_bytes
         self._changed = changed
+        self._step_s = step_s
         self._queue: asyncio.Queue[Effect] = asyncio.Queue()  # bounded by the gate: see its rules
         self._thread = ThreadPoolExecutor(1, "plugs")
         self._used = asyncio.Event()
@@ -180,7 +189,13 @@ class Holding:
     # -- what is done
 
     async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        """Do something with the plugs; what takes too long has failed, and may still happen."""
+        doing = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            async with asyncio.timeout(self._step_s):  # wait_for can swallow a cancellation
+                return await doing
+        except TimeoutError as error:
+            raise NetworkError(f"no answer within {self._step_s:g} s") from error
 
     def _apply(self, step: tuple[Gate, Effects]) -> None:
         before = self.gate

@@ -56,7 +56,7 @@ class Sender(Session):
         super().__init__(spec, directory)
         self._transport = transport
         self._sending = Sending(self._on_event)
-        self._plugs = make_plugs(spec.gate)
+        self._plugs = make_plugs(spec.gate, f"guest={spec.guest} pairing={spec.pairing}")
         self._holding: Holding | None = None
         self._intake: Intake | None = None
         self._returned: asyncio.Queue[bytearray] = asyncio.Queue(_RETURN_FRAMES)

@@ -51,6 +51,9 @@ class Plugs:
     def open(self) -> None:
         self._do("open")
 
+    def discard(self) -> None:
+        self._do("discard")
+
     def survey(self) -> Survey:
         return self.surveyed
 
@@ -73,9 +76,9 @@ class Pipe:
 class Scene:
     """One gate and the stream that goes by."""
 
-    def __init__(self) -> None:
+    def __init__(self, step_s: float) -> None:
         self.plugs, self.pipe, self.changes = Plugs(), Pipe(), 0
-        self.holding = Holding(self.plugs, self.pipe, FULL, self._changed)
+        self.holding = Holding(self.plugs, self.pipe, FULL, self._changed, step_s)
         self.offset = 0
 
     def _changed(self) -> None:
@@ -111,8 +114,8 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene() -> AsyncIterator[Scene]:
-    found = Scene()
+async def scene(step_s: float = 60) -> AsyncIterator[Scene]:
+    found = Scene(step_s)
     running = asyncio.create_task(found.holding.run())
     try:
         yield found
@@ -253,6 +256,20 @@ async def test_a_gate_of_which_nobody_knows_the_state_stays_closed_and_the_guest
             assert not status.is_protected
             assert "release" not in found.plugs.done
             assert str(kind) in status.error
+
+
+async def test_a_kernel_that_does_not_answer_loses_the_gate_and_not_the_guest() -> None:
+    async with scene(step_s=0.05) as found:
+        await found.epoch(1)
+        await found.opens(2)
+        await found.holding.may_read(0)
+        found.plugs.gate.clear()
+        found.resumes(2)
+        await found.seals(2)
+        await found.opens(3)
+        assert await found.holding.may_read(0) is None, "the guest waits no longer"
+        assert found.holding.gate.phase is Phase.LOST
+        assert "no answer" in found.holding.status().error
 
 
 async def test_a_failed_release_loses_the_gate() -> None:
