@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from colod.failover import record as records
-from colod.failover.effects import State
+from colod.failover.effects import Do, State
 from colod.failover.record import OwnershipRecord
 from colod.failover.rules import facts as f
-from colod.failover.rules.causes import HELD_FOR_WITNESS, REPLICATE, why
-from colod.failover.rules.table import Not, Rule, known, swap
+from colod.failover.rules.causes import HELD_FOR_WITNESS, REPLICATE, protected, why
+from colod.failover.rules.table import Not, Rule, act, known, note, swap
 from colod.failover.view import View
 
 
@@ -35,7 +35,18 @@ OWNER_PAIRED = (
         (f.owns_paired, Not(f.wants_pairing), f.witness_was_read),
         swap(State.ARBITRATING, _gone_alone, "by the operator", reason="by the operator"),
     ),
-    Rule("replicate", (f.owns_paired, f.goes_well), REPLICATE),
+    # The other host said that its replica was lost, and took it back.
+    Rule(
+        "go_on",
+        (f.owns_paired, f.goes_well, f.guest_is_paused, f.is_held, f.witness_was_read),
+        act(protected, Do.RUN_GUEST),
+    ),
+    Rule(
+        "note_going_on",
+        (f.owns_paired, f.goes_well, Not(f.guest_is_paused), f.is_held),
+        note(None, held=False),
+    ),
+    Rule("replicate", (f.owns_paired, f.goes_well, Not(f.is_held)), REPLICATE),
     Rule(
         "go_alone",
         (f.owns_paired, f.witness_was_read),

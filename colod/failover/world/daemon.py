@@ -118,7 +118,12 @@ def _misdeed(i: int, host: Host, shared: Shared, decision: Decision) -> str:
     # What an old backup of the witness says of ownership is no measure.
     record, effect = None if shared.is_restored else shared.record, decision.effect
     owner = record.owner if record is not None else None
-    if effect in (Do.RUN_GUEST, Do.RESUME_GUEST) and owner not in (HOSTS[i], None):
+    knows_pair = host.journal is not None and may_be_taken(host.journal)
+    if (
+        effect in (Do.RUN_GUEST, Do.RESUME_GUEST)
+        and owner not in (HOSTS[i], None)
+        and not knows_pair
+    ):
         return "a copy is run on a host that does not own the guest"
     is_only = owner is None and host.guest is not None and host.guest.fresh
     if effect is Do.DESTROY_GUEST and (owner == HOSTS[i] or is_only):
@@ -130,6 +135,12 @@ def _misdeed(i: int, host: Host, shared: Shared, decision: Decision) -> str:
     if decision.state is State.PROTECTED and not (host.guest and host.guest.closed):
         return "PROTECTED is shown and output is not held"
     return ""
+
+
+def may_be_taken(journal: Journal) -> bool:
+    """Whether the other host may take the guest over; the gate is what holds it then."""
+    record = journal.record
+    return record is not None and record.state is RecordState.PAIRED
 
 
 def _writes_paired(effect: Effect | None) -> bool:

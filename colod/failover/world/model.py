@@ -27,7 +27,6 @@ from colod.failover.world.state import (
     Shared,
     World,
     first_world,
-    view_of,
 )
 
 T = TypeVar("T", bound=Hashable)
@@ -67,7 +66,12 @@ class _Meeting(NamedTuple):
 
 
 class Model:
-    """The ways on from a world, under a table of rules."""
+    """The ways on from a world, under a table of rules.
+
+    Attributes:
+        bounds: What may happen.
+        decisions: What was decided, for every view that was met.
+    """
 
     def __init__(self, bounds: Bounds, rules: tuple[Rule, ...] = RULES) -> None:
         """Take what may happen, and the rules to judge.
@@ -78,9 +82,8 @@ class Model:
         if unknown := bounds.kinds - faults.KINDS:
             raise ValueError(f"no such kinds of accidents: {sorted(unknown)}")
         self.bounds = bounds
-        self.fired: dict[str, int] = {}
         self._rules = rules
-        self._decisions: dict[View, Decision] = {}
+        self.decisions: dict[View, Decision] = {}
         self._hosts: _Table[Host] = _Table()
         self._shared: _Table[Shared] = _Table()
         self._facets: _Table[Hashable] = _Table()
@@ -203,10 +206,9 @@ class Model:
     # --- steps, each worked out once ------------------------------------------------------
 
     def _decide(self, view: View) -> Decision:
-        decision = self._decisions.get(view)
+        decision = self.decisions.get(view)
         if decision is None:
-            decision = self._decisions[view] = decide(view, self._rules)
-            self.fired[decision.rule] = self.fired.get(decision.rule, 0) + 1
+            decision = self.decisions[view] = decide(view, self._rules)
         return decision
 
     def _moves(self, i: int, number: int, s: int) -> list[_Move]:
@@ -305,11 +307,6 @@ class Model:
                         pair = (host, theirs) if i == 0 else (theirs, host)
                         steps.append(Step(name, self._code(*pair, shared), is_fault, wrong))
         return steps
-
-    def views(self, state: int) -> list[View]:
-        """Return what the living daemons see in `state`."""
-        hosts = self.world(state).hosts
-        return [view_of(h, self.bounds) for h in hosts if h.answers and h.journal is not None]
 
 
 class _Facet(NamedTuple):
