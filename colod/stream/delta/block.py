@@ -1,4 +1,4 @@
-"""The blocks that an encoder sends: self-contained, bounded, columns packed together.
+"""The blocks that an encoder sends: bounded, and what is alike in columns of its own.
 
 A block is a header of 12 bytes and what the codec made of its plain content:
 
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colod.errors import RecordTooLong, StreamError
-from colod.stream.delta.codec import Codec
+from colod.stream.delta.codec import MAX_GROWTH_BYTES, Codec
 from colod.stream.delta.store import PAGE_WORDS, Words
 
 VERSION: Final = 1
@@ -100,7 +100,9 @@ class BlockBuilder:
     def add_pfns(self, entries: Words) -> None:
         """Add a list of PFNs."""
         self._count(entries.nbytes, entries.nbytes)
-        self._pfns.append(np.diff(entries, prepend=np.uint64(0)))
+        differences = entries.copy()
+        differences[1:] -= entries[:-1]
+        self._pfns.append(differences)
         self._op(Op.PFNS, len(entries))
 
     def add_pages(self, classes: Octets, bitmaps: Octets, words: Words) -> None:
@@ -148,10 +150,8 @@ class BlockBuilder:
 
 def _pack(codec: Codec, plain: bytes) -> bytes:
     packed = codec.pack(plain)
-    number = codec.number
-    if len(packed) >= len(plain):
-        packed, number = plain, 0
-    return HEADER.pack(VERSION, number, 0, len(plain), len(packed)) + packed
+    assert len(packed) <= len(plain) + MAX_GROWTH_BYTES, (len(packed), len(plain))
+    return HEADER.pack(VERSION, codec.number, 0, len(plain), len(packed)) + packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ class BlockHeader:
         if not COUNTS.size <= plain <= MAX_PLAIN_BYTES:
             message = f"a block of {plain} bytes, the limit is {MAX_PLAIN_BYTES}"
             raise RecordTooLong(message, offset=offset)
-        if not 0 < packed <= plain:
+        if not 0 < packed <= plain + MAX_GROWTH_BYTES:
             message = f"a block of {plain} bytes is packed in {packed}"
             raise StreamError(message, offset=offset)
         return cls(codec, plain, packed)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import IO, Final, Protocol, cast
 
 import zstandard
 
 from colod.errors import StreamError
 from colod.stream.delta.terms import NONE, ZSTD_1
 
+MAX_GROWTH_BYTES: Final = 1 << 10
+"""By how much packing can make a block longer, at most."""
+_WHOLE_BLOCK_BYTES: Final = 4 << 20
+_WINDOW_LOG: Final = 21
+_HASH_LOG: Final = 14
+
 
 class Codec(Protocol):
-    """Packs whole blocks, each on its own. One instance serves one thread at a time."""
+    """Packs one block after another, of one stream. An instance serves one direction."""
 
     number: int
     """What stands for the codec in a block's header."""
 
     def pack(self, plain: bytes) -> bytes:
-        """Return `plain` packed; it may be longer than before."""
+        """Return `plain` packed; at most MAX_GROWTH_BYTES more than it was."""
 
     def unpack(self, packed: memoryview, plain_bytes: int, offset: int) -> memoryview:
-        """Return the `plain_bytes` bytes that were packed, and never allocate more than those.
+        """Return the `plain_bytes` bytes that were packed, and never allocate much more.
 
         Args:
             packed: What `pack` returned, or what someone hostile made.
@@ -28,7 +34,7 @@ class Codec(Protocol):
             offset: Where the block begins, for the error.
 
         Raises:
-            StreamError: It does not unpack to exactly that many bytes.
+            StreamError: It does not unpack to so many bytes.
         """
 
 
@@ -50,29 +56,53 @@ class NoCodec:
 
 
 class Zstd1:
-    """zstd at its fastest ordinary level."""
+    """zstd at its fastest ordinary level, one endless frame that is flushed after each block.
+
+    So a block can refer to those before it, as far as the window reaches: one epoch's changes
+    resemble the last one's. On a real guest that nearly halves what is sent.
+    """
 
     number = 1
 
     def __init__(self) -> None:
-        """Set up both directions."""
-        self._pack = zstandard.ZstdCompressor(level=1)
-        self._unpack = zstandard.ZstdDecompressor()
+        """Begin a frame in both directions."""
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            1, window_log=_WINDOW_LOG, hash_log=_HASH_LOG
+        )
+        self._pack = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        self._packed = _Source()
+        unpacker = zstandard.ZstdDecompressor(max_window_size=1 << _WINDOW_LOG)
+        # Unlike a decompression object, a reader gives out no more than it is asked for.
+        source = cast("IO[bytes]", self._packed)
+        self._unpack = unpacker.stream_reader(source, read_size=_WHOLE_BLOCK_BYTES)
 
     def pack(self, plain: bytes) -> bytes:
-        """Return one zstd frame that carries its content's size."""
-        return self._pack.compress(plain)
+        """Return the next blocks of the frame."""
+        return self._pack.compress(plain) + self._pack.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
 
     def unpack(self, packed: memoryview, plain_bytes: int, offset: int) -> memoryview:
-        """Unpack one frame whose own header names the size that is wanted."""
+        """Read on in the frame."""
+        self._packed.rest = packed
         try:
-            # zstandard allocates what the frame's header claims, so the claim is looked at first.
-            if zstandard.get_frame_parameters(packed).content_size != plain_bytes:
-                message = f"a zstd frame is not of the {plain_bytes} bytes that its block announced"
-                raise StreamError(message, offset=offset)
-            return memoryview(self._unpack.decompress(packed, allow_extra_data=False))
+            plain = self._unpack.read(plain_bytes)
         except zstandard.ZstdError as error:
             raise StreamError(f"a block cannot be unpacked: {error}", offset=offset) from error
+        if len(plain) != plain_bytes or self._packed.rest:
+            message = f"a block does not unpack to the {plain_bytes} bytes that it announced"
+            raise StreamError(message, offset=offset)
+        return memoryview(plain)
+
+
+class _Source:
+    """What zstandard's reader reads from: one packed block at a time."""
+
+    def __init__(self) -> None:
+        self.rest = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """Return what is left of the block, and nothing where the reader wants more than that."""
+        taken, self.rest = self.rest[:size], self.rest[size:]
+        return bytes(taken)
 
 
 CODECS: Final[dict[str, type[NoCodec] | type[Zstd1]]] = {ZSTD_1: Zstd1, NONE: NoCodec}

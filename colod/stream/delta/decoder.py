@@ -9,7 +9,7 @@ import numpy as np
 
 from colod.errors import StreamError, StreamTruncated
 from colod.stream.delta.block import HEADER, Block, BlockHeader, Octets, Op
-from colod.stream.delta.codec import CODECS, NoCodec
+from colod.stream.delta.codec import CODECS, Codec
 from colod.stream.delta.pages import decode
 from colod.stream.delta.store import BATCH_PAGES, PAGE_WORDS, Ints, PageStore, Words
 from colod.stream.delta.terms import ZSTD_1
@@ -34,7 +34,8 @@ class Decoder:
             codec: The name that the encoder was given.
         """
         self._store = store
-        self._codecs = {each.number: each() for each in (NoCodec, CODECS[codec])}
+        self._codec_name = codec
+        self._codec: Codec = CODECS[codec]()
         self._pfns: Ints = np.empty(0, np.int64)
         self._held = bytearray()
         self._header: BlockHeader | None = None
@@ -91,6 +92,7 @@ class Decoder:
         self._pfns = np.empty(0, np.int64)
         self._held = bytearray()
         self._header = None
+        self._codec = CODECS[self._codec_name]()
 
     def _collect(self, taken: memoryview, wanted: int) -> memoryview | None:
         """Return `wanted` bytes, uncopied where they came in one piece."""
@@ -103,10 +105,9 @@ class Decoder:
         return whole
 
     def _decode(self, packed: memoryview, header: BlockHeader) -> memoryview:
-        codec = self._codecs.get(header.codec)
-        if codec is None:
+        if header.codec != self._codec.number:
             raise StreamError(f"codec {header.codec} was not agreed on", offset=self._offset)
-        plain = codec.unpack(packed, header.plain_bytes, self._offset)
+        plain = self._codec.unpack(packed, header.plain_bytes, self._offset)
         return self._put_out(Block.parse(plain, self._offset))
 
     def _put_out(self, block: Block) -> memoryview:

@@ -32,7 +32,7 @@ class Encoder:
         """
         self._store = store
         self._pages = PageEncoder(store)
-        self._codec = CODECS[codec]()
+        self._codec = codec
         self._batch = np.empty((BATCH_PAGES, PAGE_WORDS), np.uint64)
         self._room = self._batch.data.cast("B")
         self._begin(RecordWalk())
@@ -87,7 +87,7 @@ class Encoder:
 
     def _begin(self, walk: RecordWalk) -> None:
         self._walk = walk
-        self._block = BlockBuilder(self._codec)
+        self._block = BlockBuilder(CODECS[self._codec]())
         self._ready: list[bytes] = []
         self._filled = 0
         self._pfns: Ints = np.empty(0, np.int64)

@@ -15,8 +15,10 @@ from colod.errors import StreamError
 from colod.stream.delta.block import BITMAP_BYTES, Octets, PageClass
 from colod.stream.delta.store import BATCH_PAGES, PAGE_WORDS, Ints, PageStore, Words
 
-_DENSE: Final = PAGE_WORDS // 4
+_DENSE: Final = PAGE_WORDS // 2
 """From so many changed words on, a page may take fewer when it is described anew."""
+_TILE_PAGES: Final = 48
+"""Pages compared at a time: what they are compared with stays in the processor's cache."""
 _COLUMN_BITS: Final = 9
 _COLUMN: Final = PAGE_WORDS - 1
 # Members of an enum are slow to look up, and there are batches by the thousand.
@@ -56,7 +58,7 @@ class PageEncoder:
         """Work with `store`, which the receiver's must equal."""
         self.counts = PageCounts()
         self._store = store
-        self._old = np.empty((BATCH_PAGES, PAGE_WORDS), np.uint64)
+        self._old = np.empty((_TILE_PAGES, PAGE_WORDS), np.uint64)
         self._mask = np.empty((BATCH_PAGES, PAGE_WORDS), np.bool_)
 
     def encode(self, pfns: Ints, pages: Words) -> tuple[Octets, Octets, Words]:
@@ -67,23 +69,33 @@ class PageEncoder:
             pages: Their contents, aligned.
         """
         slots = self._store.find(pfns)
-        old, mask = self._old[: len(pfns)], self._mask[: len(pfns)]
-        self._store.gather(slots, old)
         is_new = slots < 0
-        if is_new.any():
-            old[is_new] = 0
-        np.not_equal(pages, old, out=mask)
+        mask = self._compare(slots, pages, is_new if is_new.any() else None)
         bitmaps, sizes = _packed(mask)
         classes = (sizes > 0).view(np.uint8)  # SAME or DELTA
         classes[is_new] = _RAW
         classes[pfns < 0] = _PASS
         self._rewrite_dense(classes, pages, bitmaps, sizes)
-        _keep(self._store, pfns, slots, classes, pages)
         self.counts.add(classes, sizes)
         coded = classes.nonzero()[0]
-        at = mask[coded].reshape(-1).nonzero()[0]
-        words = pages.reshape(-1)[(coded << _COLUMN_BITS)[at >> _COLUMN_BITS] + (at & _COLUMN)]
+        changes = _Changes(mask[coded])
+        words = pages.reshape(-1)[changes.within(coded)]
+        _keep(self._store, pfns, slots, classes, pages, changes, words)
         return classes, bitmaps[coded], words
+
+    def _compare(
+        self, slots: Ints, pages: Words, is_new: NDArray[np.bool_] | None
+    ) -> NDArray[np.bool_]:
+        """Return which words are not as they are held, or not zero in pages that are not held."""
+        mask = self._mask[: len(pages)]
+        for begin in range(0, len(pages), _TILE_PAGES):
+            tile = slice(begin, begin + _TILE_PAGES)
+            old = self._old[: len(slots[tile])]
+            self._store.gather(slots[tile], old)
+            if is_new is not None:
+                old[is_new[tile]] = 0
+            np.not_equal(pages[tile], old, out=mask[tile])
+        return mask
 
     def _rewrite_dense(self, classes: Octets, pages: Words, bitmaps: Octets, sizes: Ints) -> None:
         """Describe those pages anew that take no more words that way than as a change."""
@@ -124,20 +136,50 @@ def decode(
     is_raw = classes >= _RAW
     if is_raw.any():
         out[is_raw] = 0
-    at = np.unpackbits(bitmaps).nonzero()[0]
-    firsts = classes.nonzero()[0] << _COLUMN_BITS
-    out.reshape(-1)[firsts[at >> _COLUMN_BITS] + (at & _COLUMN)] = words
-    _keep(store, pfns, slots, classes, out)
+    changes = _Changes(np.unpackbits(bitmaps))
+    out.reshape(-1)[changes.within(classes.nonzero()[0])] = words
+    _keep(store, pfns, slots, classes, out, changes, words)
 
 
-def _keep(store: PageStore, pfns: Ints, slots: Ints, classes: Octets, pages: Words) -> None:
+class _Changes:
+    """Where the words that are sent lie, in the rows of the pages that are not SAME."""
+
+    def __init__(self, mask: NDArray[np.bool_] | Octets) -> None:
+        at = mask.reshape(-1).nonzero()[0]
+        self.rows = at >> _COLUMN_BITS
+        self.columns = at & _COLUMN
+
+    def within(self, places: Ints) -> Ints:
+        """Return the words' indices where the pages lie at `places`."""
+        within: Ints = (places << _COLUMN_BITS)[self.rows] + self.columns
+        return within
+
+
+def _keep(
+    store: PageStore,
+    pfns: Ints,
+    slots: Ints,
+    classes: Octets,
+    pages: Words,
+    changes: _Changes,
+    words: Words,
+) -> None:
     """Bring a store to what the other side has: first what it holds, then what is new to it."""
-    is_held = slots >= 0
-    changed = (is_held & (classes != _SAME)).nonzero()[0]
-    if len(changed):
-        store.replace(slots[changed], pages[changed])
-    if not is_held.all():
-        new = (~is_held & (classes == _RAW)).nonzero()[0]
+    coded = classes.nonzero()[0]
+    is_delta = classes[coded] == _DELTA
+    if is_delta.all():
+        store.patch(slots[coded], changes.within(slots[coded]), words)
+        return
+    chosen = is_delta[changes.rows]
+    if chosen.any():
+        at = changes.within(slots[coded])[chosen]
+        store.patch(slots[coded[is_delta]], at, words[chosen])
+    is_raw = classes == _RAW
+    rewritten = (is_raw & (slots >= 0)).nonzero()[0]
+    if len(rewritten):
+        store.replace(slots[rewritten], pages[rewritten])
+    new = (is_raw & (slots < 0)).nonzero()[0]
+    if len(new):
         store.insert(pfns[new], pages[new])
 
 

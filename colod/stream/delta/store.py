@@ -78,6 +78,7 @@ class PageStore:
             message = f"a page store needs room for {BATCH_PAGES} pages, not {len(pages)}"
             raise ValueError(message)
         self._pages = pages
+        self._words = pages.reshape(-1)  # a view
         self._owners = np.full(len(pages), -1, np.int64)
         self._index = np.zeros(pfn_limit, np.uint32)  # slot + 1, 0 for none
         self._cursor = 0
@@ -124,17 +125,16 @@ class PageStore:
         # "clip" lets numpy write to `out` without a copy between.
         np.take(self._pages, slots, axis=0, out=out, mode="clip")
 
-    def patch(self, slots: Ints, rows: Ints, columns: Ints, words: Words) -> None:
+    def patch(self, slots: Ints, at: Ints, words: Words) -> None:
         """Change single words of held pages.
 
         Args:
             slots: The pages that change, each once.
-            rows: For each word, the index into `slots`.
-            columns: For each word, its place in the page.
+            at: For each word, its slot times PAGE_WORDS plus its place in the page.
             words: The new words.
         """
         self._save(slots)
-        self._pages[slots[rows], columns] = words
+        self._words[at] = words
 
     def replace(self, slots: Ints, contents: Words) -> None:
         """Give held pages new contents."""

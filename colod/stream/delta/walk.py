@@ -67,16 +67,24 @@ class RecordWalk:
 
         Part PFNS comes as soon as it is whole, LITERAL and PAGES in any pieces.
         """
-        while chunk:
-            piece, chunk = chunk[: self._left], chunk[self._left :]
-            self._left -= len(piece)
+        at = literal_at = 0
+        while at < len(chunk):
+            begin, at = at, min(at + self._left, len(chunk))
+            part = self._part
+            self._left -= at - begin
             if self._is_wanted:
-                self._held += piece
-            if self._part is not Part.PFNS:
-                yield self._part, piece
-            elif not self._left:
-                yield Part.PFNS, memoryview(bytes(self._held))
+                self._held += chunk[begin:at]
+            if part is not Part.LITERAL:
+                if begin > literal_at:
+                    yield Part.LITERAL, chunk[literal_at:begin]
+                literal_at = at
+                if part is Part.PAGES:
+                    yield part, chunk[begin:at]
+                elif not self._left:
+                    yield part, memoryview(bytes(self._held))
             self._go_on()
+        if literal_at < at:
+            yield Part.LITERAL, chunk[literal_at:at]
 
     def interrupt(self, *, is_page_broken: bool) -> bytes:
         """Return what is held back, so that all that was fed is put out; a list of PFNs if any.
