@@ -102,7 +102,8 @@ CREATION = (
             f.witness_was_read,
             Not(f.is_unprotected),
         ),
-        swap(State.PAIRING, _created, boot=lambda v: v.boot),
+        # A record that was deleted left its revision: what is replaced is its absence since then.
+        swap(State.PAIRING, _created, boot=lambda v: v.boot, revision=_revision),
     ),
     Rule("await_creation", (f.is_primary, Not(f.record_is_known)), HELD_FOR_WITNESS),
 )

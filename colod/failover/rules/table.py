@@ -45,7 +45,7 @@ class Then:
         journal, effect = self._journal(view), None
         if self.record is not None:
             new = self.record(view)
-            journal = replace(journal, pending=_pending(view.journal, new))
+            journal = replace(journal, pending=_pending(journal, new))
             effect = Swap(new)
         return Decision(
             rule="",
