@@ -95,7 +95,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         parts = self._host.parts
         try:
             config = json.loads(request.domain_config)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise PeerRefused(f"the guest's configuration is no JSON: {error}") from error
         if not isinstance(config, dict):
             raise PeerRefused("the guest's configuration is no JSON object")

@@ -55,10 +55,6 @@ def receiver_and_xl(trial: Trial) -> list[int]:
     return [*receiver(trial), *xl_receive(trial), *receivers_helper(trial)]
 
 
-def both_sessions(trial: Trial) -> list[int]:
-    return [*sender(trial), *receiver(trial)]
-
-
 @pytest.mark.parametrize(
     "victims",
     [
@@ -68,9 +64,6 @@ def both_sessions(trial: Trial) -> list[int]:
         xl_receive,
         senders_helper,
         receivers_helper,
-        sender_and_xl,
-        receiver_and_xl,
-        both_sessions,
     ],
 )
 def test_the_primary_goes_on_alone_when_a_process_of_the_replication_dies(
@@ -98,43 +91,27 @@ def test_a_guest_left_suspended_by_the_death_of_its_helper_is_resumed(trial: Tri
     assert_alpha_goes_on_alone(trial)
 
 
-def test_the_death_of_a_daemon_on_the_primary_stops_nothing(trial: Trial) -> None:
-    assert_restart_changes_nothing(trial, "alpha", signal.SIGKILL)
-
-
-def test_the_death_of_a_daemon_on_the_secondary_stops_nothing(trial: Trial) -> None:
-    assert_restart_changes_nothing(trial, "beta", signal.SIGKILL)
-
-
 @pytest.mark.parametrize("name", ["alpha", "beta"])
-def test_a_restart_of_a_daemon_changes_no_role(trial: Trial, name: str) -> None:
-    assert_restart_changes_nothing(trial, name, signal.SIGTERM)
-
-
-def assert_restart_changes_nothing(trial: Trial, name: str, number: signal.Signals) -> None:
+def test_neither_death_nor_restart_of_a_daemon_changes_anything(trial: Trial, name: str) -> None:
     pairing = trial.replicate()
     host = trial.alpha if name == "alpha" else trial.beta
     other = trial.beta if name == "alpha" else trial.alpha
     sessions = [trial.session(each) for each in trial.pair.hosts]
-    before = trial.acked(trial.beta)
-    host.stop_daemon(number)
-    counter = trial.pair.ask_guest(limit_s=5)["counter"]
-    until(lambda: trial.pair.ask_guest().get("counter", 0) > counter + 50, "the guest goes on")
-    if other is trial.alpha:
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        host.stop_daemon(number)
         trial.until_epochs_go_on(other)
-    assert trial.state(other) == "REPLICATING"
-    host.start_daemon()
-    trial.until_state(host, "REPLICATING")
-    trial.until_epochs_go_on()
+        assert trial.state(other) == "REPLICATING"
+        host.start_daemon()
+        trial.until_state(host, "REPLICATING")
+        trial.until_epochs_go_on(host)
     for each in trial.pair.hosts:
         status = trial.status(each)
         assert (status.pairing, status.generation, status.owner) == (pairing, 2, "alpha")
+        assert set(trial.history(each)) <= {"PAIRING", "SYNCING", "REPLICATING"}
     assert [trial.session(each) for each in trial.pair.hosts] == sessions
-    assert trial.acked(trial.beta) > before
-    assert set(trial.history(other)) <= {"PAIRING", "SYNCING", "REPLICATING", "STOPPED"}
 
 
-@pytest.mark.parametrize("victims", [receiver, xl_receive, receiver_and_xl, receivers_helper])
+@pytest.mark.parametrize("victims", [receiver, receiver_and_xl])
 def test_receiver_and_daemon_die_together(
     trial: Trial, victims: Callable[[Trial], list[int]]
 ) -> None:
@@ -150,7 +127,7 @@ def test_receiver_and_daemon_die_together(
     assert_alpha_goes_on_alone(trial)
 
 
-@pytest.mark.parametrize("victims", [sender, xl_remus, sender_and_xl, senders_helper])
+@pytest.mark.parametrize("victims", [sender, xl_remus, sender_and_xl])
 def test_sender_and_daemon_die_together_and_the_daemon_comes_back(
     trial: Trial, victims: Callable[[Trial], list[int]]
 ) -> None:

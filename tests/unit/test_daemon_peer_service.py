@@ -1,0 +1,230 @@
+"""What the peer sends is checked before it is used: nonsense never ends the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import SimpleNamespace
+from typing import Any, cast
+
+import grpc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from colod.daemon.host import Host
+from colod.daemon.peer_service import PeerService
+from colod.errors import ColodError, PeerRefused, PreflightRefused
+from colod.model import HostName
+from colod.toolstack.port import HostFacts
+from colod.v1 import peer_pb2
+
+CONTEXT = cast("grpc.ServicerContext", None)
+GOOD = {
+    "guest": "g1",
+    "pairing": "0" * 32,
+    "generation": 1,
+    "disks": "none",
+    "mode": "remus",
+    "interval_ms": 200,
+    "transport": "tcp",
+    "secret": b"0" * 32,
+}
+
+
+class Toolstack:
+    async def host_facts(self) -> HostFacts:
+        return HostFacts(
+            xen_version="4.17",
+            free_memory_bytes=1 << 33,
+            machine="x86_64",
+            autoballoon=False,
+            simulated=True,
+            cpu_features=(),
+        )
+
+
+class Domains:
+    async def by_name(self) -> dict[str, object]:
+        return {}
+
+
+class QuietHost:
+    """A host that protects nothing and counts what reaches it."""
+
+    def __init__(self) -> None:
+        self.services: dict[str, object] = {}
+        self.reached: list[str] = []
+        self.parts = SimpleNamespace(
+            host=HostName("beta"),
+            peer=HostName("alpha"),
+            toolstack=Toolstack(),
+            domains=Domains(),
+            witness=object(),
+            witness_kind="etcd",
+            limits=SimpleNamespace(staging_bytes=1 << 20),
+        )
+
+    async def receive(self, request: peer_pb2.PrepareReceiveRequest) -> str:
+        self.reached.append("receive")
+        return "127.0.0.1:1"
+
+    async def forget(self, guest: str) -> None:
+        self.reached.append("forget")
+
+    def peer_views(self) -> list[peer_pb2.ProtectionView]:
+        return []
+
+
+@contextmanager
+def loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[PeerService, QuietHost]]:
+    host = QuietHost()
+    with loop_in_thread() as loop:
+        yield PeerService(cast("Host", host), loop), host
+
+
+Served = tuple[PeerService, QuietHost]
+
+
+def test_a_sound_request_is_passed_on(served: Served) -> None:
+    service, host = served
+    host.reached.clear()
+    reply = service.PrepareReceive(peer_pb2.PrepareReceiveRequest(**cast("Any", GOOD)), CONTEXT)
+    assert reply.address == "127.0.0.1:1"
+    assert host.reached == ["receive"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("guest", ""),
+        ("guest", "../../etc/passwd"),
+        ("guest", "g1--incoming"),
+        ("guest", "a" * 300),
+        ("pairing", "short"),
+        ("pairing", "../" * 11),
+        ("disks", "maybe"),
+        ("mode", ""),
+        ("interval_ms", 0),
+        ("interval_ms", 4_000_000_000),
+        ("secret", b""),
+    ],
+)
+def test_a_request_with_nonsense_reaches_nobody(served: Served, field: str, value: object) -> None:
+    service, host = served
+    host.reached.clear()
+    request = peer_pb2.PrepareReceiveRequest(**cast("Any", GOOD | {field: value}))
+    with pytest.raises(PreflightRefused):
+        service.PrepareReceive(request, CONTEXT)
+    assert not host.reached
+
+
+def test_every_problem_of_a_request_is_named(served: Served) -> None:
+    with pytest.raises(PreflightRefused) as refused:
+        served[0].PrepareReceive(peer_pb2.PrepareReceiveRequest(), CONTEXT)
+    assert len(refused.value.reasons) >= 5
+
+
+@given(
+    request=st.builds(
+        peer_pb2.PrepareReceiveRequest,
+        guest=st.text(),
+        pairing=st.text(),
+        generation=st.integers(0, 2**64 - 1),
+        disks=st.text(),
+        mode=st.text(),
+        interval_ms=st.integers(0, 2**32 - 1),
+        transport=st.text(),
+        secret=st.binary(max_size=64),
+    )
+)
+def test_no_request_raises_anything_but_a_refusal(
+    served: Served, request: peer_pb2.PrepareReceiveRequest
+) -> None:
+    with pytest.raises(ColodError):
+        served[0].PrepareReceive(request, CONTEXT)
+
+
+@pytest.mark.parametrize("guest", ["", "../x", "a b", "\0"])
+def test_a_name_that_is_none_is_refused_everywhere(served: Served, guest: str) -> None:
+    service, host = served
+    host.reached.clear()
+    with pytest.raises(PeerRefused):
+        service.Forget(peer_pb2.ForgetRequest(guest=guest), CONTEXT)
+    config = json.dumps({"c_info": {}, "b_info": {}}).encode()
+    with pytest.raises(PeerRefused):
+        service.Preflight(peer_pb2.PeerPreflightRequest(guest=guest, domain_config=config), CONTEXT)
+    assert not host.reached
+
+
+@pytest.mark.parametrize("config", [b"", b"no json", b"[]", b"\xff\xfe", b'"text"', b"[" * 100_000])
+def test_a_configuration_that_is_no_object_is_refused(served: Served, config: bytes) -> None:
+    request = peer_pb2.PeerPreflightRequest(guest="g1", domain_config=config)
+    with pytest.raises(PeerRefused):
+        served[0].Preflight(request, CONTEXT)
+
+
+@given(
+    config=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(["c_info", "b_info", "disks", "nics", "kernel", "type", "pci"])
+                | st.text(),
+                inner,
+            )
+        ),
+    )
+)
+def test_a_configuration_of_any_shape_is_refused_or_judged(served: Served, config: object) -> None:
+    request = peer_pb2.PeerPreflightRequest(guest="g1", domain_config=json.dumps(config).encode())
+    with suppress(ColodError):
+        served[0].Preflight(request, CONTEXT)
+
+
+@given(content=st.binary(max_size=200), revision=st.integers(0, 2**64 - 1))
+def test_a_record_is_not_taken_where_the_witness_is_another(
+    served: Served, content: bytes, revision: int
+) -> None:
+    request = peer_pb2.OfferRecordRequest(guest="g1", content=content, revision=revision)
+    with pytest.raises(PeerRefused, match="etcd"):
+        served[0].OfferRecord(request, CONTEXT)
+
+
+@given(
+    views=st.lists(
+        st.builds(
+            peer_pb2.ProtectionView,
+            guest=st.text(),
+            generation=st.integers(0, 2**64 - 1),
+            pairing=st.text(),
+            state=st.text(),
+            role=st.integers(0, 100),
+            replica=st.integers(0, 100),
+        ),
+        max_size=5,
+    )
+)
+def test_a_heartbeat_is_answered_whatever_it_says(
+    served: Served, views: list[peer_pb2.ProtectionView]
+) -> None:
+    reply = served[0].Beat(peer_pb2.BeatRequest(sequence=7, protections=views), CONTEXT)
+    assert reply.sequence == 7
