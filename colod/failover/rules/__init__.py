@@ -20,18 +20,21 @@ from colod.failover.rules.secondary import SECONDARY
 from colod.failover.rules.table import Rule
 from colod.failover.view import View
 
-__all__ = ["RULES", "Rule", "decide"]
+__all__ = ["CHAPTERS", "RULES", "Rule", "decide"]
 
-RULES: tuple[Rule, ...] = (
-    *SAFETY,
-    *KNOWLEDGE,
-    *CREATION,
-    *OWNER_PAIRED,
-    *OWNER_UNACTIVATED,
-    *OWNER_ALONE,
-    *LOSER,
-    *SECONDARY,
-)
+CHAPTERS: dict[str, tuple[Rule, ...]] = {
+    "Whoever owns": SAFETY,
+    "What is known of ownership": KNOWLEDGE,
+    "A new protection": CREATION,
+    "The owner of a pair": OWNER_PAIRED,
+    "An owner whose copy does not run yet": OWNER_UNACTIVATED,
+    "An owner alone": OWNER_ALONE,
+    "A primary that lost the guest": LOSER,
+    "A secondary": SECONDARY,
+}
+"""The table in its order, by the part of the argument that each rule belongs to."""
+
+RULES: tuple[Rule, ...] = tuple(rule for chapter in CHAPTERS.values() for rule in chapter)
 
 
 def decide(view: View, rules: tuple[Rule, ...] = RULES) -> Decision:

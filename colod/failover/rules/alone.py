@@ -18,6 +18,10 @@ def _paired(view: View) -> OwnershipRecord:
     return records.pair(known(view), pairing, FIRST_PROMOTABLE_EPOCH, attempt=view.new_id)
 
 
+def _no_record(_: View) -> None:
+    """Delete the record."""
+
+
 def _is_paused(view: View) -> bool:
     return view.guest is Copy.PAUSED
 
@@ -100,7 +104,7 @@ OWNER_ALONE = (
     Rule(
         "delete",
         (f.owns_alone, f.is_unprotected, f.witness_was_read),
-        swap(State.STOPPED, lambda _: None),
+        swap(State.STOPPED, _no_record),
     ),
     Rule(
         "guest_is_down",

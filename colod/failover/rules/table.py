@@ -156,5 +156,5 @@ def name_of(fact: Predicate) -> str:
     if isinstance(fact, Not):
         return f"not {name_of(fact.fact)}"
     if isinstance(fact, AnyOf):
-        return " or ".join(name_of(each) for each in fact.facts)
+        return f"({' or '.join(name_of(each) for each in fact.facts)})"
     return str(getattr(fact, "__name__", fact))

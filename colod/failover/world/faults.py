@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from colod.failover.view import Answer, Contact, Link, Replica, Wanted
+from colod.failover.view import Answer, Contact, Journal, Link, Replica, Wanted
 from colod.failover.world.daemon import dies as daemon_dies
 from colod.failover.world.daemon import land
 from colod.failover.world.state import (
     HOSTS,
+    TERMS,
     Bounds,
     Domain,
     Host,
@@ -42,6 +43,10 @@ def accidents(i: int, host: Host, shared: Shared, bounds: Bounds) -> Iterator[Mo
     for kind, name, after in _befalls(host, bounds):
         if kind in bounds.kinds:
             yield Move(name, after, spent, is_fault=True)
+    if "unprotect" in bounds.kinds and host.daemon and host.journal is None and host.guest:
+        journal = Journal(protection=TERMS, host=HOSTS[i], role=Role.PRIMARY, boot=str(host.boot))
+        again = replace(host, journal=journal)
+        yield Move("an operator protects the guest anew", again, spent, is_fault=True)
     if "witness" in bounds.kinds and shared.witness[i]:
         cut = _set(spent, i, reaches=False)
         yield Move("loses the witness", host, cut, is_fault=True)

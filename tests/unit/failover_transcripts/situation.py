@@ -69,7 +69,7 @@ def _view(
     role: Role,
     record: OwnershipRecord | None,
     journal: Mapping[str, Any],
-    facts: Mapping[str, Any],
+    facts: dict[str, Any],
 ) -> View:
     entry = Journal(
         protection=TERMS, host=host, role=role, record=record, revision=REVISION, boot="boot"
