@@ -45,7 +45,7 @@ def decode(raw: bytes) -> Journal:
         if fields.pop("format") != FORMAT_VERSION:
             raise JournalError(f"entry is of another format than {FORMAT_VERSION}")
         return _from_fields(fields)
-    except (ValueError, TypeError, KeyError, AttributeError, WitnessError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, WitnessError, RecursionError) as error:
         raise JournalError(f"entry cannot be understood: {error}") from error
 
 

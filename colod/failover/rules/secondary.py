@@ -66,7 +66,11 @@ SECONDARY = (
     Rule(
         "replica_lost",
         (f.is_promised,),
-        show(degraded, lambda v: f"the replica is lost; {v.journal.peer} goes on alone"),
+        show(
+            degraded,
+            lambda v: f"the replica is lost; {v.journal.peer} goes on alone",
+            lambda v: f"bring {v.journal.peer} back: what is left of the guest is there",
+        ),
     ),
     Rule(
         "discard",

@@ -249,6 +249,13 @@ KNOWLEDGE = (
         notes_of("boot"),
     ),
     Transcript(
+        "a guest that is protected anew before it was erased gets a new record",
+        primary(None, {"pairing_generation": Generation(1)}, last_generation=Generation(3)),
+        "create",
+        State.PAIRING,
+        Swap,
+    ),
+    Transcript(
         "without the witness nothing is created",
         primary(None, **AWAY),
         "await_creation",

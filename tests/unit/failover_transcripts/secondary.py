@@ -134,6 +134,7 @@ SECONDARY = (
         secondary(PAIRED, IN_PAIR, incoming=True, **LOST),
         "replica_lost",
         State.MANUAL_HOLD,
+        asks_person=True,
     ),
     Transcript(
         "an operator's force takes over what is not promised",
@@ -169,7 +170,13 @@ SECONDARY = (
         "await_primary",
         State.DEGRADED,
     ),
-    Transcript("a lost one says so", secondary(PAIRED, IN_PAIR), "replica_lost", State.DEGRADED),
+    Transcript(
+        "a lost one says so",
+        secondary(PAIRED, IN_PAIR),
+        "replica_lost",
+        State.DEGRADED,
+        asks_person=True,
+    ),
     Transcript(
         "a void replica is discarded",
         secondary(LATER, IN_PAIR, **REPLICA),

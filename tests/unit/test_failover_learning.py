@@ -1,0 +1,97 @@
+"""What a confirmed record changes in a journal, and what it must not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from colod.failover.learning import contradicts, learn, unlearn
+from colod.failover.view import Journal, Pending, Wanted
+from colod.model import Role
+from tests.unit.failover_transcripts.situation import (
+    ALPHA,
+    BETA,
+    FIRST,
+    GIVEN,
+    LATER,
+    PAIRED,
+    TAKEN,
+    TERMS,
+    THEIRS,
+)
+
+ON_BETA = Journal(protection=TERMS, host=BETA, role=Role.SECONDARY, record=PAIRED, revision=2)
+ON_ALPHA = replace(ON_BETA, host=ALPHA, role=Role.PRIMARY)
+DELETES = Pending(new=None, record=LATER, revision=3)
+GOES_ALONE = Pending(new=LATER, record=PAIRED, revision=2)
+
+
+def test_a_new_grant_forgets_that_the_copy_was_started_under_an_older_one() -> None:
+    learned = learn(replace(ON_BETA, started=True), TAKEN, 3)
+    assert (learned.record, learned.revision, learned.started) == (TAKEN, 3, False)
+
+
+def test_an_activation_is_no_new_grant() -> None:
+    journal = replace(ON_BETA, record=TAKEN, started=True, may_hand_back=True)
+    learned = learn(journal, THEIRS, 4)
+    assert (learned.started, learned.may_hand_back) == (True, True)
+
+
+def test_what_is_learned_settles_what_was_pending() -> None:
+    assert learn(replace(ON_ALPHA, pending=GOES_ALONE), TAKEN, 3).pending is None
+
+
+def test_a_winner_straight_out_of_a_pair_may_hand_back() -> None:
+    assert learn(ON_BETA, TAKEN, 3).may_hand_back
+
+
+@pytest.mark.parametrize(
+    ("journal", "record"),
+    [
+        (ON_ALPHA, TAKEN),
+        (ON_BETA, LATER),
+        (ON_BETA, THEIRS),
+        (replace(ON_BETA, record=FIRST), TAKEN),
+        (replace(ON_BETA, record=None), TAKEN),
+        (replace(ON_ALPHA, record=TAKEN), GIVEN),
+    ],
+)
+def test_nobody_else_may(journal: Journal, record: object) -> None:
+    assert isinstance(record, type(TAKEN))
+    assert not learn(journal, record, 3).may_hand_back
+
+
+@pytest.mark.parametrize(
+    ("record", "known"),
+    [(FIRST, PAIRED), (PAIRED, LATER), (LATER, TAKEN), (TAKEN, LATER)],
+)
+def test_older_and_conflicting_records_contradict_what_is_known(
+    record: object, known: object
+) -> None:
+    assert isinstance(record, type(TAKEN))
+    assert isinstance(known, type(TAKEN))
+    assert contradicts(record, known)
+    journal = replace(ON_ALPHA, record=known, pending=GOES_ALONE)
+    assert learn(journal, record, 9) == replace(journal, pending=None)
+
+
+def test_newer_records_and_activations_do_not() -> None:
+    assert not contradicts(PAIRED, FIRST)
+    assert not contradicts(THEIRS, TAKEN)
+    assert not contradicts(PAIRED, PAIRED)
+
+
+def test_a_host_that_deleted_the_record_forgets_it() -> None:
+    journal = replace(ON_ALPHA, record=LATER, pending=DELETES)
+    assert unlearn(journal, 5) == replace(journal, record=None, revision=5, pending=None)
+
+
+def test_so_does_one_whose_operator_wanted_it_gone() -> None:
+    journal = replace(ON_ALPHA, pending=GOES_ALONE, wanted=Wanted.UNPROTECTED)
+    assert unlearn(journal, 5).record is None
+
+
+def test_a_host_whose_write_met_a_deleted_record_still_knows_that_there_was_one() -> None:
+    journal = replace(ON_ALPHA, pending=GOES_ALONE)
+    assert unlearn(journal, 5) == replace(journal, pending=None)
