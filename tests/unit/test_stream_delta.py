@@ -71,6 +71,20 @@ def test_a_page_that_was_rewritten_is_kept_as_it_is_now() -> None:
     assert ends.encoder.counts == PageCounts(same=1, raw=2)
 
 
+@pytest.mark.parametrize("has_new", [False, True], ids=["changes alone", "new pages too"])
+def test_a_changed_page_is_kept_as_it_is_now(has_new: bool) -> None:
+    ends = Ends()
+    old = dict(enumerate(noise(1, 9)))
+    ends.carry(headers() + epoch(old))
+    now = {pfn: patched(page, 8 * pfn, b"changed!") for pfn, page in old.items()}
+    if has_new:
+        now |= {20: noise(2)[0], 21: noise(3)[0]}
+    ends.carry(epoch(now))
+    assert ends.encoder.counts.delta == len(old)
+    assert ends.carry(epoch(now)) == epoch(now)
+    assert ends.encoder.counts.same == len(now)
+
+
 def test_a_piece_of_the_output_fits_into_a_frame_even_of_noise() -> None:
     ends = Ends(2000)
     blocks = ends.encode(headers() + epoch(dict(enumerate(noise(1, 1000)))))
