@@ -98,5 +98,5 @@ class Admission:
         except BaseException:
             self._is_taken = False
             raise
-        link.trust()
+        link.trust(welcome.capabilities)
         self._admitted.put_nowait(link)

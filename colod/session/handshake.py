@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from typing import Final
 
 from colod.errors import PeerRefused, VersionMismatch
+from colod.session.deltas import agreed, answer, offer
 from colod.session.spec import SessionSpec
 from colod.stream.frames import VERSION, Challenge, Hello, Welcome
 
@@ -42,6 +43,7 @@ def make_hello(spec: SessionSpec, challenge: Challenge, nonce: str) -> Hello:
         receiver=spec.peer,
         generation=spec.generation,
         nonce=nonce,
+        capabilities=offer(spec.deltas),
     )
     return replace(hello, proof=_proof(spec.secret, "sender", challenge, hello))
 
@@ -60,7 +62,12 @@ def accept_hello(spec: SessionSpec, challenge: Challenge, hello: Hello) -> Welco
     if VERSION not in hello.versions or DIGEST not in hello.digests:
         message = f"{hello.sender} speaks session protocol {hello.versions} with {hello.digests}"
         raise VersionMismatch(f"{message}, this side {VERSION} with {DIGEST}")
-    welcome = Welcome(pairing=spec.pairing, version=VERSION, digest=DIGEST)
+    welcome = Welcome(
+        pairing=spec.pairing,
+        version=VERSION,
+        digest=DIGEST,
+        capabilities=answer(spec.deltas, hello.capabilities),
+    )
     return replace(welcome, proof=_proof(spec.secret, "receiver", challenge, hello, welcome))
 
 
@@ -75,6 +82,7 @@ def check_welcome(spec: SessionSpec, challenge: Challenge, hello: Hello, welcome
         raise PeerRefused("the receiver does not know this pairing's secret")
     if welcome.version not in hello.versions or welcome.digest not in hello.digests:
         raise VersionMismatch(f"{spec.peer} chose {welcome.version} with {welcome.digest}")
+    agreed(hello.capabilities, welcome.capabilities)
 
 
 def _check_terms(spec: SessionSpec, hello: Hello) -> None:

@@ -9,24 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Final
 
 from colod.session.ending import Ending
 from colod.session.holding import Holding
-from colod.session.link import Link
 from colod.session.pipes import PIPE_BYTES, Pipe
 from colod.session.progress import Progress
 from colod.session.sending import Sending
 from colod.session.staging import Data, Sealed, Staging
-from colod.stream.frames import HEADER, SEAL_BODY, FrameType
+from colod.session.wire import Wire
 
 LIVE_BYTES: Final = 8 << 20
 """How much of the first copy may wait: the guest runs meanwhile, so more would gain nothing."""
-
-_INLINE_BYTES: Final = 64 << 10
-"""Digesting less than this takes less time than to hand it to a thread."""
 
 
 class Intake:
@@ -47,12 +42,10 @@ class Intake:
         self._staging = Staging(staging_bytes)
         self._limit_bytes = staging_bytes
         self._holding = holding
-        self._digesting = ThreadPoolExecutor(1, "digest")
         self._filled = asyncio.Event()
         self._freed = asyncio.Event()
         self._stalled_s = 0.0
         self._stalled_since: float | None = None
-        self._wire_bytes = 0
 
     def report(self, progress: Progress, now: float) -> None:
         """Add what waits, and for how long nothing could be taken in."""
@@ -122,7 +115,7 @@ class Intake:
 
     # -- out
 
-    async def transmit(self, link: Link) -> None:
+    async def transmit(self, wire: Wire) -> None:
         """Send what was taken in; never returns.
 
         Raises:
@@ -135,33 +128,8 @@ class Intake:
                     await self._filled.wait()
                     continue
                 case Data(epoch, payload):
-                    await self._send(link, epoch, payload)
+                    await wire.send(epoch, payload)
                 case Sealed(epoch):
-                    await self._seal(link, epoch)
+                    await wire.seal(epoch)
             self._staging.taken()
             self._freed.set()
-
-    async def _send(self, link: Link, epoch: int, payload: memoryview) -> None:
-        """Send bytes, and digest them meanwhile."""
-        self._wire_bytes += HEADER.size + len(payload)
-        sent = link.send(FrameType.DATA, payload, epoch=epoch)
-        if len(payload) < _INLINE_BYTES:
-            self._sending.digest(payload)
-            await sent
-        else:
-            await self._beside(sent, payload)
-
-    async def _beside(self, sent: Awaitable[None], payload: memoryview) -> None:
-        loop = asyncio.get_running_loop()
-        digested = loop.run_in_executor(self._digesting, self._sending.digest, payload)
-        try:
-            await sent
-        finally:
-            await digested
-
-    async def _seal(self, link: Link, epoch: int) -> None:
-        seal = self._sending.seal(epoch)
-        self._wire_bytes += HEADER.size + SEAL_BODY.size
-        self._sending.sent(epoch, self._wire_bytes)
-        self._wire_bytes = 0
-        await link.send(FrameType.SEAL, seal.body, epoch=epoch)

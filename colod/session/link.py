@@ -55,15 +55,17 @@ class Link:
         self._is_paused = False
         self.heard_at = time.monotonic()
         self.rtt_s = UNKNOWN
+        self.capabilities: tuple[str, ...] = ()
 
     @property
     def peer_address(self) -> str:
         """The other end, for messages."""
         return self._connection.peer_address
 
-    def trust(self) -> None:
-        """Let DATA in: the other side has proved who it is."""
+    def trust(self, capabilities: tuple[str, ...] = ()) -> None:
+        """Let DATA in: the other side has proved who it is, and agreed on `capabilities`."""
         self._decoder.may_bring_data = True
+        self.capabilities = capabilities
 
     async def send(self, kind: FrameType, payload: Buffer = b"", *, epoch: int = 0) -> None:
         """Send one frame; return when `payload` may be reused.

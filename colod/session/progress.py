@@ -32,6 +32,9 @@ class Progress:
     staged_peak_bytes: int = 0
     staging_bytes: int = 0
     stalled_s: float = 0.0
+    epoch_pages_same: int = 0
+    epoch_pages_delta: int = 0
+    epoch_pages_raw: int = 0
 
 
 def age(now: float, instant: float | None) -> float:
@@ -52,6 +55,7 @@ class EpochTimes:
         end: Offset of the first byte that is not its own.
         pages: Pages with contents.
         wire_bytes: What it took on the link, frames and all.
+        sent_pages: With deltas: its pages that were the same, changed in part, and new.
     """
 
     opened_at: float
@@ -61,6 +65,7 @@ class EpochTimes:
     end: int = 0
     pages: int = 0
     wire_bytes: int = 0
+    sent_pages: tuple[int, int, int] = (0, 0, 0)
 
 
 class EpochLedger:
@@ -110,9 +115,10 @@ class EpochLedger:
         times.sealed_at, times.end = now, offset
         self._progress.sealed_epoch = epoch
 
-    def sent(self, epoch: int, wire_bytes: int) -> None:
-        """Book that `epoch` went out, in `wire_bytes` bytes."""
+    def sent(self, epoch: int, wire_bytes: int, pages: tuple[int, int, int]) -> None:
+        """Book that `epoch` went out, in `wire_bytes` bytes, `pages` as `Sending.sent` has it."""
         self._open[epoch].wire_bytes = wire_bytes
+        self._open[epoch].sent_pages = pages
 
     def acked(self, epoch: int, now: float) -> None:
         """Book that `epoch`, which is sealed, and all before it will survive."""
@@ -130,6 +136,10 @@ class EpochLedger:
         progress.epoch_bytes = times.end - times.begin
         progress.epoch_pages = times.pages
         progress.epoch_wire_bytes = times.wire_bytes
+        same, delta, raw = times.sent_pages
+        progress.epoch_pages_same = same
+        progress.epoch_pages_delta = delta
+        progress.epoch_pages_raw = raw
         self._open = {n: kept for n, kept in self._open.items() if n > epoch}
 
     def report(self, stream_bytes: int, now: float) -> Progress:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from colod.errors import PeerUnreachable, ToolstackError
 from colod.session.admission import Admission
+from colod.session.deltas import warm_up
 from colod.session.ending import Ending, State
 from colod.session.link import Link, live
 from colod.session.pipes import Pipe
@@ -26,6 +27,7 @@ from colod.session.protocol import TOOLSTACK_FILE
 from colod.session.receiving import Handing, Receiving
 from colod.session.session import Session
 from colod.session.spec import SessionSpec
+from colod.session.unfolding import Unfolding, unfolding
 from colod.stream.frames import MAX_CONTROL_BYTES, Frame, FrameType
 from colod.transport.base import Transport
 
@@ -44,6 +46,7 @@ class Receiver(Session):
         super().__init__(spec, directory)
         self._transport = transport
         self._receiving = Receiving(spec.staging_bytes)
+        self._unfolding: Unfolding | None = None
         self._handings: asyncio.Queue[Handing] = asyncio.Queue()  # bounded by Receiving.has_room
         self._room = asyncio.Event()
         self._begun = asyncio.Event()
@@ -61,6 +64,7 @@ class Receiver(Session):
     async def work(self) -> None:
         """Start xl, let the sender in, and follow it until something ends that."""
         try:
+            await asyncio.to_thread(warm_up, self.spec.deltas)
             output = await self._start_xl()
             listener = await self._transport.listen()
             self.report.set_listen_address(listener.address)
@@ -106,14 +110,36 @@ class Receiver(Session):
 
     async def _on_frame(self, frame: Frame) -> None:
         now = time.monotonic()
-        if frame.type is FrameType.DATA:
-            self._queue(self._receiving.data(frame.epoch, frame.payload, now), now)
+        if frame.type is FrameType.DELTA and self._unfolding is None:
+            self._unfolding = await self._unfold()
+        if frame.type is (FrameType.DATA if self._unfolding is None else FrameType.DELTA):
+            await self._on_data(frame, now)
         elif frame.type is FrameType.SEAL:
+            if self._unfolding is not None:
+                self._unfolding.seal()
             self._queue(self._receiving.seal(frame.epoch, frame.payload), now)
         else:
-            message = f"{frame.type.name} is no frame of a sender"
+            message = f"{frame.type.name} is no frame of this sender"
             raise Ending.failed("session.protocol", message)
         await self._wait_for_room()
+
+    async def _unfold(self) -> Unfolding:
+        """Make ready for deltas, if those were agreed on and come from the first frame on."""
+        assert self.link is not None
+        made = None
+        if not self._receiving.has_begun:
+            made = await unfolding(self.spec.deltas, self.link.capabilities)
+        if made is None:
+            raise Ending.failed("session.protocol", "DELTA is no frame that was agreed on")
+        return made
+
+    async def _on_data(self, frame: Frame, now: float) -> None:
+        if self._unfolding is None:
+            self._queue(self._receiving.data(frame.epoch, frame.payload, now), now)
+            return
+        async for part in self._unfolding.parts(frame.payload):
+            self._queue(self._receiving.data(frame.epoch, part, now), now)
+            await self._wait_for_room()
 
     def _queue(self, handings: tuple[Handing, ...], now: float) -> None:
         for handing in handings:

@@ -74,6 +74,11 @@ class Receiving:
         self._queued_cost = 0
 
     @property
+    def has_begun(self) -> bool:
+        """Whether any byte of the stream has come."""
+        return self._parser.offset > 0
+
+    @property
     def handed_epoch(self) -> int:
         """The newest epoch that xl has in full, 0 for none."""
         return self._ledger.acked_epoch

@@ -37,6 +37,7 @@ class Report:
         self._handed_over = False
         self._peer_connected = False
         self.peer_daemon_up = False
+        self.capabilities: tuple[str, ...] = ()
 
     @property
     def state(self) -> State:
@@ -137,4 +138,5 @@ class Report:
             progress=types_pb2.Progress(**asdict(progress)),
             software=__version__,
             gate=gate,
+            capabilities=self.capabilities,
         )

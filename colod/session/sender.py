@@ -16,6 +16,7 @@ from pathlib import Path
 
 from colod.errors import PeerRefused, PeerUnreachable, StreamError, VersionMismatch
 from colod.output.kinds import make_plugs
+from colod.session.deltas import agreed, make_encoder, offer, warm_up
 from colod.session.ending import Ending, State, said
 from colod.session.handshake import NONCE_BYTES, check_welcome, make_hello
 from colod.session.holding import Holding
@@ -27,6 +28,7 @@ from colod.session.progress import Progress
 from colod.session.sending import Sending
 from colod.session.session import Session
 from colod.session.spec import SessionSpec
+from colod.session.wire import DeltaWire, PlainWire, Wire
 from colod.stream.events import Event
 from colod.stream.frames import (
     Challenge,
@@ -80,6 +82,7 @@ class Sender(Session):
         self.spawn(self._write_returned(stdout))
         await self._hold(stdin)
         intake = self._intake = self._reserve()
+        await asyncio.to_thread(warm_up, self.spec.deltas)
         self.link = await self._connect()
         self.report.set_peer_connected(True)
         self.report.advance(State.SYNCING)
@@ -89,7 +92,7 @@ class Sender(Session):
             self.report,
             on_frame=self._on_frame,
             is_daemon_up=lambda: self.control.has_clients,
-            others=(intake.drain(stdin), intake.transmit(self.link), self.until_over()),
+            others=(intake.drain(stdin), self._transmit(intake, self.link), self.until_over()),
         )
         self.ended(ending)
         await self._part(self.link, ending)
@@ -130,6 +133,7 @@ class Sender(Session):
         await link.send(FrameType.HELLO, encode_message(hello))
         welcome = decode_message(Welcome, (await _expect(link, FrameType.WELCOME)).payload)
         check_welcome(self.spec, challenge, hello, welcome)
+        link.capabilities = welcome.capabilities
 
     # -- replicating
 
@@ -151,6 +155,21 @@ class Sender(Session):
         except (OSError, OverflowError) as error:
             message = f"staging_bytes = {octets}: {error}"
             raise Ending.failed("session.memory", message) from error
+
+    async def _transmit(self, intake: Intake, link: Link) -> None:
+        await intake.transmit(await self._wire(link))
+
+    async def _wire(self, link: Link) -> Wire:
+        """Return the way in which both sides agreed to carry the stream."""
+        offered = offer(self.spec.deltas)
+        terms = agreed(offered, link.capabilities)
+        if terms is None:
+            return PlainWire(link, self._sending)
+        try:
+            encoder = await asyncio.to_thread(make_encoder, self.spec.deltas, terms)
+        except (OSError, MemoryError) as error:
+            raise Ending.failed("session.memory", f"no page store: {error}") from error
+        return DeltaWire(link, self._sending, encoder)
 
     def _on_event(self, event: Event) -> None:
         if self._holding is not None:

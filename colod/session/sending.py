@@ -110,9 +110,15 @@ class Sending:
         self._sent_epoch = epoch
         return seal
 
-    def sent(self, epoch: int, wire_bytes: int) -> None:
-        """Book how many bytes on the link `epoch` took."""
-        self._ledger.sent(epoch, wire_bytes)
+    def sent(self, epoch: int, wire_bytes: int, pages: tuple[int, int, int] | None = None) -> None:
+        """Book how many bytes on the link `epoch` took.
+
+        Args:
+            epoch: Its number.
+            wire_bytes: Headers of frames included.
+            pages: With deltas: how many of its pages were the same, changed in part, and new.
+        """
+        self._ledger.sent(epoch, wire_bytes, pages or (0, 0, 0))
 
     def acknowledged(self, epoch: int, now: float) -> None:
         """Book an ACK.

@@ -148,6 +148,7 @@ class Session(ABC):
         if self.link is not None:
             progress.peer_heard_age_s = age(now, self.link.heard_at)
             progress.rtt_s = self.link.rtt_s
+            self.report.capabilities = self.link.capabilities
         return self.report.status(progress, self.gate())
 
     def _changed(self) -> None:

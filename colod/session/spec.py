@@ -11,6 +11,7 @@ from typing import Any, Final
 from colod.errors import ConfigError
 from colod.model import parse_guest_name, parse_host_name, parse_pairing_id
 from colod.output.kinds import GateSpec, parse_gate
+from colod.session.deltas import DeltaSpec, parse_deltas
 
 SPEC_VERSION: Final = 1
 
@@ -40,6 +41,7 @@ class SessionSpec:
         pause_timeout_s: How long the receiver waits for the second pause reference once the first
             checkpoint is whole.
         gate: How the guest's output is held; sender only.
+        deltas: What may be used to send pages as what changed in them.
     """
 
     role: str
@@ -61,6 +63,7 @@ class SessionSpec:
     connect_timeout_s: float = 30.0
     pause_timeout_s: float = 60.0
     gate: GateSpec = field(default_factory=GateSpec)
+    deltas: DeltaSpec = field(default_factory=DeltaSpec)
 
     @property
     def is_sender(self) -> bool:
@@ -207,4 +210,5 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "connect_timeout_s": _number(0.1, 3600),
     "pause_timeout_s": _number(0.1, 3600),
     "gate": parse_gate,
+    "deltas": parse_deltas,
 }

@@ -24,7 +24,7 @@ VERSION: Final = 1
 MAGIC: Final = b"cF"
 HEADER: Final = struct.Struct(">2sBBIQQI")
 MAX_DATA_BYTES: Final = 1 << 20
-"""Longest payload of a DATA frame."""
+"""Longest payload of a DATA or DELTA frame."""
 MAX_CONTROL_BYTES: Final = 16 << 10
 """Longest payload of every other frame."""
 
@@ -56,12 +56,15 @@ class FrameType(IntEnum):
     """The replica or the stream is unusable: UTF-8 `code: reason`. Nothing follows."""
     CHALLENGE = 11
     """Receiver's first frame: JSON `Challenge`."""
+    DELTA = 12
+    """Instead of DATA, where both agreed: blocks of `colod.stream.delta`, all of one epoch."""
 
 
 SEAL_BODY: Final = struct.Struct(">Q32s")
 PING_BODY: Final = struct.Struct(">BQ")
 DAEMON_UP: Final = 1
 
+_LONG: Final = frozenset({FrameType.DATA, FrameType.DELTA})
 _FIXED_BYTES: Final = {
     FrameType.SEAL: SEAL_BODY.size,
     FrameType.ACK: 0,
@@ -143,8 +146,8 @@ class FrameDecoder:
         """Stand between frames.
 
         Args:
-            may_bring_data: Whether DATA frames are let in, the only long ones. Until the other
-                side has proved who it is they are not, so that a stranger can cost no memory.
+            may_bring_data: Whether DATA and DELTA frames are let in, the only long ones. Until the
+                other side has proved who it is they are not: a stranger can cost no memory.
         """
         self.may_bring_data = may_bring_data
         self._header = bytearray(HEADER.size)
@@ -228,17 +231,17 @@ class FrameDecoder:
         return kind, length, generation, epoch
 
     def _check_length(self, kind: FrameType, length: int) -> None:
-        if kind is FrameType.DATA and not self.may_bring_data:
-            raise StreamError("DATA before the hello was accepted", offset=self._offset)
+        if kind in _LONG and not self.may_bring_data:
+            raise StreamError(f"{kind.name} before the hello was accepted", offset=self._offset)
         if length > _limit(kind):
             message = f"{kind.name} of {length} bytes, limit {_limit(kind)}"
             raise RecordTooLong(message, offset=self._offset)
-        if length != _FIXED_BYTES.get(kind, length) or (kind is FrameType.DATA and not length):
+        if length != _FIXED_BYTES.get(kind, length) or (kind in _LONG and not length):
             raise StreamError(f"{kind.name} cannot have {length} bytes", offset=self._offset)
 
 
 def _limit(kind: FrameType) -> int:
-    return MAX_DATA_BYTES if kind is FrameType.DATA else MAX_CONTROL_BYTES
+    return MAX_DATA_BYTES if kind in _LONG else MAX_CONTROL_BYTES
 
 
 def encode_message(message: Message) -> bytes:

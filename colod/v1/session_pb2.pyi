@@ -8,9 +8,11 @@ commands, and at least once a second. An open connection tells the session that 
 A message that is longer, or that is no SessionCommand, ends its connection and nothing else.
 """
 
+from collections import abc as _abc
 from colod.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -47,6 +49,7 @@ class SessionStatus(_message.Message):
     COMMAND_ERROR_FIELD_NUMBER: _builtins.int
     PEER_CONNECTED_FIELD_NUMBER: _builtins.int
     GATE_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
     version_min: _builtins.int
     """Lowest and highest protocol version that the session speaks."""
     version_max: _builtins.int
@@ -64,7 +67,7 @@ class SessionStatus(_message.Message):
     TOOLSTACK_LOST: `toolstack.lost`.
     FAILED: `toolstack.failed` (xl cannot be started), `network.failed` (cannot listen),
       `defect.session`, `stream.*`, `session.digest`, `session.staging` (an epoch longer than staging_bytes),
-      `session.memory` (not so much memory),
+      `session.memory` (no room for staging_bytes or the page store),
       `session.pause` (no second pause reference), `session.protocol`, `peer.refused`; and what the
       peer said when it gave up: `peer.replica_lost`, `peer.digest`, `peer.staging`, `peer.pause`,
       `peer.stream`, `peer.protocol`.
@@ -100,6 +103,10 @@ class SessionStatus(_message.Message):
     def gate(self) -> _types_pb2.Gate:
         """Sender: how the guest's output is held; absent without a gate."""
 
+    @_builtins.property
+    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What both sessions agreed on: `delta-1:CODEC:PAGES:PFNS` if pages are sent as deltas."""
+
     def __init__(
         self,
         *,
@@ -124,10 +131,11 @@ class SessionStatus(_message.Message):
         command_error: _builtins.str = ...,
         peer_connected: _builtins.bool = ...,
         gate: _types_pb2.Gate | None = ...,
+        capabilities: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "gate", b"gate", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "listen_address", b"listen_address", "pairing", b"pairing", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "gate", b"gate", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "listen_address", b"listen_address", "pairing", b"pairing", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

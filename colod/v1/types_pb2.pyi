@@ -253,6 +253,9 @@ class Progress(_message.Message):
     STAGED_PEAK_BYTES_FIELD_NUMBER: _builtins.int
     STAGING_BYTES_FIELD_NUMBER: _builtins.int
     STALLED_S_FIELD_NUMBER: _builtins.int
+    EPOCH_PAGES_SAME_FIELD_NUMBER: _builtins.int
+    EPOCH_PAGES_DELTA_FIELD_NUMBER: _builtins.int
+    EPOCH_PAGES_RAW_FIELD_NUMBER: _builtins.int
     sealed_epoch: _builtins.int
     acked_epoch: _builtins.int
     stream_bytes: _builtins.int
@@ -284,6 +287,12 @@ class Progress(_message.Message):
     """Sender: for how long in all libxl's pipe was left unread for want of room: backpressure, which
     from epoch 2 on keeps the guest suspended.
     """
+    epoch_pages_same: _builtins.int
+    """Sender with deltas. The last acknowledged epoch's pages: unchanged since they were last sent,
+    sent as what changed, and sent whole.
+    """
+    epoch_pages_delta: _builtins.int
+    epoch_pages_raw: _builtins.int
     def __init__(
         self,
         *,
@@ -307,10 +316,13 @@ class Progress(_message.Message):
         staged_peak_bytes: _builtins.int = ...,
         staging_bytes: _builtins.int = ...,
         stalled_s: _builtins.float = ...,
+        epoch_pages_same: _builtins.int = ...,
+        epoch_pages_delta: _builtins.int = ...,
+        epoch_pages_raw: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_wait_s", b"ack_wait_s", "acked_epoch", b"acked_epoch", "copy_s", b"copy_s", "domain_pages", b"domain_pages", "epoch_bytes", b"epoch_bytes", "epoch_pages", b"epoch_pages", "epoch_wire_bytes", b"epoch_wire_bytes", "first_copy_pages", b"first_copy_pages", "lag_s", b"lag_s", "last_ack_age_s", b"last_ack_age_s", "pause_s", b"pause_s", "peer_heard_age_s", b"peer_heard_age_s", "rtt_s", b"rtt_s", "sealed_epoch", b"sealed_epoch", "staged_bytes", b"staged_bytes", "staged_peak_bytes", b"staged_peak_bytes", "staging_bytes", b"staging_bytes", "stalled_s", b"stalled_s", "stream_bytes", b"stream_bytes", "unacked_bytes", b"unacked_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_wait_s", b"ack_wait_s", "acked_epoch", b"acked_epoch", "copy_s", b"copy_s", "domain_pages", b"domain_pages", "epoch_bytes", b"epoch_bytes", "epoch_pages", b"epoch_pages", "epoch_pages_delta", b"epoch_pages_delta", "epoch_pages_raw", b"epoch_pages_raw", "epoch_pages_same", b"epoch_pages_same", "epoch_wire_bytes", b"epoch_wire_bytes", "first_copy_pages", b"first_copy_pages", "lag_s", b"lag_s", "last_ack_age_s", b"last_ack_age_s", "pause_s", b"pause_s", "peer_heard_age_s", b"peer_heard_age_s", "rtt_s", b"rtt_s", "sealed_epoch", b"sealed_epoch", "staged_bytes", b"staged_bytes", "staged_peak_bytes", b"staged_peak_bytes", "staging_bytes", b"staging_bytes", "stalled_s", b"stalled_s", "stream_bytes", b"stream_bytes", "unacked_bytes", b"unacked_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

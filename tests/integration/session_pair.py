@@ -117,12 +117,18 @@ class Pair:
     """Guest `g1` of one simulated host, replicated to another one by two sessions."""
 
     def __init__(
-        self, base: Path, *, transport: dict[str, Any] | None = None, port: int = 0
+        self,
+        base: Path,
+        *,
+        transport: dict[str, Any] | None = None,
+        port: int = 0,
+        **changes: Any,
     ) -> None:
         """Start xl and the sessions on both sides."""
         self.primary, self.secondary = SimHost(base / "alpha"), SimHost(base / "beta")
         self.send_dir, self.receive_dir = base / "send", base / "receive"
         self.changes: dict[str, Any] = {"transport": transport} if transport else {}
+        self.changes |= changes
         self.simxl = _simxl()
         self.primary.create(port)
         xl = ["env", f"COLOD_SIMXEN_DIR={self.secondary.root}", self.simxl]

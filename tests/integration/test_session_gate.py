@@ -62,9 +62,11 @@ class Client:
 class Trial:
     """A pair whose guest has a client."""
 
-    def __init__(self, base: Path, *, is_gated: bool, interval_ms: int = 50) -> None:
+    def __init__(
+        self, base: Path, *, is_gated: bool, interval_ms: int = 50, **changes: Any
+    ) -> None:
         self.port = free_port()
-        self.pair = Pair(base, port=self.port)
+        self.pair = Pair(base, port=self.port, **changes)
         guest = self.pair.primary.guest("g1")
         assert guest is not None
         self.gate: dict[str, Any] = {
@@ -128,6 +130,23 @@ def test_a_client_never_sees_what_a_failover_loses(trials: list[Trial], tmp_path
     trial.freeze_receiver()
     until(lambda: trial.pair.sending.next().gate.held_packets > 5, "output is being held")
     assert trial.fail_over() >= max(trial.client.seen)
+
+
+def test_a_failover_after_deltas_has_all_that_the_client_saw(
+    trials: list[Trial], tmp_path: Path
+) -> None:
+    deltas = {"codec": "zstd-1", "store_bytes": 4 << 20}
+    trial = begin(trials, tmp_path, is_gated=True, deltas=deltas)
+    trial.protected()
+    trial.client.wait_news()
+    acked = trial.pair.sending.newest().progress.acked_epoch
+    status = trial.pair.sending.wait_acked(acked + 3)
+    assert status.capabilities[0].startswith("delta-1:zstd-1:")
+    assert status.progress.epoch_wire_bytes < status.progress.epoch_bytes
+    assert trial.fail_over() >= max(trial.client.seen)
+    trial.pair.secondary.xl("unpause", "g1")
+    answer = until(trial.pair.secondary.observe, "the copy runs")
+    assert answer["intact"], "its memory is of one moment"
 
 
 def test_without_a_gate_the_same_client_sees_what_a_failover_loses(

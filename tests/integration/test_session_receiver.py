@@ -7,17 +7,18 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from colod.errors import PeerUnreachable
+from colod.session.deltas import DeltaSpec, agreed, make_encoder
 from colod.session.handshake import check_welcome, make_hello
 from colod.session.link import Link
-from colod.session.sending import Data
 from colod.session.spec import SessionSpec, read_spec
+from colod.session.staging import Data
 from colod.stream.frames import (
     Challenge,
     Frame,
@@ -30,11 +31,14 @@ from colod.stream.frames import (
 from colod.transport.tcp import TcpTransport
 from tests.integration.session_pair import SESSION, Daemon, State, make_spec
 from tests.integration.simxen_hosts import LIMIT_S, until
-from tests.unit.session_samples import Piece, remus_stream, seal_of, sent
+from tests.unit.session_samples import Piece, epochs_of, remus_stream, seal_of, sent
 from tests.unit.stream_samples import Sample
 
 BANNER = b"banner\n"
 SILENT = (FrameType.PING, FrameType.PONG)
+
+
+DELTAS = DeltaSpec(codec="zstd-1", store_bytes=4 << 20)
 
 
 class Receiving:
@@ -106,7 +110,17 @@ async def enter(receiving: Receiving) -> Link:
     await link.send(FrameType.HELLO, encode_message(hello))
     welcome = decode_message(Welcome, (await link.receive()).payload)
     check_welcome(spec, challenge, hello, welcome)
+    link.capabilities = welcome.capabilities
     return link
+
+
+def blocks_of(link: Link, *epochs: bytes) -> Iterator[list[bytes]]:
+    """Yield each epoch as the blocks that the two sides agreed on."""
+    terms = agreed(link.capabilities, link.capabilities)
+    assert terms is not None
+    encoder = make_encoder(DELTAS, terms)
+    for epoch in epochs:
+        yield [*encoder.feed(epoch), *encoder.seal()]
 
 
 async def put(link: Link, *pieces: Piece) -> None:
@@ -231,6 +245,78 @@ async def test_an_epoch_longer_than_the_staging_memory_is_refused_by_name(start:
     assert receiving.daemon.hand_over().command_error == "", "epoch 1 is still good"
     receiving.daemon.wait(lambda s: s.handed_over, "xl has ended")
     assert receiving.has_got(sample.data[: sample.seals[0]])
+    await link.close()
+
+
+async def test_deltas_become_the_stream_that_xl_should_get(start: Any) -> None:
+    receiving = start(deltas=asdict(DELTAS))
+    sample = remus_stream(2).pages(300).state().seal()
+    link = await enter(receiving)
+    for number, (epoch, blocks) in enumerate(
+        zip(epochs_of(sample), blocks_of(link, *epochs_of(sample)), strict=True), 1
+    ):
+        for block in blocks:
+            await link.send(FrameType.DELTA, block, epoch=number)
+        await put(link, seal_of(number, epoch))
+        await acked(link, number)
+    until(lambda: receiving.has_got(sample.data), "xl has the stream")
+    await link.close()
+
+
+async def test_deltas_that_give_something_else_are_kept_from_xl(start: Any) -> None:
+    receiving = start(deltas=asdict(DELTAS))
+    sample = remus_stream(2)
+    first, second = epochs_of(sample)
+    link = await enter(receiving)
+    blocks = list(blocks_of(link, first, second))
+    await link.send(FrameType.DELTA, b"".join(blocks[0]), epoch=1)
+    await put(link, seal_of(1, first))
+    await acked(link, 1)
+    await link.send(FrameType.DELTA, b"".join(blocks[1]), epoch=2)
+    await put(link, seal_of(2, first))
+    assert (await heard(link, FrameType.ABORT)).payload.startswith(b"digest: ")
+    assert receiving.has_got(first)
+    await link.close()
+
+
+@pytest.mark.parametrize("is_agreed", [True, False], ids=["too late", "not agreed"])
+async def test_deltas_out_of_place_end_replication(start: Any, is_agreed: bool) -> None:
+    receiving = start(**({"deltas": asdict(DELTAS)} if is_agreed else {}))
+    sample = remus_stream(1)
+    link = await enter(receiving)
+    if is_agreed:
+        await put(link, *sent(sample.data))
+        await acked(link, 1)
+    await link.send(FrameType.DELTA, b"anything", epoch=2 if is_agreed else 1)
+    assert (await heard(link, FrameType.ABORT)).payload.startswith(b"protocol: ")
+    await link.close()
+
+
+async def test_garbage_instead_of_deltas_ends_replication(start: Any) -> None:
+    receiving = start(deltas=asdict(DELTAS))
+    link = await enter(receiving)
+    await link.send(FrameType.DELTA, b"\xff" * 100, epoch=1)
+    assert (await heard(link, FrameType.ABORT)).payload.startswith(b"stream: ")
+    await link.close()
+
+
+async def test_few_bytes_that_stand_for_too_many_are_refused_in_time(start: Any) -> None:
+    receiving = start(deltas=asdict(DELTAS), staging_bytes=1 << 20)
+    sample = remus_stream(1)
+    for _ in range(40):
+        sample.pages(256)
+    sample.state().seal()
+    link = await enter(receiving)
+    epochs = epochs_of(sample)
+    blocks = list(blocks_of(link, *epochs))
+    assert sum(map(len, blocks[1])) < len(epochs[1]) / 20
+    await link.send(FrameType.DELTA, b"".join(blocks[0]), epoch=1)
+    await put(link, seal_of(1, epochs[0]))
+    await acked(link, 1)
+    with contextlib.suppress(PeerUnreachable):
+        for block in blocks[1]:
+            await link.send(FrameType.DELTA, block, epoch=2)
+    assert (await heard(link, FrameType.ABORT)).payload.startswith(b"staging: ")
     await link.close()
 
 

@@ -404,7 +404,8 @@ def test_the_session_says_which_process_it_is(start: Start) -> None:
 def test_a_session_starts_without_what_it_does_not_need() -> None:
     code = (
         "import sys, colod.session.main, colod.transport.tcp, colod.transport.unix;"
-        "print(*{'grpc', 'click', 'pydantic', 'structlog', 'rich'} & set(sys.modules))"
+        "heavy = {'grpc', 'click', 'pydantic', 'structlog', 'rich', 'numpy', 'pyroute2'};"
+        "print(*heavy & set(sys.modules))"
     )
     python = Path(SESSION).with_name("python")
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)

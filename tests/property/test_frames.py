@@ -31,7 +31,7 @@ def _payloads(kind: FrameType) -> st.SearchStrategy[bytes]:
             return st.binary(min_size=SEAL_BODY.size, max_size=SEAL_BODY.size)
         case FrameType.PING | FrameType.PONG:
             return st.binary(min_size=PING_BODY.size, max_size=PING_BODY.size)
-        case FrameType.DATA:
+        case FrameType.DATA | FrameType.DELTA:
             return st.binary(min_size=1, max_size=3000)
     return st.binary(max_size=300)
 

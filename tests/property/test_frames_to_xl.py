@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from colod.session.ending import Ending
 from colod.session.receiving import PART_COST_BYTES, STREAMED_AHEAD_BYTES, Receiving
-from colod.session.sending import Data, Seal
+from colod.session.sending import Seal
+from colod.session.staging import Data
 from tests.unit.session_samples import contents, receive, remus_stream, sent
 
 STAGING = 1 << 20

@@ -4,7 +4,8 @@ import pytest
 
 from colod.session.ending import Ending
 from colod.session.receiving import STREAMED_AHEAD_BYTES, Handing, Receiving
-from colod.session.sending import Data, Seal
+from colod.session.sending import Seal
+from colod.session.staging import Data
 from tests.unit.session_samples import contents, epochs_of, receive, remus_stream, seal_of, sent
 from tests.unit.stream_samples import Sample, save_image
 

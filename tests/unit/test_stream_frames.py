@@ -88,6 +88,8 @@ def _header(kind: int, length: int, version: int = 1) -> bytes:
         (_header(FrameType.DATA, MAX_DATA_BYTES + 1), RecordTooLong),
         (_header(FrameType.HELLO, MAX_CONTROL_BYTES + 1), RecordTooLong),
         (_header(FrameType.DATA, 0), StreamError),
+        (_header(FrameType.DELTA, MAX_DATA_BYTES + 1), RecordTooLong),
+        (_header(FrameType.DELTA, 0), StreamError),
         (_header(FrameType.ACK, 1), StreamError),
         (_header(FrameType.SEAL, 39), StreamError),
         (_header(FrameType.PING, 8), StreamError),
@@ -114,6 +116,9 @@ def test_a_stranger_cannot_make_us_reserve_memory_for_data() -> None:
     decoder = FrameDecoder(may_bring_data=False)
     with pytest.raises(StreamError):
         list(decoder.feed(_header(FrameType.DATA, MAX_DATA_BYTES)))
+    decoder = FrameDecoder(may_bring_data=False)
+    with pytest.raises(StreamError, match="DELTA before"):
+        list(decoder.feed(_header(FrameType.DELTA, MAX_DATA_BYTES)))
 
 
 @pytest.mark.parametrize(
