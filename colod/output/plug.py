@@ -200,13 +200,13 @@ class Netlink:
     def remove_queue(self, interface: str) -> None:
         """Remove the ifb."""
         self._indices.pop(ifb_of(interface), None)
-        if (link := self._find(ifb_of(interface))) is not None:
+        if (link := self._ifb(interface)) is not None:
             with _asking(f"remove {ifb_of(interface)}", fine=_GONE):
                 self._route.link("del", index=link["index"])
 
     def has_queue(self, interface: str) -> bool:
-        """Look for a device of that name."""
-        return self._find(ifb_of(interface)) is not None
+        """Look for an ifb of that name."""
+        return self._ifb(interface) is not None
 
     def add_ingress(self, interface: str) -> None:
         """Give the interface an ingress qdisc."""
@@ -216,7 +216,7 @@ class Netlink:
 
     def remove_ingress(self, interface: str) -> None:
         """Remove the ingress qdisc, unless it has a filter that is not ours."""
-        link, ifb = self._find(interface), self._find(ifb_of(interface))
+        link, ifb = self._find(interface), self._ifb(interface)
         if link is None:
             return
         targets = set(self._targets(link["index"]))
@@ -258,7 +258,7 @@ class Netlink:
 
     def is_held(self, interface: str) -> bool:
         """Look at the filter, at the ifb's state and at its qdisc."""
-        source, ifb = self._find(interface), self._find(ifb_of(interface))
+        source, ifb = self._find(interface), self._ifb(interface)
         if source is None or ifb is None or ifb.get("state") != "up":
             return False
         with _asking(f"look at {ifb_of(interface)}"):
@@ -288,8 +288,7 @@ class Netlink:
             links = list(self._route.get_links())
         found = []
         for link in links:
-            info = link.get("IFLA_LINKINFO")
-            if info is None or info.get("IFLA_INFO_KIND") != "ifb":
+            if not _is_ifb(link):
                 continue
             name = link.get("IFLA_IFNAME")
             known = read_back(name, link.get("IFLA_IFALIAS") or "")
@@ -305,6 +304,11 @@ class Netlink:
     def _find(self, name: str) -> Any:
         with _asking(f"look at {name}", fine=_GONE):
             return next(iter(self._route.get_links(ifname=name)), None)
+
+    def _ifb(self, interface: str) -> Any:
+        """Return the interface's ifb; another device of that name is none of ours."""
+        link = self._find(ifb_of(interface))
+        return link if link is not None and _is_ifb(link) else None
 
     def _link(self, name: str) -> Any:
         if (link := self._find(name)) is None:
@@ -340,6 +344,11 @@ def _explained(what: str, code: int, modules: str) -> NetworkError:
         message = f"{what}: it is there already, and colod takes nothing that is in use"
         return NetworkError(message, advice="run: colodctl doctor")
     return NetworkError(f"{what}: {reason}")
+
+
+def _is_ifb(link: Any) -> bool:
+    info = link.get("IFLA_LINKINFO")
+    return info is not None and info.get("IFLA_INFO_KIND") == "ifb"
 
 
 def _domid(link: Any) -> int | None:

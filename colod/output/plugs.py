@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from colod.errors import NetworkError
-from colod.output.plug import Found, Kernel, Netlink, PlugAction
+from colod.output.plug import Found, Kernel, Netlink, PlugAction, Queue
 from colod.output.port import NotClosed, Survey
 
 _DRAIN_S = 2.0
@@ -40,6 +40,8 @@ class KernelPlugs:
         self._connect = kernel
         self._connected: Kernel | None = None
         self._ready: list[str] = []
+        self._seen: dict[str, int] = {}
+        self._broken = ""
         self._is_closed = False
 
     def prepare(self) -> None:
@@ -52,11 +54,12 @@ class KernelPlugs:
             NetworkError: If one of them failed; none of them is left.
         """
         self._is_closed = False
+        self._broken = ""
         try:
             self._open_all(self._wanted)
             self._prepare(self._wanted)
         except NetworkError:
-            self._disconnect()
+            self.disconnect()
             raise
 
     def close(self) -> None:
@@ -91,7 +94,7 @@ class KernelPlugs:
         self._open_all(dict.fromkeys((*self._wanted, *self._ready)))
         self._ready.clear()
         self._is_closed = False
-        self._disconnect()
+        self.disconnect()
 
     def discard(self) -> None:
         """Drop what is held, and keep an interface that is still there mute.
@@ -104,7 +107,7 @@ class KernelPlugs:
         """
         _each(dict.fromkeys((*self._wanted, *self._ready)), self._kernel.remove_queue)
         self._ready.clear()
-        self._disconnect()
+        self.disconnect()
 
     def survey(self) -> Survey:
         """Return what is held, and which of the guest's interfaces are not.
@@ -112,7 +115,7 @@ class KernelPlugs:
         An interface whose redirect somebody took away counts as one that appeared.
         """
         there = self._kernel.interfaces((*self._wanted, *self._ready))
-        queues = [self._kernel.queue(each) for each in self._ready]
+        queues = [self._look(each) for each in self._ready]
         return Survey(
             packets=sum(each.held_packets for each in queues),
             octets=sum(each.held_bytes for each in queues),
@@ -121,16 +124,17 @@ class KernelPlugs:
             vanished=frozenset(self._ready) - there,
         )
 
+    def disconnect(self) -> None:
+        """Let go of the kernel, in the thread of all calls; plugs stay as they are."""
+        if self._connected is not None:
+            self._connected.close()
+            self._connected = None
+
     @property
     def _kernel(self) -> Kernel:
         if self._connected is None:
             self._connected = self._connect()
         return self._connected
-
-    def _disconnect(self) -> None:
-        if self._connected is not None:
-            self._connected.close()
-            self._connected = None
 
     def _is_covered(self, interface: str) -> bool:
         is_ready = interface in self._ready
@@ -149,6 +153,7 @@ class KernelPlugs:
 
     def _add(self, interface: str) -> None:
         self._kernel.add_queue(interface, self._label, self._limit_bytes)
+        self._seen.pop(interface, None)
         try:
             self._kernel.add_ingress(interface)
         except NetworkError:
@@ -156,7 +161,22 @@ class KernelPlugs:
             raise
         self._ready.append(interface)
 
+    def _look(self, interface: str) -> Queue:
+        """Read a plug's figures, and notice that somebody emptied it behind our back.
+
+        Taking the ifb down empties the plug but keeps its counts, so that they would let newer
+        packets out. Source: Linux net/sched/sch_plug.c, `.reset = qdisc_reset_queue`.
+        """
+        queue = self._kernel.queue(interface)
+        total = queue.held_packets + queue.passed_packets
+        if total < self._seen.get(interface, 0):
+            self._broken = f"the plug of {interface} was emptied from outside; its counts are wrong"
+        self._seen[interface] = total
+        return queue
+
     def _change_all(self, action: PlugAction) -> None:
+        if self._broken:
+            raise NetworkError(self._broken)
         for interface in self._ready:
             self._kernel.change(interface, action)
 

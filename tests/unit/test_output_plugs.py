@@ -290,3 +290,20 @@ def test_a_survey_adds_up_all_plugs() -> None:
     survey = made.survey()
     assert (survey.packets, survey.octets, survey.dropped) == (2, 200, 2)
     assert survey.vanished == {"vif3.0"}
+
+
+def test_a_plug_that_was_emptied_from_outside_is_never_released() -> None:
+    kernel = FakeKernel()
+    made = closed(kernel)
+    made.set_barrier()
+    made.survey()
+    kernel.queues["vif3.1"].clear()
+    made.survey()
+    for call in (made.release_one, made.set_barrier):
+        with pytest.raises(NetworkError, match=r"vif3\.1 was emptied"):
+            call()
+    made.open()
+    assert is_untouched(kernel)
+    made.prepare()
+    made.close()
+    made.set_barrier()
