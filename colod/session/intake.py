@@ -57,14 +57,20 @@ class Intake:
 
     # -- in
 
-    async def drain(self, pipe: Pipe) -> None:
+    async def drain(self, pipe: Pipe, check_awake: Callable[[], None] = lambda: None) -> None:
         """Take the stream in until it ends; what came in good order before that is sent first.
+
+        Args:
+            pipe: libxl's.
+            check_awake: Raises an Ending if the pipe must not be read any more: what is read lets
+                the guest run.
 
         Raises:
             Ending: Then.
         """
         while True:
             room = await self._room()
+            check_awake()
             count = pipe.read_now(room)
             if count is None:
                 await pipe.readable()

@@ -53,6 +53,9 @@ class Link:
         self._pong: int | None = None
         self._pong_due = asyncio.Event()
         self._is_paused = False
+        self._turn_at = time.monotonic()
+        self._stall_s = float("inf")
+        self._stood_still = ""
         self.heard_at = time.monotonic()
         self.rtt_s = UNKNOWN
         self.capabilities: tuple[str, ...] = ()
@@ -114,6 +117,26 @@ class Link:
         self._is_paused = False
         self.heard_at = time.monotonic()
 
+    def expect_turns(self, limit_s: float) -> None:
+        """Take this process for one that stood still where it does nothing for `limit_s`."""
+        self._turn_at, self._stall_s = time.monotonic(), limit_s
+
+    def check_awake(self) -> None:
+        """Check that this process did not stand still; to be asked before anything irrevocable.
+
+        A host whose dom0 was stopped for a while wakes up with old words of its peer in its
+        buffers: by those it would let the guest run, which may run on the other host by now.
+
+        Raises:
+            Ending: If it did, once and for all.
+        """
+        now = time.monotonic()
+        gap_s, self._turn_at = now - self._turn_at, now
+        if gap_s > self._stall_s:
+            self._stood_still = f"this host stood still for {gap_s:.1f} s"
+        if self._stood_still:
+            raise Ending.peer_lost("session.stood_still", self._stood_still)
+
     async def watch(self, silence_s: float) -> None:
         """Wait until nothing was heard for `silence_s`.
 
@@ -135,6 +158,7 @@ class Link:
         """
         next_ping = 0.0
         while True:
+            self.check_awake()
             flags = DAEMON_UP if is_daemon_up() else 0
             if time.monotonic() >= next_ping:
                 next_ping = time.monotonic() + interval_s
@@ -160,6 +184,7 @@ class Link:
                 frame = await self.receive()
             except StreamError as error:
                 raise Ending.failed("session.protocol", str(error)) from error
+            self.check_awake()
             if not self._take(frame, report):
                 await on_frame(frame)
 
@@ -229,6 +254,7 @@ async def live(
         is_daemon_up: Whether this side's daemon is there.
         others: What else is done for as long as the link lives; it may end the link by raising.
     """
+    link.expect_turns(spec.silence_s)
     work = (
         link.listen(report, on_frame),
         _lenient(link.beat(spec.ping_interval_s, is_daemon_up)),

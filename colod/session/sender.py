@@ -92,7 +92,11 @@ class Sender(Session):
             self.report,
             on_frame=self._on_frame,
             is_daemon_up=lambda: self.control.has_clients,
-            others=(intake.drain(stdin), self._transmit(intake, self.link), self.until_over()),
+            others=(
+                intake.drain(stdin, self.link.check_awake),
+                self._transmit(intake, self.link),
+                self.until_over(),
+            ),
         )
         self.ended(ending)
         await self._part(self.link, ending)
