@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.integration.etcd_server import EtcdMember, require_etcd, start_cluster
 from tests.integration.pair_trial import MakeTrial, Trial
-from tests.pair import SimulatedHost, until
+from tests.pair import SimulatedHost, kill, until
 
 QUICK = {"suspect_s": 3.0, "silence_s": 2.0}
 
@@ -179,3 +180,24 @@ def _fail_over_by_etcd(make_trial: MakeTrial, member: EtcdMember) -> None:
     trial.alpha.start_daemon()
     trial.until_replicating()
     assert trial.status(trial.alpha).owner == "beta"
+
+
+@pytest.mark.parametrize("name", ["alpha", "beta"])
+def test_a_host_that_stood_still_learns_that_it_lost_and_runs_nothing(
+    quick: Trial, name: str
+) -> None:
+    """Its daemon and session are stopped for longer than the limit, then go on where they were."""
+    quick.replicate()
+    still, other = (quick.alpha, quick.beta) if name == "alpha" else (quick.beta, quick.alpha)
+    assert still.daemon is not None
+    stopped = [still.daemon.pid, quick.session(still)]
+    for pid in stopped:
+        kill(pid, signal.SIGSTOP)
+    quick.until_state(other, "ALONE")
+    until(lambda: quick.runs(other), "the guest runs")
+    for pid in stopped:
+        kill(pid, signal.SIGCONT)
+    quick.until_state(still, "STOPPED")
+    until(lambda: not still.guests(), "its copy is gone")
+    assert quick.runs(other)
+    assert quick.status(still).owner == other.name
