@@ -68,6 +68,9 @@ launcher = "fork"
 level = "debug"
 format = "json"
 
+[output]
+hold = "{hold}"
+
 [policy]
 resync = "{resync}"
 resync_backoff_s = 1.0
@@ -245,6 +248,7 @@ class Pair:
         suspect_s: float = 2.0,
         silence_s: float = 1.2,
         resync: str = "manual",
+        hold: str = "off",
         extra: str = "",
     ) -> None:
         """Lay out both hosts below `root`; nothing runs before `start`.
@@ -257,6 +261,7 @@ class Pair:
             suspect_s: Silence after which a host is suspected.
             silence_s: Silence after which a session is.
             resync: Policy `automatic` or `manual`.
+            hold: Whether output is held, `automatic` (by the simulated plug) or `off`.
             extra: Further tables of the configuration.
         """
         self.root = root
@@ -288,6 +293,7 @@ class Pair:
                     suspect_s=suspect_s,
                     silence_s=silence_s,
                     resync=resync,
+                    hold=hold,
                 )
                 + extra
             )

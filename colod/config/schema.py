@@ -307,11 +307,41 @@ class SessionTable(Table):
         "Memory for what is not yet acknowledged, per protection and host. Smaller: a guest that "
         "dirties much is throttled, or never gets into step. Larger: dom0 may run out of memory.",
     )
+    deltas: Literal["off", "none", "zstd-1"] = Field(
+        default="off",
+        description="Send pages as what changed in them: `zstd-1` packs the changes, `none` does "
+        "not. `off` sends every dirty page whole. Both hosts must allow it.",
+    )
+    page_store_mib: int = _quantity(
+        256,
+        1,
+        65536,
+        "Memory for earlier contents of pages, per protection and host, where deltas are used. "
+        "Smaller: less is saved of what the guest writes again and again. Larger: dom0 may run "
+        "out of memory.",
+    )
     command: Argv = Field(
         default_factory=lambda: [str(Path(sys.executable).with_name("colod-session"))],
         description="Command that runs a session, as a list of words. Another version than the "
         "daemon's works within the versions both speak.",
         json_schema_extra={"default_text": "`colod-session` beside the daemon's Python"},
+    )
+
+
+class OutputTable(Table):
+    """Whether a protected guest's output waits until the secondary has what it depends on."""
+
+    hold: Literal["automatic", "off"] = Field(
+        default="automatic",
+        description="`automatic` holds it wherever the kernel can (ifb, sch_plug, act_mirred). "
+        "`off` lets it out at once: a failover may then lose what clients have seen already.",
+    )
+    limit_mib: int = _quantity(
+        32,
+        1,
+        2047,
+        "Most that is held of each interface. Smaller: a burst is dropped, and TCP slows down. "
+        "Larger: dom0's memory may be taken by a guest that floods the network.",
     )
 
 
@@ -381,6 +411,7 @@ class Config(Table):
     detection: DetectionTable = Field(default_factory=DetectionTable)
     toolstack: ToolstackTable = Field(default_factory=ToolstackTable)
     session: SessionTable = Field(default_factory=SessionTable)
+    output: OutputTable = Field(default_factory=OutputTable)
     policy: PolicyTable = Field(default_factory=PolicyTable)
     log: LogTable = Field(default_factory=LogTable)
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
 from colod.daemon.facts import Facts
+from colod.daemon.gates import announce_guest, discard_gate, gate_for, journaled, open_gate
 from colod.daemon.pairing import Pairing
 from colod.daemon.parts import Parts
 from colod.daemon.sessions import SessionHandle, remove_directory
 from colod.errors import (
     ColodError,
+    DomainNotFound,
     FenceUnconfirmed,
-    InvariantBroken,
     SessionError,
     ToolstackError,
     WitnessError,
@@ -65,6 +68,7 @@ class Actions:
         """Act for `subject` by means of `parts`."""
         self._parts = parts
         self._subject = subject
+        self._beside: set[asyncio.Task[None]] = set()
         self._pairing = Pairing(parts)
         self._do = {
             Do.READ_WITNESS: self._read_witness,
@@ -143,6 +147,11 @@ class Actions:
             await self._drop_pauses()
             return
         await self._parts.toolstack.run_promoted(subject.guest)
+        if subject.journal.role is Role.SECONDARY:
+            # Beside the next decisions: switches learn of it over some seconds.
+            task = asyncio.create_task(announce_guest(self._parts, subject.guest))
+            self._beside.add(task)
+            task.add_done_callback(self._beside.discard)
 
     async def _drop_pauses(self) -> None:
         for _ in range(4):
@@ -155,7 +164,11 @@ class Actions:
         await self._parts.toolstack.resume(self._subject.guest)
 
     async def _destroy_guest(self) -> None:
-        await self._parts.toolstack.destroy(self._subject.guest)
+        subject = self._subject
+        if subject.journal.gate:
+            await discard_gate(subject.journal.gate)
+        await self._parts.toolstack.destroy(subject.guest)
+        await subject.note(replace(subject.journal, gate=""))
 
     async def _quarantine_guest(self) -> None:
         journal = self._subject.journal
@@ -163,16 +176,29 @@ class Actions:
         await self._parts.toolstack.rename(self._subject.guest, aside)
 
     async def _open_gate(self) -> None:
-        raise InvariantBroken("a gate is to be opened on a host that has none")
+        subject = self._subject
+        if subject.journal.gate:
+            await open_gate(subject.journal.gate)
+            await subject.note(replace(subject.journal, gate=""))
 
     # --- sessions ---------------------------------------------------------------------------
 
     async def _start_pairing(self) -> None:
         try:
+            await self._prepare_gate()
             await self._pairing.start(self._subject.journal, self._subject.session)
         except ColodError:
             self._subject.facts.pairing_failed()
             raise
+
+    async def _prepare_gate(self) -> None:
+        """Write down which gate the session will have, before anything of it is made."""
+        subject = self._subject
+        domain = await self._parts.toolstack.find(subject.guest)
+        if domain is None:
+            raise DomainNotFound(("xl", "list", subject.guest), 1, f"no domain {subject.guest}")
+        gate = journaled(await gate_for(self._parts, domain.domid))
+        await subject.note(replace(subject.journal, gate=gate))
 
     async def _release_session(self) -> None:
         """End the session, then its xl, in that order: xl resumes the guest when it is let go."""

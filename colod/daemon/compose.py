@@ -94,6 +94,7 @@ def compose(
         history=History(config.host.state_directory / "history.jsonl"),
         launcher=launcher(config.toolstack.launcher),
         sessions=sessions,
+        simulated_argv=tuple(config.toolstack.xl),
         session_command=tuple(config.session.command),
         session_env=session_environment(),
         transport_kind=config.transport.kind,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from colod.daemon.contact import PeerContact
 from colod.daemon.domains import copy_of
@@ -26,6 +26,8 @@ from colod.failover.view import (
 )
 from colod.model import INCOMING_SUFFIX, Generation, Role
 from colod.v1 import peer_pb2, types_pb2
+from colod.v1.session_pb2 import SessionStatus
+from colod.v1.types_pb2 import Gate
 from colod.witness.base import Stored
 
 _CALM_READ_S: Final = 10.0
@@ -162,6 +164,10 @@ class Facts:
             keep_quarantined=self._limits.keep_quarantined,
             draining=self.draining,
         )
+        if journal.role is Role.SECONDARY:
+            # For show: only the primary's daemon knows whether output is held there.
+            is_held = contact is Contact.UP and _says_protected(journal, theirs)
+            view = replace(view, gated=is_held, gate_closed=is_held)
         self._age(view, state, theirs.generation if theirs else 0)
         self.view = self._with_answer(view)
         return self.view
@@ -216,7 +222,22 @@ def _local(journal: Journal, boot: str, session: SessionHandle | None) -> View:
         xl_alive=session.toolstack is not None,
         acked_epoch=status.progress.acked_epoch if status and link is not Link.NONE else 0,
         handed_over=bool(status and status.handed_over),
+        **_gate(journal, link, status),
     )
+
+
+def _gate(journal: Journal, link: Link, status: SessionStatus | None) -> dict[str, Any]:
+    """Return how output is held: a session says so; what a dead one had counts as closed."""
+    if not journal.gate:
+        return {}
+    if link is Link.NONE:
+        return {"gated": True, "gate_closed": True}
+    gate = status.gate if status else Gate()
+    return {
+        "gated": True,
+        "gate_closed": gate.is_protected,
+        "sound_from": gate.sound_from,
+    }
 
 
 def _signs(view: View) -> object:
@@ -232,6 +253,10 @@ def _replica_there(journal: Journal, theirs: peer_pb2.ProtectionView | None) -> 
     if theirs is None or not _is_common(journal, theirs):
         return Replica.NONE
     return _REPLICAS.get(theirs.replica, Replica.NONE)
+
+
+def _says_protected(journal: Journal, theirs: peer_pb2.ProtectionView | None) -> bool:
+    return theirs is not None and _is_common(journal, theirs) and theirs.state == State.PROTECTED
 
 
 def _gave_up(journal: Journal, theirs: peer_pb2.ProtectionView | None) -> bool:

@@ -25,6 +25,10 @@ class Limits:
     resync_backoff_max_s: float
     resync_automatic: bool
     keep_quarantined: bool
+    hold_output: bool
+    hold_limit_bytes: int
+    delta_codec: str
+    delta_store_bytes: int
 
     @classmethod
     def of(cls, config: Config) -> Self:
@@ -39,6 +43,10 @@ class Limits:
             resync_backoff_max_s=config.policy.resync_backoff_max_s,
             resync_automatic=config.policy.resync == "automatic",
             keep_quarantined=config.policy.quarantine == "keep",
+            hold_output=config.output.hold == "automatic",
+            hold_limit_bytes=config.output.limit_mib << 20,
+            delta_codec=config.session.deltas,
+            delta_store_bytes=config.session.page_store_mib << 20,
         )
 
     def become(self, other: Self) -> None:

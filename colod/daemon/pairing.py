@@ -91,8 +91,10 @@ class Pairing:
             secret=secret,
         )
         reply = await asyncio.to_thread(self._parts.peer_client.prepare_receive, request)
+        gate = {"gate": json.loads(journal.gate)} if journal.gate else {}
         write_spec(
-            session.directory, self._spec(journal, "send", secret) | {"address": reply.address}
+            session.directory,
+            self._spec(journal, "send", secret) | {"address": reply.address} | gate,
         )
         command = self._session_argv("send", session)
         argv = self._parts.toolstack.remus_argv(
@@ -153,6 +155,7 @@ class Pairing:
             "ping_interval_s": limits.ping_interval_s,
             "silence_s": limits.session_silence_s,
             "staging_bytes": limits.staging_bytes,
+            "deltas": {"codec": limits.delta_codec, "store_bytes": limits.delta_store_bytes},
         }
 
     async def _launch(self, argv: Sequence[str], session: SessionHandle) -> None:

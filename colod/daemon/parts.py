@@ -39,6 +39,7 @@ class Parts:
         history: What operators may want to know later.
         launcher: Starts sessions outside the daemon's fate.
         sessions: Directory of the sessions' directories.
+        simulated_argv: The simulated Xen's command, where this host has that.
         session_command: What runs a session.
         session_env: Its whole environment.
         transport_kind: How sessions reach each other.
@@ -61,6 +62,7 @@ class Parts:
     history: History
     launcher: Launcher
     sessions: Path
+    simulated_argv: tuple[str, ...]
     session_command: tuple[str, ...]
     session_env: Mapping[str, str]
     transport_kind: str

@@ -79,6 +79,7 @@ def _to_fields(journal: Journal) -> dict[str, Any]:
         "wanted": journal.wanted,
         "boot": journal.boot,
         "reason": journal.reason,
+        "gate": journal.gate,
         "force_reason": journal.force_reason,
     }
 

@@ -9,6 +9,7 @@ from colod.failover.record import NO_GENERATION, OwnershipRecord, RecordState
 from colod.model import (
     FIRST_PROMOTABLE_EPOCH,
     Disks,
+    Epoch,
     Generation,
     HostName,
     PairingId,
@@ -122,6 +123,8 @@ class Journal:
         wanted: The operator's wish; kept by the owner.
         boot: The host's boot id when its copy of the guest was last seen.
         reason: Why the guest was last left alone, for people.
+        gate: The output gate that this host's session has or left, as the session was told of it
+            (JSON); "" when none is there.
         force_reason: An operator's decision to take the guest over against the rules, not yet done.
     """
 
@@ -139,6 +142,7 @@ class Journal:
     wanted: Wanted = Wanted.PROTECTED
     boot: str = ""
     reason: str = ""
+    gate: str = ""
     force_reason: str = ""
 
     @property
@@ -177,6 +181,7 @@ class View:
         fence: Whether promotion waits for fencing.
         gate_closed: Whether this host's gate holds the guest's output.
         gated: Whether output of this guest can be held at all.
+        sound_from: The first epoch from which on the gate let out nothing that the peer lacks.
         draining: Whether this host is giving up all its pairings.
         keep_quarantined: Whether a copy that lost ownership is put aside, not destroyed.
     """
@@ -203,6 +208,7 @@ class View:
     fence: Fence = Fence.NOT_NEEDED
     gate_closed: bool = False
     gated: bool = False
+    sound_from: int = 0
     keep_quarantined: bool = False
     draining: bool = False
 
@@ -248,7 +254,13 @@ class View:
     @property
     def is_promotable_epoch_acked(self) -> bool:
         """Whether PAIRED may be written."""
-        return self.link is Link.FOLLOWING and self.acked_epoch >= FIRST_PROMOTABLE_EPOCH
+        is_held = self.gate_closed or not self.gated
+        return self.link is Link.FOLLOWING and is_held and self.acked_epoch >= self.promotable_from
+
+    @property
+    def promotable_from(self) -> Epoch:
+        """The first epoch that PAIRED may name."""
+        return Epoch(max(FIRST_PROMOTABLE_EPOCH, self.sound_from))
 
 
 def replica_of(view: View) -> Replica:

@@ -41,6 +41,7 @@ class Event(StrEnum):
     FAILOVER_STARTED = "failover.started"
     FENCE_CONFIRMED = "fence.confirmed"
     FENCE_FAILED = "fence.failed"
+    GUEST_ANNOUNCED = "guest.announced"
     HISTORY_UNWRITTEN = "history.unwritten"
     JOURNAL_WRITTEN = "journal.written"
     OUTPUT_HELD = "output.held"

@@ -9,13 +9,13 @@ from colod.failover.rules import facts as f
 from colod.failover.rules.causes import PAIRING_ON, why
 from colod.failover.rules.table import Not, Rule, Then, act, any_of, known, note, show, swap
 from colod.failover.view import Copy, View, Wanted
-from colod.model import FIRST_PROMOTABLE_EPOCH, Role
+from colod.model import Role
 
 
 def _paired(view: View) -> OwnershipRecord:
     pairing = view.journal.pairing
     assert pairing is not None
-    return records.pair(known(view), pairing, FIRST_PROMOTABLE_EPOCH, attempt=view.new_id)
+    return records.pair(known(view), pairing, view.promotable_from, attempt=view.new_id)
 
 
 def _no_record(_: View) -> None:
