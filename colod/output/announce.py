@@ -15,7 +15,7 @@ from colod.errors import NetworkError
 from colod.output.frames import Guest, announcement, delays_s
 
 DEFAULT_ROUNDS = 10
-"""Announcements over 3.65 s; a switch that runs plain spanning tree may need more."""
+"""Announcements over 3.45 s; a switch that runs plain spanning tree may need more."""
 
 # Nothing was sent, but the next round may be: the link is going up, or its queue is full.
 _PASSING = frozenset({errno.ENETDOWN, errno.ENOBUFS, errno.EAGAIN})

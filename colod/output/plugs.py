@@ -1,6 +1,7 @@
 """All plugs of one guest in the kernel: set up or not at all, closed together, opened for good.
 
-Blocking; the first call decides which thread all others belong to.
+Blocking; all calls belong to one thread, but for `survey`, which may have a thread of its own:
+nobody should keep a guest suspended for a look at its queue.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class KernelPlugs:
         self._label = label
         self._connect = kernel
         self._connected: Kernel | None = None
+        self._watching: Kernel | None = None
         self._ready: list[str] = []
         self._seen: dict[str, int] = {}
         self._broken = ""
@@ -59,7 +61,7 @@ class KernelPlugs:
             self._open_all(self._wanted)
             self._prepare(self._wanted)
         except NetworkError:
-            self.disconnect()
+            self._let_go()
             raise
 
     def close(self) -> None:
@@ -94,7 +96,7 @@ class KernelPlugs:
         self._open_all(dict.fromkeys((*self._wanted, *self._ready)))
         self._ready.clear()
         self._is_closed = False
-        self.disconnect()
+        self._let_go()
 
     def discard(self) -> None:
         """Drop what is held, and keep an interface that is still there mute.
@@ -107,25 +109,35 @@ class KernelPlugs:
         """
         _each(dict.fromkeys((*self._wanted, *self._ready)), self._kernel.remove_queue)
         self._ready.clear()
-        self.disconnect()
+        self._let_go()
 
     def survey(self) -> Survey:
         """Return what is held, and which of the guest's interfaces are not.
 
         An interface whose redirect somebody took away counts as one that appeared.
         """
-        there = self._kernel.interfaces((*self._wanted, *self._ready))
-        queues = [self._look(each) for each in self._ready]
+        if self._watching is None:
+            self._watching = self._connect()
+        kernel, ready, is_closed = self._watching, tuple(self._ready), self._is_closed
+        there = kernel.interfaces((*self._wanted, *ready))
+        queues = [self._look(kernel, each) for each in ready]
+        covered = {each for each in ready if not is_closed or kernel.is_held(each)}
         return Survey(
             packets=sum(each.held_packets for each in queues),
             octets=sum(each.held_bytes for each in queues),
             dropped=sum(each.dropped_packets for each in queues),
-            appeared=frozenset(each for each in there if not self._is_covered(each)),
-            vanished=frozenset(self._ready) - there,
+            appeared=there - covered,
+            vanished=frozenset(ready) - there,
         )
 
     def disconnect(self) -> None:
-        """Let go of the kernel, in the thread of all calls; plugs stay as they are."""
+        """Let go of the kernel; plugs stay as they are. No other call may be going on."""
+        for kernel in (self._connected, self._watching):
+            if kernel is not None:
+                kernel.close()
+        self._connected = self._watching = None
+
+    def _let_go(self) -> None:
         if self._connected is not None:
             self._connected.close()
             self._connected = None
@@ -135,10 +147,6 @@ class KernelPlugs:
         if self._connected is None:
             self._connected = self._connect()
         return self._connected
-
-    def _is_covered(self, interface: str) -> bool:
-        is_ready = interface in self._ready
-        return is_ready and (not self._is_closed or self._kernel.is_held(interface))
 
     def _prepare(self, interfaces: Sequence[str]) -> None:
         before = len(self._ready)
@@ -161,13 +169,13 @@ class KernelPlugs:
             raise
         self._ready.append(interface)
 
-    def _look(self, interface: str) -> Queue:
+    def _look(self, kernel: Kernel, interface: str) -> Queue:
         """Read a plug's figures, and notice that somebody emptied it behind our back.
 
         Taking the ifb down empties the plug but keeps its counts, so that they would let newer
         packets out. Source: Linux net/sched/sch_plug.c, `.reset = qdisc_reset_queue`.
         """
-        queue = self._kernel.queue(interface)
+        queue = kernel.queue(interface)
         total = queue.held_packets + queue.passed_packets
         if total < self._seen.get(interface, 0):
             self._broken = f"the plug of {interface} was emptied from outside; its counts are wrong"
