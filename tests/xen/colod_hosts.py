@@ -15,7 +15,6 @@ from colod.rpc.admin_client import AdminClient
 from tests.xen.guest import NAME
 from tests.xen.host import Host
 from tests.xen.lab import Lab
-from tests.xen.process import CommandFailed
 from tests.xen.stock import wait_for
 
 PORT = 7411
@@ -77,7 +76,8 @@ class ColodHosts:
             for host, peer in ((self.alpha, self.beta), (self.beta, self.alpha)):
                 self._configure(host, peer, folder, resync)
         for host in lab.hosts:
-            host.run("systemctl start colod", timeout_s=120)
+            host.run("systemctl start colod", timeout_s=180)
+            host.forward_socket("/run/colod/admin.sock", self._socket(host))
 
     def _configure(self, host: Host, peer: Host, folder: Path, resync: str) -> None:
         pki.issue_certificate(folder, HostName(host.name))
@@ -109,18 +109,18 @@ class ColodHosts:
 
         Asked from out here, over ssh: dom0's emulated processor has enough to do.
         """
-        local = Path("/run", self.lab.namespace.name, f"{host.name}.admin")
         try:
-            if not local.exists():
-                host.forward_socket("/run/colod/admin.sock", local)
-            with AdminClient(local) as client:
+            with AdminClient(self._socket(host)) as client:
                 reply = client.status(NAME, timeout_s=STATUS_S)
-        except (ColodError, CommandFailed):
+        except ColodError:
             return {}
         found = [
             MessageToDict(each, preserving_proto_field_name=True) for each in reply.protections
         ]
         return found[0] if found else {}
+
+    def _socket(self, host: Host) -> Path:
+        return Path("/run", self.lab.namespace.name, f"{host.name}.admin")
 
     def state(self, host: Host) -> str:
         """Return the guest's state on a host."""
