@@ -64,7 +64,7 @@ class ManualFencer:
         confirmation = self._confirmed.pop(host, None)
         if confirmation is None:
             return Unconfirmed(
-                f"make sure that {host} is off, then run: colodctl fence-confirm {host}"
+                f"make sure that {host} is off, then run: colodctl fence-confirm GUEST"
             )
         return Fenced(f"confirmed by {confirmation.operator}: {confirmation.reason}")
 
