@@ -87,6 +87,8 @@ class Holding:
         self._step_s = step_s
         self._queue: asyncio.Queue[Effect] = asyncio.Queue()  # bounded by the gate: see its rules
         self._thread = ThreadPoolExecutor(1, "plugs")
+        # A look must not stand before a barrier: the guest is suspended while that waits.
+        self._looker = ThreadPoolExecutor(1, "survey")
         self._used = asyncio.Event()
         self._shrink: Effect | None = None
         self._opened_at_byte = 0
@@ -164,7 +166,7 @@ class Holding:
         while True:
             await asyncio.sleep(SURVEY_S)
             try:
-                self._surveyed(await self._run(self._plugs.survey))
+                self._surveyed(await self._run(self._plugs.survey, self._looker))
             except (ColodError, OSError) as error:
                 _log.warning("gate.not_surveyed error=%r", str(error))
 
@@ -188,9 +190,9 @@ class Holding:
 
     # -- what is done
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def _run(self, work: Callable[[], T], thread: ThreadPoolExecutor | None = None) -> T:
         """Do something with the plugs; what takes too long has failed, and may still happen."""
-        doing = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        doing = asyncio.get_running_loop().run_in_executor(thread or self._thread, work)
         try:
             async with asyncio.timeout(self._step_s):  # wait_for can swallow a cancellation
                 return await doing
