@@ -166,7 +166,8 @@ class Facts:
         )
         if journal.role is Role.SECONDARY:
             # For show: only the primary's daemon knows whether output is held there.
-            is_held = contact is Contact.UP and _says_protected(journal, theirs)
+            # What it said last stays true for as long as its session follows.
+            is_held = contact is not Contact.LOST and _says_protected(journal, theirs)
             view = replace(view, gated=is_held, gate_closed=is_held)
         self._age(view, state, theirs.generation if theirs else 0)
         self.view = self._with_answer(view)
