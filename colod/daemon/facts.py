@@ -169,7 +169,7 @@ class Facts:
             # What it said last stays true for as long as its session follows.
             is_held = contact is not Contact.LOST and _says_protected(journal, theirs)
             view = replace(view, gated=is_held, gate_closed=is_held)
-        self._age(view, state, theirs.generation if theirs else 0)
+        self._age(view, state, theirs.generation if theirs else 0, began)
         self.view = self._with_answer(view)
         return self.view
 
@@ -197,13 +197,17 @@ class Facts:
             last_generation=self.stored.last_generation,
         )
 
-    def _age(self, view: View, state: State, their_generation: int) -> None:
-        """Have the witness asked again where its answer may no longer be the whole truth."""
+    def _age(self, view: View, state: State, their_generation: int, began: float) -> None:
+        """Have the witness asked again where its answer may no longer be the whole truth.
+
+        Its age is taken at the beginning of this look: where looking takes longer than an answer
+        is fresh (a slow dom0), no answer would ever be used otherwise.
+        """
         is_calm = state in _CALM and self.answer is Answer.READ
         limit_s = _CALM_READ_S if is_calm else _ANXIOUS_READ_S
         if their_generation > view.journal.generation:
             limit_s = _ANXIOUS_READ_S
-        is_old = time.monotonic() - self._asked_at > limit_s
+        is_old = began - self._asked_at > limit_s
         if self.answer is Answer.UNREACHABLE and view.journal.pending is not None:
             return  # settling the write is asking
         if is_old or self.view is None or _signs(self.view) != _signs(view):
