@@ -11,6 +11,8 @@ REPLICA = f"{NAME}--incoming"
 CONFIG = "/etc/xen/guest.cfg"
 ADDRESS = f"{NETWORKS['guest']}.10"
 PORT = 7000
+HELD_S = 20.0
+"""A connection takes some epochs where output is held, and an epoch seconds on a busy lab."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class GuestClient:
         self._namespace = namespace
         self.address = address
 
-    def read(self, timeout_s: float = 5) -> Reading:
+    def read(self, timeout_s: float = HELD_S) -> Reading:
         """Return one answer over TCP.
 
         Raises:
@@ -50,14 +52,14 @@ class GuestClient:
             channel.sendto(b"get\n", (self.address, PORT))
             return _parsed(channel.recv(256))
 
-    def answer(self, timeout_s: float = 2) -> Reading | None:
+    def answer(self, timeout_s: float = HELD_S) -> Reading | None:
         """Return one answer, or None when the guest is mute for `timeout_s` seconds."""
         try:
             return self.read(timeout_s)
         except OSError:
             return None
 
-    def wait_for_answer(self, limit_s: float = 60) -> Reading:
+    def wait_for_answer(self, limit_s: float = 120) -> Reading:
         """Ask until the guest answers; CommandFailed after `limit_s` seconds."""
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:

@@ -70,7 +70,7 @@ def test_the_death_of_the_secondary_host_leaves_the_guest_running(colod: ColodHo
     colod.beta.kill()
     status = colod.reaches(colod.alpha, "ALONE")
     assert status["owner"] == "alpha"
-    after = colod.lab.client.wait_for_answer(60)
+    after = colod.lab.client.wait_for_answer(120)
     assert after.boot_id == before.boot_id
     assert after.counter > before.counter
 
@@ -90,7 +90,7 @@ def test_a_death_on_the_primary_leaves_the_guest_there_alone(
     never_two_copies(colod, for_s=10)
     status = colod.reaches(colod.alpha, "ALONE")
     assert status["owner"] == "alpha"
-    assert colod.lab.client.wait_for_answer(60).boot_id == before.boot_id
+    assert colod.lab.client.wait_for_answer(120).boot_id == before.boot_id
     wait_for(lambda: not has_replica(colod), 60, "the void replica is discarded")
     assert_one_copy_runs(colod, on="alpha")
 
@@ -111,7 +111,7 @@ def test_a_death_on_the_secondary_never_starts_the_replica(
     never_two_copies(colod, for_s=10)
     status = colod.reaches(colod.alpha, "ALONE")
     assert status["owner"] == "alpha"
-    assert colod.lab.client.wait_for_answer(60).boot_id == before.boot_id
+    assert colod.lab.client.wait_for_answer(120).boot_id == before.boot_id
     wait_for(lambda: not has_replica(colod), 60, "the void replica is discarded")
     assert_one_copy_runs(colod, on="alpha")
 
