@@ -25,6 +25,9 @@ from colod.simxen.host import Host
 from colod.v1 import admin_pb2, types_pb2
 from tests.pair import LIMIT_S, Pair, SimulatedHost, kill, until
 
+IN_STEP = ("REPLICATING", "PROTECTED")
+"""States of a replica that could take over; which, depends on whether output is held."""
+
 _PAUSE_S = 0.004
 _KEPT = 4000
 
@@ -164,6 +167,10 @@ class Trial:
         """Return the newest acknowledged epoch, as the primary's session says."""
         return self.status(host or self.alpha, guest).progress.acked_epoch
 
+    def is_in_step(self) -> bool:
+        """Tell whether both hosts say that g1 is replicated."""
+        return all(self.state(host) in IN_STEP for host in self.pair.hosts)
+
     def seen(self, host: SimulatedHost, name: str = "g1") -> Seen | None:
         """Return the domain of that name, past xl and colod."""
         found = look(Host(host.root / "xen")).values()
@@ -203,7 +210,7 @@ class Trial:
     def until_replicating(self, guest: str = "g1") -> None:
         """Wait until both hosts say that the guest is replicated."""
         for host in self.pair.hosts:
-            self.until_state(host, "REPLICATING", guest=guest)
+            self.until_state(host, *IN_STEP, guest=guest)
 
     def until_epochs_go_on(self, host: SimulatedHost | None = None, guest: str = "g1") -> None:
         """Wait until some more epochs were acknowledged."""

@@ -70,7 +70,7 @@ def test_a_journal_that_cannot_be_written_changes_nothing_and_says_so(trial: Tri
     assert "g1.journal" in refused.stderr
     trial.until_epochs_go_on()
     assert journal(trial.alpha).read_bytes() == before
-    assert (trial.state(trial.alpha), trial.state(trial.beta)) == ("REPLICATING", "REPLICATING")
+    assert trial.is_in_step()
     assert trial.status(trial.alpha).pairing == pairing
     limit_files(trial.alpha, resource.RLIM_INFINITY)
     trial.alpha.run(*command)
@@ -139,7 +139,7 @@ def test_sighup_brings_into_force_what_may_change_and_names_what_may_not(trial: 
     trial.alpha.daemon.send_signal(signal.SIGHUP)
     until(lambda: len(events(trial.alpha, "config.refused")) == 2, "it is refused")
     trial.until_epochs_go_on()
-    assert trial.state(trial.alpha) == "REPLICATING"
+    assert trial.is_in_step()
     config.write_text(text)
 
 

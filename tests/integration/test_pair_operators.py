@@ -46,7 +46,7 @@ def test_an_operator_moves_the_guest_to_the_secondary(make_trial: MakeTrial) -> 
     counter = trial.pair.ask_guest(limit_s=5)["counter"]
     plan = trial.beta.ctl("failover", "g1", "--dry-run")
     assert "ownership" in plan
-    assert trial.state(trial.beta) == "REPLICATING"
+    assert trial.is_in_step()
     done = json.loads(trial.beta.ctl("failover", "g1", "--yes", "--json"))
     assert done["generation"] == 3
     assert trial.pair.ask_guest(limit_s=5)["counter"] >= counter
