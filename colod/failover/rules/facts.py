@@ -61,8 +61,8 @@ def record_is_older(view: View) -> bool:
     known = view.journal.record
     if view.answer is not Answer.READ or known is None:
         return False
-    if view.record is None:
-        return view.journal.wanted is not Wanted.UNPROTECTED
+    if view.record is None:  # an owner's deletion leaves a mark; nothing at all means a loss
+        return not protection_has_ended(view)
     return contradicts(view.record, known)
 
 

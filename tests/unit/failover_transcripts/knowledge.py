@@ -201,10 +201,24 @@ KNOWLEDGE = (
     ),
     Transcript(
         "a record that is missing because it was to be deleted is not older",
-        secondary(LATER, UNPROTECTED, record=None),
+        secondary(LATER, UNPROTECTED, record=None, last_generation=LATER.generation),
         "deleted",
         None,
         notes=notes_of("record"),
+    ),
+    Transcript(
+        "a paired guest is not let go of because the witness was erased before it was unprotected",
+        primary(PAIRED, IN_PAIR | UNPROTECTED, **FOLLOWS, record=None),
+        "older",
+        State.MANUAL_HOLD,
+        asks_person=True,
+    ),
+    Transcript(
+        "a replica is kept when the witness was erased, though its owner was to end the protection",
+        secondary(PAIRED, IN_PAIR | UNPROTECTED, **REPLICA, record=None),
+        "older",
+        State.MANUAL_HOLD,
+        asks_person=True,
     ),
     Transcript(
         "a newer record is learned",
@@ -229,7 +243,13 @@ KNOWLEDGE = (
     ),
     Transcript(
         "a deleted record is noted with its revision",
-        primary(LATER, UNPROTECTED, record=None, revision=REVISION + 1),
+        primary(
+            LATER,
+            UNPROTECTED,
+            record=None,
+            revision=REVISION + 1,
+            last_generation=LATER.generation,
+        ),
         "deleted",
         None,
         notes=notes_of("record", "revision"),
