@@ -67,6 +67,10 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
         self._take(request)
         return admin_pb2.DrainReply(ended=self.ended)
 
+    async def FenceConfirm(self, request: Any, context: Any) -> admin_pb2.FenceConfirmReply:
+        self._take(request)
+        return admin_pb2.FenceConfirmReply(given_to=["fencing"])
+
     async def History(self, request: Any, context: Any) -> admin_pb2.HistoryReply:
         self._take(request)
         return admin_pb2.HistoryReply(entries=self.entries)

@@ -57,6 +57,9 @@ class FakeAdmin(admin_pb2_grpc.AdminServicer):
     async def Drain(self, request: Any, context: Any) -> admin_pb2.DrainReply:
         return admin_pb2.DrainReply()
 
+    async def FenceConfirm(self, request: Any, context: Any) -> admin_pb2.FenceConfirmReply:
+        return admin_pb2.FenceConfirmReply()
+
     async def History(self, request: Any, context: Any) -> admin_pb2.HistoryReply:
         return admin_pb2.HistoryReply()
 

@@ -54,6 +54,9 @@ class FakePeer(peer_pb2_grpc.PeerServicer):
         self.gate.wait(60)
         return peer_pb2.PrepareReceiveReply(address="unix:/x")
 
+    def OfferRecord(self, request: Any, context: Any) -> peer_pb2.OfferRecordReply:
+        return peer_pb2.OfferRecordReply(accepted=False)
+
     def Forget(self, request: Any, context: Any) -> peer_pb2.ForgetReply:
         return peer_pb2.ForgetReply()
 
