@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from colod.rpc.admin_client import AdminClient
     from colod.v1.admin_pb2 import ProtectionStatus
 
-INTERVAL_MS: Final = 200
 WAIT_TIMEOUT_S: Final = 600.0
 
 _REACHED: Final = frozenset({"REPLICATING", "PROTECTED"})
@@ -39,9 +38,7 @@ _PATIENCE_REPORTS: Final = 10
 @click.option(
     "--interval-ms",
     type=click.IntRange(20, 60000),
-    default=INTERVAL_MS,
-    show_default=True,
-    help="Time from one commit to the next checkpoint.",
+    help="Time from one commit to the next checkpoint.  [default: 200]",
 )
 @click.option(
     "--wait/--no-wait",
@@ -66,7 +63,7 @@ def protect(
     guest: str,
     to: str,
     disks: str,
-    interval_ms: int,
+    interval_ms: int | None,
     wait: bool,
     timeout_s: float,
     dry_run: bool,
@@ -76,7 +73,7 @@ def protect(
     from colod.v1 import admin_pb2
 
     request = admin_pb2.ProtectRequest(
-        guest=guest, to=to, disks=disks, interval_ms=interval_ms, dry_run=dry_run
+        guest=guest, to=to, disks=disks, interval_ms=interval_ms or 0, dry_run=dry_run
     )
     with connect(context) as client:
         plan = list(client.protect(request).plan)

@@ -25,7 +25,6 @@ _log = structlog.get_logger()
 _WATCH_S = 1.0
 _FAILOVER_S = 150.0
 _UNPROTECT_S = 60.0
-_DEFAULT_INTERVAL_MS = 200
 
 
 class AdminService(admin_pb2_grpc.AdminServicer):
@@ -55,7 +54,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             guest,
             to,
             disks,
-            request.interval_ms or _DEFAULT_INTERVAL_MS,
+            request.interval_ms,
             dry_run=request.dry_run,
         )
         _audit("protect", request.guest, to=to, disks=disks, dry_run=request.dry_run)

@@ -29,6 +29,7 @@ from colod.v1 import peer_pb2
 _log = structlog.get_logger()
 
 DRAIN_S = 60.0
+DEFAULT_INTERVAL_MS = 200
 
 
 class Host:
@@ -42,6 +43,7 @@ class Host:
         """Know none yet."""
         self.parts = parts
         self.defect: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._establishing = asyncio.Lock()
         self._services: dict[GuestName, ProtectionService] = {}
         self._tasks: dict[GuestName, asyncio.Task[None]] = {}
 
@@ -113,18 +115,26 @@ class Host:
     ) -> Sequence[str]:
         """Begin to protect `guest`, or go on after it was suspended; return warnings.
 
+        Args:
+            guest: The guest, which runs here.
+            to: The other host.
+            disks: What holds of its disks.
+            interval_ms: From one commit to the next checkpoint; 0 for the default, or for what it
+                is already.
+            dry_run: Check only.
+
         Raises:
             PreflightRefused: With every reason of both hosts; nothing was begun.
-            NotAllowedNow: If the other host is its primary.
+            NotAllowedNow: If the other host is its primary, or it is protected on other terms.
             PeerError: If the peer cannot be asked.
         """
         if to != self.parts.peer:
             raise PreflightRefused([f"{to} is not this host's peer, which is {self.parts.peer}"])
         service = self._services.get(guest)
         if service is not None:
-            return await self._protect_again(service, dry_run=dry_run)
+            return await self._protect_again(service, disks, interval_ms, dry_run=dry_run)
         warnings = await Pairing(self.parts).check(guest, disks)
-        if dry_run or guest in self._services:
+        if dry_run:
             return warnings
         terms = Protection(
             guest=guest,
@@ -132,16 +142,17 @@ class Host:
             secondary=to,
             disks=disks,
             mode=Mode.REMUS,
-            interval_ms=interval_ms,
+            interval_ms=interval_ms or DEFAULT_INTERVAL_MS,
         )
-        journal = Journal(
-            protection=terms, host=self.parts.host, role=Role.PRIMARY, boot=self.parts.boot
-        )
-        await self.parts.journal.write(journal)
-        self._begin(journal).facts.resync_now()
+        service = await self._established(terms, Role.PRIMARY)
+        if service.journal.protection != terms:
+            raise NotAllowedNow(service.state, f"another request for {guest} came first")
+        service.facts.resync_now()
         return warnings
 
-    async def _protect_again(self, service: ProtectionService, *, dry_run: bool) -> Sequence[str]:
+    async def _protect_again(
+        self, service: ProtectionService, disks: Disks, interval_ms: int, *, dry_run: bool
+    ) -> Sequence[str]:
         journal = service.journal
         if journal.role is Role.SECONDARY:
             raise NotAllowedNow(
@@ -149,6 +160,7 @@ class Host:
                 f"{journal.peer} is the primary of {service.guest}",
                 advice=f"run it on {journal.peer}",
             )
+        _check_same(service, disks, interval_ms)
         warnings = await Pairing(self.parts).check(service.guest, journal.protection.disks)
         if not dry_run:
             await service.want(Wanted.PROTECTED)
@@ -201,15 +213,15 @@ class Host:
         guest = GuestName(request.guest)
         service = self._services.get(guest)
         if service is None:
-            service = self._begin(await self._join(request))
+            service = await self._established(self._terms(request), Role.SECONDARY)
         if service.journal.role is Role.PRIMARY:
             raise NotAllowedNow(service.state, f"{self.parts.host} is itself primary of {guest}")
         return await service.receive(
             PairingId(request.pairing), Generation(request.generation), request.secret
         )
 
-    async def _join(self, request: peer_pb2.PrepareReceiveRequest) -> Journal:
-        terms = Protection(
+    def _terms(self, request: peer_pb2.PrepareReceiveRequest) -> Protection:
+        return Protection(
             guest=GuestName(request.guest),
             primary=self.parts.peer,
             secondary=self.parts.host,
@@ -217,11 +229,6 @@ class Host:
             mode=Mode(request.mode),
             interval_ms=request.interval_ms,
         )
-        journal = Journal(
-            protection=terms, host=self.parts.host, role=Role.SECONDARY, boot=self.parts.boot
-        )
-        await self.parts.journal.write(journal)
-        return journal
 
     def record_offered(self, guest: GuestName) -> None:
         """Have the guest's protection read the record again, which the peer may have replaced."""
@@ -236,6 +243,20 @@ class Host:
             await service.want(Wanted.UNPROTECTED)
 
     # --- supervision ------------------------------------------------------------------------
+
+    async def _established(self, terms: Protection, role: Role) -> ProtectionService:
+        """Return the guest's protection, begun with `terms` unless another request came first.
+
+        Two that decide about one guest would each start what the other does not know of.
+        """
+        async with self._establishing:
+            known = self._services.get(terms.guest)
+            if known is not None:
+                return known
+            parts = self.parts
+            journal = Journal(protection=terms, host=parts.host, role=role, boot=parts.boot)
+            await parts.journal.write(journal)
+            return self._begin(journal)
 
     def _begin(self, journal: Journal) -> ProtectionService:
         guest = journal.protection.guest
@@ -259,3 +280,25 @@ class Host:
         if service is not None:
             self._closing = asyncio.create_task(service.stop())
         _log.info(Event.PROTECTION_ENDED, protection=guest)
+
+
+def _check_same(service: ProtectionService, disks: Disks, interval_ms: int) -> None:
+    """Check that a protection that is there has the terms that are asked for.
+
+    Raises:
+        NotAllowedNow: If not: to pass over what was asked for would claim what is not so.
+    """
+    if service.facts.draining:
+        raise NotAllowedNow(
+            service.state,
+            f"{service.journal.host} was drained and begins no pairing",
+            advice="systemctl restart colod ends that",
+        )
+    terms = service.journal.protection
+    if disks is not terms.disks or interval_ms not in (0, terms.interval_ms):
+        raise NotAllowedNow(
+            service.state,
+            f"{service.guest} is protected with --disks {terms.disks} "
+            f"--interval-ms {terms.interval_ms}",
+            advice="other terms need colodctl unprotect first",
+        )

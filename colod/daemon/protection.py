@@ -248,8 +248,11 @@ class ProtectionService:
         """Replace the journal entry; on disk when this returns. The caller holds the lock.
 
         Raises:
+            NotAllowedNow: If the protection has ended: nobody would look after what is begun now.
             JournalError: If it could not be written; nothing has changed then.
         """
+        if self.erased.is_set():
+            raise NotAllowedNow(self.state, f"the protection of {self.guest} has just ended")
         if journal == self.journal:
             return
         await self._parts.journal.write(journal)

@@ -73,6 +73,7 @@ class SessionHandle:
         self._writer: asyncio.StreamWriter | None = None
         self._said = asyncio.Event()
         self._commands = 0
+        self._xl: ProcessRef | None = None
         self._task: asyncio.Task[None] | None = None
 
     def watch(self) -> None:
@@ -105,7 +106,7 @@ class SessionHandle:
     @property
     def toolstack(self) -> ProcessRef | None:
         """The xl that belongs to it, if it lives."""
-        known = _living(self.directory / TOOLSTACK_FILE)
+        known = _living(self.directory / TOOLSTACK_FILE) or _if_living(self._xl)
         return known if known is not None or self._role is Role.SECONDARY else self._find_remus()
 
     def _find_remus(self) -> ProcessRef | None:
@@ -202,7 +203,8 @@ class SessionHandle:
         known = self.status.toolstack_pid if self.status is not None else 0
         self.status, self.status_at = status, time.monotonic()
         if status.toolstack_pid and status.toolstack_pid != known:
-            _remember(self.directory / TOOLSTACK_FILE, status.toolstack_pid)
+            self._xl = process.process_ref(status.toolstack_pid)
+            _remember(self.directory / TOOLSTACK_FILE, self._xl)
 
     def _changed(self) -> None:
         self._said.set()
@@ -243,9 +245,9 @@ def remove_directory(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _remember(path: Path, pid: int) -> None:
-    ref = process.process_ref(pid)
+def _remember(path: Path, ref: ProcessRef | None) -> None:
     if ref is not None:
+        # What cannot be written (a full disk) is still known as long as this daemon lives.
         with contextlib.suppress(OSError):
             path.write_text(f"{ref.pid} {ref.start_ticks}\n")
 
@@ -255,4 +257,9 @@ def _living(path: Path) -> ProcessRef | None:
         pid, ticks = (int(word) for word in path.read_text().split()[:2])
     except (OSError, ValueError):
         return None
-    return ProcessRef(pid=pid, start_ticks=ticks) if process.start_ticks(pid) == ticks else None
+    return _if_living(ProcessRef(pid=pid, start_ticks=ticks))
+
+
+def _if_living(ref: ProcessRef | None) -> ProcessRef | None:
+    is_there = ref is not None and process.start_ticks(ref.pid) == ref.start_ticks
+    return ref if is_there else None

@@ -1,0 +1,125 @@
+"""One protection per guest, on the terms that were asked for, and none after its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from colod.daemon.host import Host
+from colod.daemon.parts import Parts
+from colod.errors import NotAllowedNow
+from colod.failover.view import Journal, Wanted
+from colod.model import Disks, GuestName, HostName, Protection, Role
+from colod.toolstack.port import Domain
+from colod.v1 import peer_pb2
+
+ALPHA, BETA, GUEST = HostName("alpha"), HostName("beta"), GuestName("g1")
+TERMS = Protection(guest=GUEST, primary=ALPHA, secondary=BETA, disks=Disks.NONE, interval_ms=50)
+PRIMARY = Journal(protection=TERMS, host=ALPHA, role=Role.PRIMARY, boot="b")
+
+
+class Disk:
+    """A journal on a disk that takes its time."""
+
+    def __init__(self, *entries: Journal) -> None:
+        self.entries = entries
+        self.written: list[Journal] = []
+
+    def read_all(self) -> Sequence[Journal]:
+        return self.entries
+
+    async def write(self, journal: Journal) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.written.append(journal)
+
+
+class NoXen:
+    """Xen never answers, so nothing is ever decided."""
+
+    async def by_name(self, *, since: float = 0) -> Mapping[str, Domain]:
+        await asyncio.get_running_loop().create_future()
+        return {}
+
+
+def host_with(disk: Disk, sessions: Path) -> Host:
+    limits = SimpleNamespace(
+        beat_interval_s=1.0,
+        suspect_after_s=5.0,
+        resync_backoff_s=5.0,
+        resync_backoff_max_s=5.0,
+        resync_automatic=False,
+        keep_quarantined=False,
+    )
+    heartbeat = SimpleNamespace(heard_at=None, answer=lambda guest, asked_after: None)
+    parts = SimpleNamespace(
+        host=ALPHA,
+        peer=BETA,
+        boot="b",
+        limits=limits,
+        heartbeat=heartbeat,
+        domains=NoXen(),
+        journal=disk,
+        history=SimpleNamespace(last_state=lambda guest: ""),
+        sessions=sessions,
+    )
+    return Host(cast("Parts", parts))
+
+
+async def test_two_requests_for_one_guest_begin_one_protection(tmp_path: Path) -> None:
+    disk = Disk()
+    host = host_with(disk, tmp_path)
+    request = peer_pb2.PrepareReceiveRequest(
+        guest=GUEST, pairing="0" * 32, generation=1, disks="none", mode="remus", interval_ms=50
+    )
+    asking = [asyncio.create_task(host.receive(request)) for _ in range(2)]
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(disk.written) == 1
+    assert list(host.services) == [GUEST]
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+    await host.stop()
+
+
+@pytest.mark.parametrize(
+    ("disks", "interval_ms"), [(Disks.SHARED, 0), (Disks.SHARED, 50), (Disks.NONE, 100)]
+)
+async def test_other_terms_for_a_protected_guest_are_refused_not_passed_over(
+    tmp_path: Path, disks: Disks, interval_ms: int
+) -> None:
+    host = host_with(Disk(PRIMARY), tmp_path)
+    host.adopt_all()
+    with pytest.raises(NotAllowedNow, match="--disks none --interval-ms 50") as refused:
+        await host.protect(GUEST, BETA, disks, interval_ms, dry_run=False)
+    assert "unprotect" in refused.value.advice
+    await host.stop()
+
+
+async def test_a_drained_host_refuses_to_protect_and_says_what_ends_that(tmp_path: Path) -> None:
+    host = host_with(Disk(PRIMARY), tmp_path)
+    host.adopt_all()
+    host.services[GUEST].drain()
+    with pytest.raises(NotAllowedNow, match="drained") as refused:
+        await host.protect(GUEST, BETA, Disks.NONE, 0, dry_run=False)
+    assert "restart" in refused.value.advice
+    await host.stop()
+
+
+async def test_nothing_is_written_for_a_protection_that_has_ended(tmp_path: Path) -> None:
+    """Else its journal entry comes back, or a receiver is begun that nobody decides about."""
+    disk = Disk(PRIMARY)
+    host = host_with(disk, tmp_path)
+    host.adopt_all()
+    service = host.services[GUEST]
+    service.finish()
+    with pytest.raises(NotAllowedNow, match="just ended"):
+        await service.want(Wanted.SUSPENDED)
+    assert not disk.written
+    await host.stop()
