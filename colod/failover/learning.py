@@ -13,12 +13,14 @@ def learn(journal: Journal, record: OwnershipRecord, revision: int) -> Journal:
     """Return `journal` with `record` confirmed at `revision`, by our own write or by reading it.
 
     A record that contradicts what is known is not learned: the witness was restored, and what this
-    host knows may be all that is left of the truth.
+    host knows may be all that is left of the truth. An operator's force is a word about the grant
+    that was known then: with a newer one the other host has shown that it was not down.
     """
     old = journal.record
     if old is not None and contradicts(record, old):
         return replace(journal, pending=None)
     is_new_grant = old is None or record.generation != old.generation
+    is_outdated = old is not None and is_new_grant
     return replace(
         journal,
         record=record,
@@ -26,6 +28,7 @@ def learn(journal: Journal, record: OwnershipRecord, revision: int) -> Journal:
         pending=None,
         started=journal.started and not is_new_grant,
         may_hand_back=_may_hand_back(journal, record) if is_new_grant else journal.may_hand_back,
+        force_reason="" if is_outdated else journal.force_reason,
     )
 
 

@@ -32,6 +32,17 @@ def test_a_new_grant_forgets_that_the_copy_was_started_under_an_older_one() -> N
     assert (learned.record, learned.revision, learned.started) == (TAKEN, 3, False)
 
 
+def test_an_operators_force_does_not_outlive_the_grant_that_it_was_given_on() -> None:
+    """It would take the guest over from a host that has long come back."""
+    assert learn(replace(ON_BETA, force_reason="alpha burns"), LATER, 3).force_reason == ""
+
+
+def test_an_operators_force_holds_while_the_grant_is_the_same() -> None:
+    forced = replace(ON_BETA, force_reason="alpha burns")
+    assert learn(forced, PAIRED, 3).force_reason == "alpha burns"
+    assert learn(replace(forced, record=None), LATER, 3).force_reason == "alpha burns"
+
+
 def test_an_activation_is_no_new_grant() -> None:
     journal = replace(ON_BETA, record=TAKEN, started=True, may_hand_back=True)
     learned = learn(journal, THEIRS, 4)

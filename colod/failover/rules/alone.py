@@ -120,7 +120,8 @@ OWNER_ALONE = (
         (f.owns_alone, Not(f.wants_pairing)),
         show(
             State.SUSPENDED,
-            lambda v: "this host is being drained" if v.draining else "by the operator",
+            lambda v: "this host was drained" if v.draining else "by the operator",
+            lambda v: "systemctl restart colod, to pair again" if v.draining else "",
         ),
     ),
     Rule(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from colod.failover.effects import State
 from colod.failover.rules.table import show
-from colod.failover.view import Contact, Link, Replica, View
+from colod.failover.view import Answer, Contact, Link, Replica, View
 
 WITNESS_AWAY = "the witness does not answer"
 BRING_BACK_WITNESS = "bring the witness back; nothing is lost meanwhile"
@@ -48,7 +48,8 @@ def _progress(view: View) -> State:
 
 
 def _is_waiting(view: View) -> bool:
-    return view.link is not Link.STARTING and view.is_promotable_epoch_acked
+    is_away = view.answer is Answer.UNREACHABLE
+    return is_away and view.link is not Link.STARTING and view.is_promotable_epoch_acked
 
 
 PAIRING_ON = show(

@@ -201,6 +201,7 @@ ALONE = (
         primary(LATER, draining=True, resync_due=True),
         "stay_suspended",
         State.SUSPENDED,
+        asks_person=True,
     ),
     Transcript(
         "an acknowledged promotable epoch makes a pair",

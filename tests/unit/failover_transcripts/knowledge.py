@@ -162,7 +162,6 @@ KNOWLEDGE = (
         ),
         "sync",
         State.SYNCING,
-        asks_person=True,
     ),
     Transcript(
         "a primary whose protection the other host ended waits for a person",

@@ -224,7 +224,6 @@ SECONDARY = (
         secondary(GIVEN, IN_PAIR, **REPLICA),
         "sync",
         State.SYNCING,
-        asks_person=True,
     ),
     Transcript(
         "an ended protection's copy is destroyed",
@@ -266,7 +265,6 @@ SECONDARY = (
         secondary(None, IN_PAIR, **REPLICA),
         "sync",
         State.SYNCING,
-        asks_person=True,
     ),
     Transcript(
         "a copy of a protection that goes on is not destroyed",
