@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from colod.errors import JournalError
 from colod.failover import entry
-from colod.failover.record import NO_GENERATION
+from colod.failover.record import NO_GENERATION, OwnershipRecord
 from colod.failover.view import Journal, Pending, Wanted
 from colod.model import (
     Disks,
@@ -23,7 +23,18 @@ from colod.model import (
     Protection,
     Role,
 )
-from tests.unit.failover_transcripts.situation import ALPHA, BETA, FIRST, LATER, PAIRED, TAKEN
+from colod.witness.base import Stored
+from colod.witness.content import unpack
+from tests.unit.failover_transcripts.situation import (
+    ALPHA,
+    BETA,
+    FIRST,
+    LATER,
+    PAIRED,
+    TAKEN,
+    TERMS,
+    THEIRS,
+)
 
 RECORDS = st.sampled_from([None, FIRST, PAIRED, LATER, TAKEN])
 COUNTS = st.integers(min_value=0, max_value=2**63 - 1)
@@ -142,3 +153,11 @@ def test_a_new_journal_knows_no_generation() -> None:
     assert Journal(protection=journal.protection, host=BETA, role=Role.SECONDARY).generation == (
         NO_GENERATION
     )
+
+
+@pytest.mark.parametrize("record", [FIRST, PAIRED, THEIRS])
+def test_the_record_in_an_entry_is_what_a_witness_keeps(record: OwnershipRecord) -> None:
+    """docs/witness.md has operators put it back as it is, after a witness was erased."""
+    known = Journal(protection=TERMS, host=ALPHA, role=Role.PRIMARY, record=record)
+    text = json.loads(entry.encode(known).partition(b" ")[2])["record"]
+    assert unpack(text.encode(), 5) == Stored(record, 5)
