@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from colod.errors import ColodError
@@ -22,11 +22,13 @@ class Mutant:
         name: What was done to it.
         rules: The damaged table.
         at: The first row that is damaged: for views that an earlier row fits, nothing changes.
+        rows: How many of the table's own rows are.
     """
 
     name: str
     rules: Table
     at: int
+    rows: int = 1
 
 
 def mutants() -> Iterator[Mutant]:
@@ -37,7 +39,7 @@ def mutants() -> Iterator[Mutant]:
             yield Mutant(f"{rule.name}: {name}", (*RULES[:at], damaged, *RULES[at + 1 :]), at)
     for at, (first, second) in enumerate(itertools.pairwise(RULES)):
         swapped = (*RULES[:at], second, first, *RULES[at + 2 :])
-        yield Mutant(f"{first.name}: after {second.name}", swapped, at)
+        yield Mutant(f"{first.name}: after {second.name}", swapped, at, rows=2)
 
 
 def _effects(rule: Rule) -> Iterator[tuple[str, Rule]]:
@@ -75,16 +77,20 @@ def _weaker(fact: Predicate) -> Iterator[Predicate]:
 
 def differs(mutant: Mutant, views: Sequence[tuple[int, View]]) -> bool:
     """Return whether the mutant decides otherwise on any of `views`, each with its row's index."""
-    decide = _decider(mutant.rules)
-    return any(at >= mutant.at and _differs(decide, RULES[at], view) for at, view in views)
+    rest = mutant.rules[mutant.at :]
+    damaged = rest[: len(mutant.rules) - len(RULES) + mutant.rows]
+    for at, view in views:
+        if at >= mutant.at + mutant.rows:
+            # It falls through the damaged rows as before, unless one of them fits now.
+            if any(rule.fits(view) for rule in damaged) and _departs(damaged, RULES[at], view):
+                return True
+        elif at >= mutant.at and _departs(rest, RULES[at], view):
+            return True
+    return False
 
 
-def _decider(rules: Table) -> Callable[[View], Rule | None]:
-    return lambda view: next((rule for rule in rules if rule.fits(view)), None)
-
-
-def _differs(decide: Callable[[View], Rule | None], was: Rule, view: View) -> bool:
-    now = decide(view)
+def _departs(rules: Table, was: Rule, view: View) -> bool:
+    now = next((rule for rule in rules if rule.fits(view)), None)
     if now is was or (now is not None and now.then is was.then):
         return False
     try:

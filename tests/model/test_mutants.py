@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from tests.model.mutants import mutants
-from tests.model.mutation import EVIDENCE, killed_by
+from tests.model.mutation import evidence, killed_by
 from tests.model.survivors import SURVIVORS
 
 PARTS = 8
 MUTANTS = {mutant.name: mutant for mutant in mutants()}
-KILLERS: dict[str, str] = json.loads(EVIDENCE.read_text())
+KILLERS = evidence()
 
 
 def test_the_evidence_speaks_of_the_mutants_that_there_are() -> None:
