@@ -218,7 +218,7 @@ def _local(journal: Journal, boot: str, session: SessionHandle | None) -> View:
     """Return a view that holds what the journal and the session say and nothing else."""
     blank = View(journal=journal, boot=boot, new_id="")
     if session is None:
-        return blank
+        return replace(blank, **_gate(journal, Link.NONE, None))
     status, link = session.status, session.link
     return replace(
         blank,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
@@ -72,3 +73,12 @@ async def test_an_answer_grows_old() -> None:
     await facts.look(JOURNAL, None, State.ARBITRATING)
     later = await facts.look(JOURNAL, None, State.ARBITRATING)
     assert later.answer is Answer.STALE
+
+
+async def test_a_gate_that_a_session_left_counts_as_closed_until_it_is_opened() -> None:
+    """The pairing may be forgotten before its gate is: the guest would stay mute for ever."""
+    left = replace(JOURNAL, pairing=None, gate='{"kind": "plug", "interfaces": ["vif1.0"]}')
+    view = await Facts(slow_parts(), left).look(left, None, State.ALONE)
+    assert view.gate_closed
+    opened = await Facts(slow_parts(), JOURNAL).look(JOURNAL, None, State.ALONE)
+    assert not opened.gate_closed
