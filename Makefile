@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test static unit integration proto proto-check format lab-image lab test-xen test-xen-ci test-xen-long model-long bench clean
+.PHONY: help venv demo test static unit integration proto proto-check format lab-image lab test-xen test-xen-ci test-xen-long model-long mutants bench clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,7 +21,14 @@ demo: $(STAMP) ## Protect, watch and fail over a guest on the simulated Xen (no 
 test: $(STAMP) ## Set up and run every check and test that needs no hypervisor.
 	@deploy/test-prerequisites
 	@$(MAKE) --no-print-directory static
-	$(BIN)/python -m pytest tests --ignore=tests/xen --ignore=tests/bench
+	$(BIN)/python -m pytest tests --ignore=tests/xen --ignore=tests/bench -m "not mutants"
+
+model-long: $(STAMP) ## The longer walks of the failover model (tens of minutes).
+	$(BIN)/python -m tests.model.walks
+
+mutants: $(STAMP) ## Judge the model: gather evidence against damaged rules, then test it (long).
+	$(BIN)/python -m tests.model.mutation
+	$(BIN)/python -m pytest tests/model/test_mutants.py
 
 static: $(STAMP) ## ruff, format, mypy --strict, import-linter, generated code.
 	$(BIN)/ruff check .
