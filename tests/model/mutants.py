@@ -95,5 +95,5 @@ def _departs(rules: Table, was: Rule, view: View) -> bool:
         return False
     try:
         return now is None or now.then(view) != was.then(view)
-    except (AssertionError, ColodError):
+    except (AssertionError, ValueError, ColodError):
         return True

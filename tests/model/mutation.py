@@ -69,7 +69,7 @@ def killed_by(mutant: Mutant, walk: str, max_states: int = _MAX_STATES) -> str:
         return first_deviation(mutant.rules)
     try:
         found = explore(Model(WALKS[walk], mutant.rules), max_states=max_states)
-    except (ColodError, AssertionError) as error:
+    except (ColodError, AssertionError, ValueError) as error:
         return f"{type(error).__name__}: {error}"[:100]
     except MemoryError:
         return ""

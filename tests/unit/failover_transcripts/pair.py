@@ -26,6 +26,14 @@ from tests.unit.failover_transcripts.situation import (
 
 PAIR = (
     Transcript(
+        "a held guest that is gone is settled like any other",
+        primary(PAIRED, IN_PAIR | {"held": True}, **(BROKEN | GONE)),
+        "go_alone",
+        State.ARBITRATING,
+        Swap,
+        notes_of("reason"),
+    ),
+    Transcript(
         "a paired guest on a restarted host is handed to the replica",
         primary(PAIRED, IN_PAIR | {"boot": "earlier"}, **GONE),
         "host_was_restarted",
@@ -131,6 +139,13 @@ PAIR = (
 )
 
 PROMOTION = (
+    Transcript(
+        "what lies beside a copy that was begun is not discarded",
+        secondary(TAKEN, MINE | {"started": True}, incoming=True),
+        "nothing_to_run",
+        State.MANUAL_HOLD,
+        asks_person=True,
+    ),
     Transcript(
         "a copy whose xl died before it let go is dropped",
         secondary(TAKEN, MINE, incoming=True),

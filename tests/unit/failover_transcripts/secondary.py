@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from colod.failover.effects import Do, State, Swap
-from colod.failover.view import Copy, Link
+from colod.failover.view import Copy, Link, Replica
 from colod.model import PairingId
 from tests.unit.failover_transcripts.situation import (
     AWAY,
     BROKEN,
     FIRST,
+    FOLLOWS,
     GIVEN,
     GONE,
     IN_PAIR,
@@ -27,6 +28,27 @@ from tests.unit.failover_transcripts.situation import (
 )
 
 LOSER = (
+    Transcript(
+        "a loser destroys its copy, whatever is said of the replica that it had",
+        primary(THEIRS, IN_PAIR, **(FOLLOWS | PAUSED), peer_replica=Replica.LOST),
+        "destroy_own",
+        State.QUARANTINED,
+        Do.DESTROY_GUEST,
+    ),
+    Transcript(
+        "a loser's gate stays closed",
+        primary(THEIRS, IN_PAIR, **PAUSED, gated=True, gate_closed=True),
+        "destroy_own",
+        State.QUARANTINED,
+        Do.DESTROY_GUEST,
+    ),
+    Transcript(
+        "nor is its session let go without the witness",
+        primary(THEIRS, IN_PAIR, **(BROKEN | PAUSED), **AWAY),
+        "lost_without_witness",
+        State.MANUAL_HOLD,
+        asks_person=True,
+    ),
     Transcript(
         "a loser keeps its paused copy until the winner's runs",
         primary(TAKEN, IN_PAIR, **PAUSED),
@@ -87,6 +109,26 @@ LOSER = (
 FORCE = {"force_reason": "alpha burns"}
 
 SECONDARY = (
+    Transcript(
+        "a force waits until the record is known",
+        secondary(None, IN_PAIR | FORCE, **REPLICA),
+        "sync",
+        State.SYNCING,
+    ),
+    Transcript(
+        "a copy left suspended is not resumed where it does not belong",
+        secondary(None, IN_PAIR, guest=Copy.SUSPENDED),
+        "sync_broken",
+        State.DEGRADED,
+        asks_person=True,
+    ),
+    Transcript(
+        "a guest that runs on a secondary begins no pairing there",
+        secondary(None, guest=Copy.RUNNING, resync_due=True),
+        "quarantined",
+        State.QUARANTINED,
+        asks_person=True,
+    ),
     Transcript(
         "a promised replica takes over when the other host is lost",
         secondary(PAIRED, IN_PAIR, **REPLICA, **LOST),

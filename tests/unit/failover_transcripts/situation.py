@@ -125,7 +125,7 @@ class Transcript:
         """Return how the table departs from this transcript, or ""."""
         try:
             decision = decide(self.view, rules)
-        except (ColodError, AssertionError) as error:
+        except (ColodError, AssertionError, ValueError) as error:
             return f"{self.what}: {error!r}"
         wanted = (self.rule, self.state, self.effect, self.notes, self.asks_person)
         found = (
