@@ -23,7 +23,10 @@ from colod.v1 import peer_pb2
 
 _log = structlog.get_logger()
 
-START_S = 20.0
+START_S = 60.0
+"""Time for a session to come up: on a busy dom0 Python and xl need tens of seconds."""
+PEER_START_S = START_S + 30.0
+"""Time for the peer to clear an older replica away and to have its receiver come up."""
 SECRET_BYTES = 32
 
 
@@ -90,7 +93,9 @@ class Pairing:
             transport=self._parts.transport_kind,
             secret=secret,
         )
-        reply = await asyncio.to_thread(self._parts.peer_client.prepare_receive, request)
+        reply = await asyncio.to_thread(
+            self._parts.peer_client.prepare_receive, request, timeout_s=PEER_START_S
+        )
         gate = {"gate": json.loads(journal.gate)} if journal.gate else {}
         write_spec(
             session.directory,
