@@ -2,4 +2,56 @@
 
 from __future__ import annotations
 
-SURVIVORS: dict[str, str] = {}
+# Conditions that the rows before already ensure. They stay: a row should be true by itself.
+_IMPLIED = {
+    "deleted: without 'is_unprotected'": "`ended`, `ended_elsewhere` and `older` come first",
+    "create: without 'not is_unprotected'": "`erase` takes such a primary first",
+    "note_going_on: without 'owns_paired'": "`note_running` does the same for an owner alone",
+    "hand_over_to_xl: without 'xl_lives'": "`drop_orphan` takes a replica without an xl first",
+    "pair: without 'goes_well'": "`release_given_up` and `release_broken` come first",
+    "pair: without 'has_pairing'": "no session can be seen without the pairing that names it",
+    "sync: without 'has_pairing'": "no session can be seen without the pairing that names it",
+    "forget_pairing: without 'not copy_is_here'": "`discard` and `destroy_frozen` take any copy",
+}
+
+# Neighbours whose order does not matter, because both lead to the same end.
+_INDIFFERENT = {
+    "leave_pair: after go_on": "a held guest runs a moment sooner, and then leaves the pair",
+    "release_given_up: after release_unwanted": "both release; only the reason noted differs",
+    "leave_pairing: after resume": "neither needs the other's work, and both are done",
+    "note_running: after open_gate": "neither needs the other's work, and both are done",
+    "become_primary: after let_run": "a secondary that owns alone was seen running: not paused",
+}
+
+# Neighbours that never fit the same facts: their conditions contradict each other.
+_APART = {
+    "erase: after hold": "a record is not known, or it is",
+    "ask: after ended": "the reading is stale, or the witness was read",
+    "ended_elsewhere: after older": "the protection has ended, or there is no mark of that",
+    "learn: after deleted": "the witness holds a record, or none",
+    "deleted: after create": "a record is known, or not",
+    "await_creation: after host_was_restarted": "a record is not known, or it is",
+    "go_on: after note_going_on": "the guest is paused, or not",
+    "note_going_on: after replicate": "the guest is held, or not",
+    "hold_without_witness: after drop_orphan": "the record is PAIRED, or ALONE",
+    "fence: after await_fence": "fencing was not tried, or it was",
+    "await_takeover: after run": "xl has not given the copy its name, or it has",
+    "resume_own: after activate": "the guest is suspended, or it runs",
+    "activate: after hand_back": "there is a copy, or none",
+    "unactivated_without_witness: after release_receiver": "not activated, or it is",
+    "release_broken: after release_orphan": "the session is there, or not",
+    "release_orphan: after release_given_up": "the session is not there, or it is",
+    "release_unwanted: after leave_pairing": "the session is there, or not",
+    "resume: after note_running": "the guest is suspended, or not",
+    "stay_suspended: after pair": "`release_unwanted` has taken any session that is not wanted",
+    "alone: after await_winner": "this host owns the guest, or the other one does",
+    "put_aside: after lost_without_witness": "the witness was read, or not",
+    "become_secondary: after take_over": "a primary's own pairing is never promised to it",
+    "force: after follow": "`take_over` takes a promised replica first where force is given",
+    "replica_lost: after discard": "a promised replica is never void",
+    "destroy_frozen: after forget_pairing": "there is a copy, or none",
+    "forget_pairing: after drop_unprotected": "a record is known, or not",
+    "destroy_unprotected: after sync": "`drop_unprotected` has taken any session first",
+}
+
+SURVIVORS: dict[str, str] = _IMPLIED | _INDIFFERENT | _APART

@@ -122,7 +122,7 @@ def _is_good(marks: tuple[Mark, Mark], grant: Grant) -> bool:
         # A primary that was cut off while the other host took over and then ended the protection
         # keeps its copy paused until a person looks at it.
         is_over = all(mark.is_superseded for mark in marks if mark.has_journal)
-        return is_over and any(mark.runs and not mark.has_journal for mark in marks)
+        return is_over and any(mark.speaks and not mark.has_journal for mark in marks)
     owner = marks[grant.owner]
     if owner.awaits_fence:
         return True

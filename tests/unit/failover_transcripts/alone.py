@@ -11,12 +11,14 @@ from tests.unit.failover_transcripts.situation import (
     BETA,
     BROKEN,
     FOLLOWS,
+    GONE,
     IN_PAIR,
     LATER,
     MINE,
     PAUSED,
     SUSPENDED,
     THEIRS,
+    UNPROTECTED,
     Transcript,
     notes_of,
     primary,
@@ -26,6 +28,33 @@ from tests.unit.failover_transcripts.situation import (
 MINE_NOW = replace(THEIRS, owner=BETA)
 
 ALONE = (
+    Transcript(
+        "a protection ends though its guest is down",
+        primary(LATER, UNPROTECTED, **GONE),
+        "delete",
+        State.STOPPED,
+        Swap,
+    ),
+    Transcript(
+        "but not before the gate is open",
+        primary(LATER, UNPROTECTED, gated=True, gate_closed=True),
+        "open_gate",
+        State.ALONE,
+        Do.OPEN_GATE,
+    ),
+    Transcript(
+        "that a guest is down is said before that it is suspended",
+        primary(LATER, SUSPENDED, **GONE),
+        "guest_is_down",
+        State.GUEST_SHUTDOWN,
+        asks_person=True,
+    ),
+    Transcript(
+        "no pairing begins while another goes on",
+        primary(LATER, IN_PAIR, link=Link.SYNCING, xl_alive=True, resync_due=True),
+        "pairing",
+        State.SYNCING,
+    ),
     Transcript(
         "a new owner lets its receiver go",
         secondary(MINE_NOW, IN_PAIR, guest=Copy.RUNNING, **BROKEN),

@@ -26,6 +26,13 @@ from tests.unit.failover_transcripts.situation import (
 
 PAIR = (
     Transcript(
+        "a restarted host hands its guest over even if it was to be suspended",
+        primary(PAIRED, IN_PAIR | SUSPENDED | {"boot": "earlier"}, **GONE),
+        "host_was_restarted",
+        State.ARBITRATING,
+        Swap,
+    ),
+    Transcript(
         "a held guest that is gone is settled like any other",
         primary(PAIRED, IN_PAIR | {"held": True}, **(BROKEN | GONE)),
         "go_alone",
@@ -139,6 +146,28 @@ PAIR = (
 )
 
 PROMOTION = (
+    Transcript(
+        "nobody is fenced for a copy whose xl is dead",
+        secondary(TAKEN, MINE, incoming=True, fence=Fence.NEEDED),
+        "drop_orphan",
+        State.PROMOTING,
+        Do.DISCARD_REPLICA,
+    ),
+    Transcript(
+        "a held guest runs before its xl is let go",
+        primary(GIVEN, IN_PAIR, **(BROKEN | PAUSED)),
+        "run",
+        State.PROMOTING,
+        Do.RUN_GUEST,
+        notes_of("started"),
+    ),
+    Transcript(
+        "its xl is let go before a suspended guest is resumed by hand",
+        primary(GIVEN, IN_PAIR, **BROKEN, guest=Copy.SUSPENDED),
+        "release_own",
+        State.PROMOTING,
+        Do.RELEASE_SESSION,
+    ),
     Transcript(
         "what lies beside a copy that was begun is not discarded",
         secondary(TAKEN, MINE | {"started": True}, incoming=True),

@@ -110,6 +110,47 @@ FORCE = {"force_reason": "alpha burns"}
 
 SECONDARY = (
     Transcript(
+        "a drained host's replica counts as lost",
+        secondary(PAIRED, IN_PAIR, **REPLICA, draining=True),
+        "replica_lost",
+        State.DEGRADED,
+        asks_person=True,
+    ),
+    Transcript(
+        "an orphaned void replica is discarded",
+        secondary(LATER, IN_PAIR, incoming=True),
+        "discard",
+        State.STOPPED,
+        Do.DISCARD_REPLICA,
+    ),
+    Transcript(
+        "what is left of a session goes before the copy that it let go",
+        secondary(LATER, IN_PAIR, **PAUSED, link=Link.BROKEN),
+        "discard",
+        State.STOPPED,
+        Do.DISCARD_REPLICA,
+    ),
+    Transcript(
+        "so it does when the protection has ended",
+        secondary(None, UNPROTECTED | IN_PAIR, **PAUSED, link=Link.BROKEN),
+        "drop_unprotected",
+        State.STOPPED,
+        Do.DISCARD_REPLICA,
+    ),
+    Transcript(
+        "no replica is discarded while there is a record",
+        secondary(FIRST, UNPROTECTED | IN_PAIR, **REPLICA),
+        "sync",
+        State.SYNCING,
+    ),
+    Transcript(
+        "nor a copy that xl let go",
+        secondary(FIRST, UNPROTECTED | IN_PAIR, **PAUSED),
+        "sync_broken",
+        State.DEGRADED,
+        asks_person=True,
+    ),
+    Transcript(
         "a force waits until the record is known",
         secondary(None, IN_PAIR | FORCE, **REPLICA),
         "sync",
