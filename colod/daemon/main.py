@@ -28,7 +28,7 @@ from colod.daemon.notify import notify, watchdog_interval_s
 from colod.daemon.parts import Parts
 from colod.daemon.peer_service import PeerService
 from colod.daemon.reload import differences, merged, needs_restart
-from colod.daemon.rescue import settle_all
+from colod.daemon.rescue import RESCUE_S, settle_all
 from colod.errors import ColodError, NetworkError
 from colod.observe import logs
 from colod.observe.logs import Event
@@ -56,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     structlog.contextvars.bind_contextvars(host=config.host.name)
     daemon = Daemon(config, arguments.config)
     try:
-        return asyncio.run(daemon.rescue() if arguments.command == "rescue" else daemon.run())
+        return asyncio.run(
+            daemon.rescue(arguments.limit) if arguments.command == "rescue" else daemon.run()
+        )
     except ColodError as error:
         _log.critical(Event.DAEMON_FAILED, code=error.code, error=str(error), advice=error.advice)
         return EXIT_FAILED
@@ -73,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
         default="run",
         help="run: the daemon. rescue: settle once what guests wait for, and end; 0: all of it, "
         "1: something is left, and is named in the log, 78: the configuration is invalid",
+    )
+    parser.add_argument(
+        "--limit", type=float, default=RESCUE_S, metavar="S", help="longest rescue, in seconds"
     )
     return parser
 
@@ -124,8 +129,11 @@ class Daemon:
         finally:
             await admin.stop()
 
-    async def rescue(self) -> int:
+    async def rescue(self, limit_s: float = RESCUE_S) -> int:
         """Settle what guests wait for, once; see `colod.daemon.rescue`.
+
+        Args:
+            limit_s: Longest attempt.
 
         Returns:
             The exit status.
@@ -142,7 +150,7 @@ class Daemon:
         with suppress(NetworkError):  # the port may be what keeps the daemon from starting
             peer_server = self._serve_peer(host, identity)
         try:
-            left = [*unreadable, *await settle_all(host)]
+            left = [*unreadable, *await settle_all(host, timeout_s=limit_s)]
             if host.defect.done():
                 host.defect.result()
         finally:

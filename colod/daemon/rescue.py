@@ -8,6 +8,7 @@ begins no pairing, and leaves one that works as it is.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -45,11 +46,28 @@ def is_settled(service: ProtectionService) -> bool:
 async def settle_all(host: Host, *, timeout_s: float = RESCUE_S) -> Sequence[str]:
     """Wait until every protection is settled; return what is left over, in words."""
     services = list(host.services.values())
+    watch_s = host.parts.limits.suspect_after_s
     done = await asyncio.gather(
-        *(each.until(partial(is_settled, each), timeout_s=timeout_s) for each in services)
+        *(_settle(each, watch_s=watch_s, timeout_s=timeout_s) for each in services)
     )
     return [
         f"{service.guest}: {service.state}: {service.trouble}"
         for service, is_done in zip(services, done, strict=True)
         if not is_done
     ]
+
+
+async def _settle(service: ProtectionService, *, watch_s: float, timeout_s: float) -> bool:
+    """Wait until `service` is settled and, where it has a pairing, stays so.
+
+    A peer that died just now is not missed yet, and nobody would miss it after the rescue.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (left_s := deadline - time.monotonic()) > 0:
+        if not await service.until(partial(is_settled, service), timeout_s=left_s):
+            return False
+        if service.journal.pairing is None:
+            return True
+        if not await service.until(lambda: not is_settled(service), timeout_s=watch_s):
+            return True
+    return False

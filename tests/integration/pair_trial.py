@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -239,6 +239,17 @@ class Trial:
         role = f"save-helper {seen.domid}"
         (found,) = (each for each in Host(host.root / "xen").processes() if each.role == role)
         return found.pid
+
+    @contextmanager
+    def witness_away(self) -> Iterator[None]:
+        """Make the witness of files unreachable for a while."""
+        here = self.pair.root / "witness"
+        away = here.with_name("elsewhere")
+        here.rename(away)
+        try:
+            yield
+        finally:
+            away.rename(here)
 
     def kill(self, pid: int) -> None:
         """Kill a process and wait for its end."""

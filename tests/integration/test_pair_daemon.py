@@ -155,16 +155,34 @@ def test_an_invalid_configuration_ends_the_daemon_for_good(tmp_path: Path) -> No
 
 def test_a_rescue_lets_a_guest_run_that_its_dead_daemon_held(trial: Trial) -> None:
     trial.replicate()
-    trial.kill_daemon(trial.alpha)
-    trial.alpha.xl("pause", "g1")
-    entry = json.loads(journal(trial.alpha).read_bytes().partition(b" ")[2])
-    assert entry["held"] is False
-    # What a daemon that dies right after its journal entry and its pause leaves.
-    kill(trial.session(trial.beta))
+    with trial.witness_away():
+        kill(trial.session(trial.beta))
+        trial.until_state(trial.alpha, "MANUAL_HOLD")
+        trial.kill_daemon(trial.alpha)
+    assert not trial.runs(trial.alpha)
     done = run_colod(trial.alpha, "rescue")
     assert done.returncode == 0, done.stderr
-    until(lambda: not trial.alpha.session_pids(), "its session is ended")
-    assert trial.alpha.daemon is None
+    assert trial.runs(trial.alpha)
+    assert not trial.alpha.session_pids()
+    trial.alpha.start_daemon()
+    trial.until_state(trial.alpha, "ALONE")
+
+
+def test_a_rescue_that_cannot_settle_leaves_the_guest_held_and_says_so(
+    make_trial: MakeTrial,
+) -> None:
+    trial = make_trial(**QUICK)
+    trial.replicate()
+    trial.kill_daemon(trial.beta)
+    with trial.witness_away():
+        trial.alpha.die()
+        done = run_colod(trial.beta, "rescue", "--limit", "6")
+        assert not trial.runs(trial.beta)
+    assert done.returncode == 1
+    assert "g1: MANUAL_HOLD" in done.stderr
+    assert run_colod(trial.beta, "rescue").returncode == 0
+    assert trial.runs(trial.beta)
+    trial.beta.start_daemon()
 
 
 @pytest.mark.parametrize("survivor", ["alpha", "beta"])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -19,18 +17,6 @@ QUICK = {"suspect_s": 3.0, "silence_s": 2.0}
 def quick(make_trial: MakeTrial) -> Trial:
     """A pair that notices a death soon."""
     return make_trial(**QUICK)
-
-
-@contextmanager
-def witness_away(trial: Trial) -> Iterator[None]:
-    """Make the witness unreachable for a while."""
-    here = trial.pair.root / "witness"
-    away = here.with_name("elsewhere")
-    here.rename(away)
-    try:
-        yield
-    finally:
-        away.rename(here)
 
 
 def await_counter(trial: Trial, beyond: int) -> int:
@@ -134,7 +120,7 @@ def test_a_lost_peer_and_a_lost_witness_leave_the_guest_paused_until_the_witness
 ) -> None:
     quick.replicate()
     alive, dead = (quick.alpha, quick.beta) if survivor == "alpha" else (quick.beta, quick.alpha)
-    with witness_away(quick):
+    with quick.witness_away():
         dead.die()
         assert_holds(quick, alive)
     quick.until_state(alive, "ALONE")
@@ -144,7 +130,7 @@ def test_a_lost_peer_and_a_lost_witness_leave_the_guest_paused_until_the_witness
 
 def test_nothing_changes_when_only_the_witness_is_lost(trial: Trial) -> None:
     pairing = trial.replicate()
-    with witness_away(trial):
+    with trial.witness_away():
         asked = lambda: trial.status(trial.alpha).witness == "does not answer"  # noqa: E731
         until(asked, "the primary has noticed")
         trial.until_epochs_go_on()
