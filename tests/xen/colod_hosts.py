@@ -99,10 +99,11 @@ class ColodHosts:
     def protect(self, *options: str, interval_ms: int = 200) -> None:
         """Protect the guest from alpha to beta and wait until it could be taken over."""
         self.alpha.run(
-            f"colodctl protect {NAME} --to beta --disks none --interval-ms {interval_ms} "
+            f"colodctl protect {NAME} --to beta --disks none --interval-ms {interval_ms} --no-wait "
             f"{' '.join(options)}",
             timeout_s=300,
         )
+        self.reaches(self.alpha, "REPLICATING", "PROTECTED", limit_s=300)
 
     def status(self, host: Host) -> dict[str, Any]:
         """Return what the daemon says of the guest on a host, {} when nothing.

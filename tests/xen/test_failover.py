@@ -100,7 +100,7 @@ def test_a_death_on_the_primary_leaves_the_guest_there_alone(
     [
         pytest.param((RECEIVER,), id="the receiver"),
         pytest.param((XL_RECEIVE,), id="xl migrate-receive"),
-        pytest.param((RECEIVER, DAEMON), id="receiver and daemon", marks=pytest.mark.lab_ci),
+        pytest.param((RECEIVER, DAEMON), id="receiver and daemon"),
     ],
 )
 def test_a_death_on_the_secondary_never_starts_the_replica(
@@ -128,7 +128,7 @@ def test_killing_the_daemon_changes_no_role_and_epochs_go_on(colod: ColodHosts, 
     assert (after["generation"], after["pairing"]) == (before["generation"], before["pairing"])
 
 
-@pytest.mark.parametrize("name", ["alpha", pytest.param("beta", marks=pytest.mark.lab_ci)])
+@pytest.mark.parametrize("name", ["alpha", "beta"])
 def test_restarting_the_service_changes_no_role_and_epochs_go_on_during_it(
     colod: ColodHosts, name: str
 ) -> None:
@@ -166,7 +166,6 @@ def test_a_guest_reboots_and_powers_off_on_its_new_host(colod: ColodHosts) -> No
     assert NAME not in colod.beta.domains()
 
 
-@pytest.mark.lab_ci
 def test_protect_is_refused_with_autoballoon_on(pair: Lab) -> None:
     hosts = ColodHosts(pair)
     hosts.beta.put(b'autoballoon="on"\n', "/etc/xen/xl.conf")
