@@ -8,8 +8,6 @@ from tests.model.mutants import mutants
 from tests.model.mutation import evidence, killed_by
 from tests.model.survivors import SURVIVORS
 
-pytestmark = pytest.mark.mutants
-
 PARTS = 8
 MUTANTS = {mutant.name: mutant for mutant in mutants()}
 KILLERS = evidence()
