@@ -163,7 +163,8 @@ def test_a_guest_reboots_and_powers_off_on_its_new_host(colod: ColodHosts) -> No
     assert_one_copy_runs(colod, on="beta")
     colod.lab.client.tell("poweroff")
     colod.reaches(colod.beta, "GUEST_SHUTDOWN")
-    assert NAME not in colod.beta.domains()
+    wait_for(lambda: NAME not in colod.beta.domains(), 60, "xl destroys the guest")
+    colod.reaches(colod.beta, "GUEST_SHUTDOWN")
 
 
 def test_protect_is_refused_with_autoballoon_on(pair: Lab) -> None:
