@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from colod.cli import layout
+from colod.cli import gates, layout
 from colod.v1 import admin_pb2, types_pb2
 
 _WITHOUT_REPLICA = frozenset({"STOPPED", "ALONE", "GUEST_SHUTDOWN"})
@@ -61,6 +61,7 @@ def protection_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any]:
         "witness": protection.witness or None,
         "peer_contact": protection.peer_contact or None,
         "lag": _lag_json(protection),
+        "gate": gates.as_json(protection),
         "progress": _progress_json(protection),
     }
 
@@ -126,6 +127,7 @@ def _facts(
         (f"{protection.mode}, every {protection.interval_ms} ms, disks {protection.disks}"),
     )
     yield "lag", _lag_text(protection)
+    yield from gates.facts(protection)
     if protection.HasField("progress"):
         yield from _progress_facts(protection.progress)
 
@@ -185,6 +187,14 @@ def _progress_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any] | N
         "last_ack_age_s": _known(progress.last_ack_age_s),
         "peer_heard_age_s": _known(progress.peer_heard_age_s),
         "rtt_s": _known(progress.rtt_s),
+        "epoch_wire_bytes": progress.epoch_wire_bytes,
+        "epoch_pages_same": progress.epoch_pages_same,
+        "epoch_pages_delta": progress.epoch_pages_delta,
+        "epoch_pages_raw": progress.epoch_pages_raw,
+        "staged_bytes": progress.staged_bytes,
+        "staged_peak_bytes": progress.staged_peak_bytes,
+        "staging_bytes": progress.staging_bytes,
+        "stalled_s": progress.stalled_s,
     }
 
 

@@ -47,6 +47,7 @@ def status_of(service: ProtectionService) -> admin_pb2.ProtectionStatus:
         witness=_WITNESS[service.facts.answer],
         peer_contact=view.contact if view else Contact.SILENT,
         guest_domain=_domain(service),
+        gate=_gate(service),
     )
 
 
@@ -75,6 +76,14 @@ def _progress(service: ProtectionService) -> types_pb2.Progress | None:
         if (age_s := getattr(progress, name)) >= 0:
             setattr(progress, name, age_s + since_s)
     return progress
+
+
+def _gate(service: ProtectionService) -> types_pb2.Gate | None:
+    """Return what the session last said of the output gate; None without one."""
+    session = service.session
+    if session is None or session.status is None or session.process is None:
+        return None
+    return session.status.gate if session.status.HasField("gate") else None
 
 
 def _domain(service: ProtectionService) -> str:

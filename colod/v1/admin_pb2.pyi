@@ -193,6 +193,7 @@ class ProtectionStatus(_message.Message):
     WITNESS_FIELD_NUMBER: _builtins.int
     PEER_CONTACT_FIELD_NUMBER: _builtins.int
     GUEST_DOMAIN_FIELD_NUMBER: _builtins.int
+    GATE_FIELD_NUMBER: _builtins.int
     guest: _builtins.str
     role: _types_pb2.Role.ValueType
     peer: _builtins.str
@@ -217,6 +218,10 @@ class ProtectionStatus(_message.Message):
     """Whether the guest's domain on this host was seen running, paused, suspended or absent."""
     @_builtins.property
     def progress(self) -> _types_pb2.Progress: ...
+    @_builtins.property
+    def gate(self) -> _types_pb2.Gate:
+        """How the guest's output is held on this host; absent without a gate or a session."""
+
     def __init__(
         self,
         *,
@@ -239,10 +244,11 @@ class ProtectionStatus(_message.Message):
         witness: _builtins.str = ...,
         peer_contact: _builtins.str = ...,
         guest_domain: _builtins.str = ...,
+        gate: _types_pb2.Gate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "cause", b"cause", "disks", b"disks", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "interval_ms", b"interval_ms", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "replica", b"replica", "role", b"role", "since_unix_s", b"since_unix_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "cause", b"cause", "disks", b"disks", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "interval_ms", b"interval_ms", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "replica", b"replica", "role", b"role", "since_unix_s", b"since_unix_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -133,6 +133,21 @@ def test_status_of_one_guest_shows_all_that_is_known(daemon: FakeDaemon, colodct
     ]
 
 
+GATE = types_pb2.Gate(
+    phase=types_pb2.GATE_PHASE_HOLDING,
+    is_protected=True,
+    sound_from=2,
+    released_epoch=11,
+    barriers=10,
+    skipped={"unacknowledged": 2},
+    held_packets=3,
+    held_bytes=4096,
+    dropped_packets=7,
+    hold_s=0.25,
+    uncovered=["vif1.1"],
+)
+
+
 def test_the_json_of_status_is_the_documented_one(daemon: FakeDaemon, colodctl: Run) -> None:
     daemon.reports = [report(replicating(cause="in step"))]
     assert colodctl("status", "--json").json == {
@@ -175,10 +190,50 @@ def test_the_json_of_status_is_the_documented_one(daemon: FakeDaemon, colodctl: 
                     "last_ack_age_s": 0.125,
                     "peer_heard_age_s": 0.0625,
                     "rtt_s": None,
+                    "epoch_wire_bytes": 0,
+                    "epoch_pages_same": 0,
+                    "epoch_pages_delta": 0,
+                    "epoch_pages_raw": 0,
+                    "staged_bytes": 0,
+                    "staged_peak_bytes": 0,
+                    "staging_bytes": 0,
+                    "stalled_s": 0.0,
                 },
+                "gate": None,
             }
         ],
     }
+
+
+def test_status_tells_how_output_is_held(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.reports = [report(replicating(gate=GATE))]
+    assert colodctl("status", "--json").json["protections"][0]["gate"] == {
+        "phase": "holding",
+        "protects": True,
+        "sound_from_epoch": 2,
+        "released_epoch": 11,
+        "barriers": 10,
+        "skipped": {"unacknowledged": 2},
+        "held_packets": 3,
+        "held_bytes": 4096,
+        "dropped_packets": 7,
+        "hold_s": 0.25,
+        "uncovered": ["vif1.1"],
+        "error": None,
+    }
+    out = colodctl("status", "web").out
+    assert "gate holding, holds 3 packets, 4.0 KiB, for 250 ms at most" in out
+    assert "10 set, skipped: 2 unacknowledged" in out
+    assert "7 packets dropped for want of room" in out
+    assert "vif1.1" in out
+
+
+def test_what_no_gate_has_measured_is_null(daemon: FakeDaemon, colodctl: Run) -> None:
+    gate = types_pb2.Gate(phase=types_pb2.GATE_PHASE_OPEN, hold_s=-1)
+    daemon.reports = [report(replicating(gate=gate))]
+    said = colodctl("status", "--json").json["protections"][0]["gate"]
+    assert said["hold_s"] is said["sound_from_epoch"] is said["error"] is None
+    assert "overflow" not in colodctl("status", "web").out
 
 
 def test_what_was_not_measured_is_null_and_never_zero(daemon: FakeDaemon, colodctl: Run) -> None:
