@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import select
 import signal
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from colod.transport.sockets import AsyncDescriptor
+
+_SAID_BYTES: Final = 4096
+
+_log = logging.getLogger(__name__)
 
 
 class Watched:
@@ -57,17 +64,38 @@ def start_ticks(pid: int) -> int:
     return int(fields[19])
 
 
-async def run_bounded(argv: Sequence[str], timeout_s: float) -> int | None:
-    """Run a command with its output in the session's log.
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A command that was run.
 
-    Returns:
-        Its exit status, negative for a signal; 127 if it cannot be started; None if it did not
-        end within `timeout_s`: it was killed then, and what it did is not known.
+    Attributes:
+        status: Its exit status, negative for a signal; 127 if it could not be started; None if it
+            did not end in time: it was killed then, and what it did is not known.
+        said: What it wrote on standard output and standard error, cut to the first few kilobytes.
     """
+
+    status: int | None
+    said: str = ""
+
+
+async def run_bounded(argv: Sequence[str], timeout_s: float) -> Ran:
+    """Run a command for `timeout_s` seconds at most; what it says goes to the session's log too."""
+    # Neither a pipe nor a file on disk: the one could block the command, the other be full.
+    output = os.memfd_create("said")
     try:
-        process = await asyncio.to_thread(_start, argv)
-    except OSError:
-        return 127
+        process = await asyncio.to_thread(_start, argv, output)
+        status = await _ended(process, timeout_s)
+        said = os.pread(output, _SAID_BYTES, 0).decode(errors="replace").strip()
+    except OSError as error:
+        return Ran(127, str(error))
+    finally:
+        os.close(output)
+    if said:
+        _log.info("%s said: %s", argv[0], said)
+    return Ran(status, said)
+
+
+async def _ended(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:
     watched = Watched(process.pid)
     try:
         async with asyncio.timeout(timeout_s):
@@ -81,7 +109,7 @@ async def run_bounded(argv: Sequence[str], timeout_s: float) -> int | None:
         watched.close()
 
 
-def _start(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+def _start(argv: Sequence[str], output: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=2, stderr=2, start_new_session=True
+        argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
     )

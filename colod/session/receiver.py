@@ -34,6 +34,8 @@ from colod.transport.base import Transport
 _EXISTS_S = 10.0
 _PAUSE_S = 30.0
 _POLL_S = 0.2
+_PAUSE_FAILED = "Pausing domain"
+"""In libxl's error when the hypercall failed. Source: Xen tools/libs/light/libxl_domain.c."""
 
 _log = logging.getLogger(__name__)
 
@@ -240,14 +242,21 @@ class Receiver(Session):
         self._paused.set()
 
     async def _try_pause(self) -> bool:
-        if await run_bounded(self.spec.exists_argv, _EXISTS_S) != 0:
+        """Take the reference once; return False where it was certainly not taken.
+
+        xl exits with 0 whatever became of it, so what it says decides: it names errors.
+        A second try after a first that worked would make two of one, and the copy would never run
+        after a promotion: where that is not certain, it is not tried again.
+        """
+        if (await run_bounded(self.spec.exists_argv, _EXISTS_S)).status != 0:
             return False
-        status = await run_bounded(self.spec.pause_argv, _PAUSE_S)
-        if status is None or status < 0:
-            # Once more might make two of one: the copy would never run after a promotion.
-            message = f"unknown whether {' '.join(self.spec.pause_argv)} had its effect"
-            raise Ending.failed("session.pause", message)
-        return status == 0
+        ran = await run_bounded(self.spec.pause_argv, _PAUSE_S)
+        if ran.status == 0 and "error" not in ran.said.lower():
+            return True
+        if _PAUSE_FAILED in ran.said or (ran.status is not None and ran.status > 0):
+            return False
+        message = f"unknown whether {' '.join(self.spec.pause_argv)} had its effect"
+        raise Ending.failed("session.pause", f"{message}: {ran.said or ran.status}")
 
     # -- the daemon's commands
 

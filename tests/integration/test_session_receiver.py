@@ -219,6 +219,39 @@ async def test_a_pause_with_an_unknown_outcome_is_not_tried_again(start: Any) ->
     await link.close()
 
 
+PAUSES_ONCE_IT_CAN = """\
+if test -e {there}; then echo paused >>{pauses}; else
+    echo 'libxl: error: libxl_domain.c:602: Domain 9:Pausing domain: No such process' >&2
+fi"""
+
+
+async def test_a_pause_that_failed_with_status_0_is_tried_again(start: Any, tmp_path: Path) -> None:
+    """xl exits with 0 even when libxl could not pause the domain."""
+    there, pauses = tmp_path / "there", tmp_path / "pauses-taken"
+    script = PAUSES_ONCE_IT_CAN.format(there=there, pauses=pauses)
+    receiving = start(pause_argv=["sh", "-c", script])
+    link = await enter(receiving)
+    await put(link, *sent(remus_stream(1).data))
+    await asyncio.sleep(1)
+    assert not receiving.daemon.newest().second_pause
+    there.touch()
+    await acked(link, 1)
+    assert receiving.daemon.newest().second_pause
+    assert pauses.read_text() == "paused\n"
+    await link.close()
+
+
+async def test_a_pause_with_another_complaint_is_not_taken_for_one(start: Any) -> None:
+    complaint = "echo 'libxl: error: cannot take the lock' >&2"
+    receiving = start(pause_argv=["sh", "-c", complaint])
+    link = await enter(receiving)
+    await put(link, *sent(remus_stream(1).data))
+    status = receiving.daemon.wait_state(State.SESSION_STATE_FAILED)
+    assert (status.error_code, status.second_pause) == ("session.pause", False)
+    assert "cannot take the lock" in status.error
+    await link.close()
+
+
 async def test_a_copy_that_does_not_exist_yet_is_awaited(start: Any, tmp_path: Path) -> None:
     there = tmp_path / "there"
     receiving = start(exists_argv=["test", "-e", str(there)])
