@@ -55,14 +55,21 @@ def after_write(expected: Stored, new: OwnershipRecord | None, revision: int) ->
 
 
 def outcome_of_mismatch(expected: Stored, present: Stored, new: OwnershipRecord | None) -> Outcome:
-    """Return the outcome of a write of `new` over `expected` that found `present` instead."""
-    if present.revision > expected.revision and present.record == new:
+    """Return the outcome of a write of `new` over `expected` that found `present` instead.
+
+    Revisions decide, as long as they grow. A witness that was restored, or repaired by hand
+    (docs/witness.md, 'An older witness'), may count from less; then contents decide as far as they
+    can: this very write, by its attempt id, or a generation that came after what it was to replace.
+    """
+    is_newer = present.revision > expected.revision
+    if present.record == new and (is_newer or new is not None):
         return Won(present)  # our own earlier copy of this write landed, or it is deleted already
-    if present.revision > expected.revision:
+    if is_newer or last_generation(present) > last_generation(expected):
         return Lost(present)
     return Unknown(
         f"the witness went back: it holds revision {present.revision}, "
-        f"{expected.revision} or another content was read before"
+        f"{expected.revision} or another content was read before "
+        "(docs/witness.md, 'An older witness')"
     )
 
 

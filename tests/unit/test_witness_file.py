@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from colod.errors import ConfigError, WitnessError, WitnessUnreachable
-from colod.failover.record import create, encode, go_alone, pair, take_over
+from colod.failover.record import OwnershipRecord, create, encode, go_alone, pair, take_over
 from colod.model import Epoch, GuestName
 from colod.witness.base import Lost, Stored, Unknown, Won
 from colod.witness.file import FileWitness
@@ -168,13 +168,41 @@ async def test_a_restored_older_file_is_seen_as_older_and_is_never_a_lost_race(
     assert "went back" in outcome.reason
 
 
+async def test_a_pending_write_is_settled_by_what_an_operator_put_back(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    """A restored witness counts from less: what it holds decides, not its revision."""
+    stored = await paired(hosts)
+    mine = go_alone(record_of(stored), attempt=attempt())
+    theirs = take_over(record_of(stored), PAIRING, attempt=attempt())
+    for record, outcome in ((mine, Won), (theirs, Lost), (record_of(stored), Unknown)):
+        put_back(tmp_path, 1, record)
+        answer = await hosts.a.compare_and_swap(GUEST, stored, mine)
+        assert isinstance(answer, outcome), record
+        if not isinstance(answer, Unknown):
+            assert answer.stored.record == record
+
+
+async def test_a_pending_deletion_is_not_taken_for_done_by_an_erased_witness(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    before = await created(hosts)
+    (tmp_path / f"{GUEST}.record").unlink()
+    assert isinstance(await hosts.a.compare_and_swap(GUEST, before, None), Unknown)
+
+
+def put_back(folder: Path, revision: int, record: OwnershipRecord) -> None:
+    """Write a record as a restored witness would hold it."""
+    head = f"colod-witness 1 {GUEST} {revision}\n".encode()
+    (folder / f"{GUEST}.record").write_bytes(head + encode(record) + b"\n")
+
+
 async def test_another_content_at_the_same_revision_is_not_replaced(
     hosts: Hosts, tmp_path: Path
 ) -> None:
     stored = await paired(hosts)
     other = replace(record_of(stored), promotable_from=Epoch(7), attempt="other")
-    head = f"colod-witness 1 {GUEST} {stored.revision}\n".encode()
-    (tmp_path / f"{GUEST}.record").write_bytes(head + encode(other) + b"\n")
+    put_back(tmp_path, stored.revision, other)
     alone = go_alone(record_of(stored), attempt=attempt())
     assert isinstance(await hosts.a.compare_and_swap(GUEST, stored, alone), Unknown)
 
