@@ -252,7 +252,11 @@ class Actions:
             timeout_s=TAKEOVER_S,
         )
         if not done:
-            raise SessionError(f"xl has not let the copy go in {TAKEOVER_S:g} s")
+            xl = session.toolstack
+            raise SessionError(
+                f"xl{f' (process {xl.pid})' if xl else ''} has not let the copy go in "
+                f"{TAKEOVER_S:g} s (docs/failure-modes.md, 'Hosts')"
+            )
 
     async def _await_takeover(self) -> None:
         session = self._subject.session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
 
@@ -39,6 +40,26 @@ def test_the_guest_goes_on_at_the_secondary_when_its_host_dies(quick: Trial) -> 
     status = quick.status(quick.beta)
     assert (status.owner, status.generation) == ("beta", 3)
     assert quick.seen(quick.beta) is not None
+
+
+def test_a_promotion_waits_for_an_xl_that_stands_still_and_loses_nothing(quick: Trial) -> None:
+    """Nothing else has the acknowledged state, so nothing else is done than to wait for it."""
+    quick.replicate()
+    before = quick.pair.ask_guest(limit_s=5)
+    target = quick.acked() + 5
+    until(lambda: quick.acked() >= target, "that state is acknowledged")
+    stopped = [quick.xl(quick.beta), quick.helper(quick.beta, "g1--incoming")]
+    for pid in stopped:
+        kill(pid, signal.SIGSTOP)
+    quick.alpha.die()
+    quick.until_state(quick.beta, "PROMOTING")
+    time.sleep(3)
+    assert quick.beta.state() == "PROMOTING"
+    assert not quick.runs(quick.beta)
+    for pid in stopped:
+        kill(pid, signal.SIGCONT)
+    quick.until_state(quick.beta, "ALONE")
+    assert quick.pair.ask_guest(limit_s=5)["counter"] > before["counter"]
 
 
 def test_the_primary_goes_on_alone_when_the_secondary_dies(quick: Trial) -> None:

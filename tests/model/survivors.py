@@ -11,7 +11,7 @@ _IMPLIED = {
     "pair: without 'goes_well'": "`release_given_up` and `release_broken` come first",
     "pair: without 'has_pairing'": "no session can be seen without the pairing that names it",
     "sync: without 'has_pairing'": "no session can be seen without the pairing that names it",
-    "forget_pairing: without 'not copy_is_here'": "`discard` and `destroy_frozen` take any copy",
+    "forget_pairing: without 'not copy_is_here'": "the rows before it take any copy",
 }
 
 # Neighbours whose order does not matter, because both lead to the same end.
@@ -28,7 +28,9 @@ _APART = {
     "erase: after hold": "a record is not known, or it is",
     "ask: after ended": "the reading is stale, or the witness was read",
     "ended_elsewhere: after older": "the protection has ended, or there is no mark of that",
-    "learn: after deleted": "the witness holds a record, or none",
+    "learn: after release_deleted": "the witness holds a record, or none",
+    "release_deleted: without 'is_unprotected'": "`ended_elsewhere` and `older` come first",
+    "release_deleted: without 'record_is_known'": "`erase` comes first for a primary",
     "deleted: after create": "a record is known, or not",
     "await_creation: after host_was_restarted": "a record is not known, or it is",
     "go_on: after note_going_on": "the guest is paused, or not",
@@ -49,7 +51,7 @@ _APART = {
     "become_secondary: after take_over": "a primary's own pairing is never promised to it",
     "force: after follow": "`take_over` takes a promised replica first where force is given",
     "replica_lost: after discard": "a promised replica is never void",
-    "destroy_frozen: after forget_pairing": "there is a copy, or none",
+    "leave_stranger: after forget_pairing": "there is a copy, or none",
     "forget_pairing: after drop_unprotected": "a record is known, or not",
     "destroy_unprotected: after sync": "`drop_unprotected` has taken any session first",
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from tests.xen.stock import wait_for
 
 PORT = 7411
 SUSPECT_S = 10.0
+SILENCE_S = 6.0
 REACHED_S = 120.0
 STATUS_S = 20.0
 
@@ -43,11 +46,14 @@ endpoints = ["http://{witness}"]
 [detection]
 beat_interval_s = 1.0
 suspect_after_s = {suspect_s}
-session_silence_s = 6.0
+session_silence_s = {silence_s}
 ping_interval_s = 1.0
 
 [session]
 staging_mib = 64
+
+[output]
+hold = "{hold}"
 
 [policy]
 resync = "{resync}"
@@ -66,20 +72,33 @@ XL_RECEIVE = "bin/xl migrate-receive"
 class ColodHosts:
     """Both hosts with colod configured and running."""
 
-    def __init__(self, lab: Lab, *, resync: str = "manual") -> None:
-        """Install certificates and configuration and start the service on both hosts."""
+    def __init__(
+        self, lab: Lab, *, resync: str = "manual", hold: str = "automatic", **limits: float
+    ) -> None:
+        """Install certificates and configuration and start the service on both hosts.
+
+        Args:
+            lab: With both hosts up.
+            resync: Policy after a failover.
+            hold: Whether output is held.
+            limits: `suspect_s` and `silence_s`, in seconds, where a test wants others.
+        """
         self.lab = lab
         self.alpha, self.beta = lab.alpha, lab.beta
         with tempfile.TemporaryDirectory() as directory:
             folder = Path(directory)
             pki.create_authority(folder)
             for host, peer in ((self.alpha, self.beta), (self.beta, self.alpha)):
-                self._configure(host, peer, folder, resync)
+                self._configure(host, peer, folder, resync=resync, hold=hold, **limits)
         for host in lab.hosts:
             host.run("systemctl start colod", timeout_s=180)
-            host.forward_socket("/run/colod/admin.sock", self._socket(host))
+            self.reconnect(host)
 
-    def _configure(self, host: Host, peer: Host, folder: Path, resync: str) -> None:
+    def reconnect(self, host: Host) -> None:
+        """Make the daemon's socket on a host reachable, after each start of that host."""
+        host.forward_socket("/run/colod/admin.sock", self._socket(host))
+
+    def _configure(self, host: Host, peer: Host, folder: Path, **settings: str | float) -> None:
         pki.issue_certificate(folder, HostName(host.name))
         host.put(folder / "ca.pem", "/etc/colod/tls/ca.pem")
         host.put(folder / f"{host.name}.pem", "/etc/colod/tls/host.pem")
@@ -91,8 +110,7 @@ class ColodHosts:
             peer_address=peer.address,
             port=PORT,
             witness=self.lab.witness.endpoint,
-            suspect_s=SUSPECT_S,
-            resync=resync,
+            **{"suspect_s": SUSPECT_S, "silence_s": SILENCE_S, **settings},
         )
         host.put(text.encode(), "/etc/colod/colod.toml")
 
@@ -152,6 +170,21 @@ class ColodHosts:
         bracketed = f"{pattern[:-1]}[{pattern[-1]}]" if pattern[-1].isalpha() else pattern
         done = host.run(f"pgrep -f -- '{bracketed}'", check=False)
         return [int(word) for word in done.stdout.split()]
+
+    @contextlib.contextmanager
+    def stopped(self, host: Host, pattern: str) -> Iterator[None]:
+        """SIGSTOP the processes in dom0 that match, and let them go on at the end."""
+        pids = " ".join(map(str, self.pids(host, pattern)))
+        assert pids, f"no process {pattern} on {host.name}"
+        host.run(f"kill -STOP {pids}")
+        try:
+            yield
+        finally:
+            host.run(f"kill -CONT {pids}")
+
+    def gate(self, host: Host) -> dict[str, Any]:
+        """Return what the daemon says of the output gate on a host, {} when nothing."""
+        return dict(self.status(host).get("gate") or {})
 
     def kill(self, host: Host, *patterns: str) -> None:
         """SIGKILL, at one go, the processes in dom0 that match; each pattern must match one."""

@@ -2,14 +2,23 @@
 
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 from tests.xen.net import NETWORKS, Namespace
 from tests.xen.process import CommandFailed
 
+Kind = Literal["pv", "pvh", "hvm"]
 NAME = "guest"
 REPLICA = f"{NAME}--incoming"
 CONFIG = "/etc/xen/guest.cfg"
+CONFIGS: dict[Kind, str] = {
+    "pv": CONFIG,
+    "pvh": "/etc/xen/guest-pvh.cfg",
+    "hvm": "/etc/xen/guest-hvm.cfg",
+}
 ADDRESS = f"{NETWORKS['guest']}.10"
+MAC = "00:16:3e:77:00:10"
+LINK_LOCAL = "fe80::216:3eff:fe77:10"
 PORT = 7000
 HELD_S = 20.0
 """A connection takes some epochs where output is held, and an epoch seconds on a busy lab."""
@@ -34,7 +43,7 @@ class GuestClient:
     """Talks to the guest from outside both hosts."""
 
     def __init__(self, namespace: Namespace, address: str = ADDRESS) -> None:
-        self._namespace = namespace
+        self.namespace = namespace
         self.address = address
 
     def read(self, timeout_s: float = HELD_S) -> Reading:
@@ -43,14 +52,14 @@ class GuestClient:
         Raises:
             OSError: When none came within `timeout_s` seconds.
         """
-        with self._namespace.tcp(self.address, PORT, timeout_s) as connection:
-            return _parsed(connection.recv(256))
+        with self.namespace.tcp(self.address, PORT, timeout_s) as connection:
+            return parse_answer(connection.recv(256))
 
     def read_datagram(self, timeout_s: float = 5) -> Reading:
         """Return one answer over UDP; OSError when none came in time."""
-        with self._namespace.udp(timeout_s) as channel:
+        with self.namespace.udp(timeout_s) as channel:
             channel.sendto(b"get\n", (self.address, PORT))
-            return _parsed(channel.recv(256))
+            return parse_answer(channel.recv(256))
 
     def answer(self, timeout_s: float = HELD_S) -> Reading | None:
         """Return one answer, or None when the guest is mute for `timeout_s` seconds."""
@@ -70,12 +79,13 @@ class GuestClient:
 
     def tell(self, line: str) -> None:
         """Send a command: `reboot`, `poweroff`, `crash` or `dirty KIB`."""
-        with self._namespace.tcp(self.address, PORT) as connection:
+        with self.namespace.tcp(self.address, PORT) as connection:
             connection.recv(256)
             connection.sendall(line.encode() + b"\n")
 
 
-def _parsed(answer: bytes) -> Reading:
+def parse_answer(answer: bytes) -> Reading:
+    """Return what one answer says; ConnectionError when it is no whole answer."""
     words = answer.decode().split()
     if len(words) != 6:
         raise ConnectionError(f"the guest said {answer!r}")

@@ -26,6 +26,7 @@ PACKAGES = [
     "linux-image-amd64",
     "xen-hypervisor-4.17-amd64",
     "xen-utils-4.17",
+    "qemu-system-xen",
     "xenstore-utils",
     "bridge-utils",
     "python3",

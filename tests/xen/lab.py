@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Self, TextIO
 
 from tests.xen import wheel
-from tests.xen.guest import CONFIG, GuestClient
+from tests.xen.guest import CONFIG, CONFIGS, NAME, GuestClient, Kind
 from tests.xen.host import LINUX_LINE, MACHINE, NUMBERS, XEN_LINE, Host
 from tests.xen.image import Image, build_image, hashed, made
 from tests.xen.net import NETWORKS, Namespace
@@ -91,6 +91,12 @@ class Lab:
         if not folder.exists():
             self.deploy()
         self._restore_from(folder)
+
+    def replace_guest(self, kind: Kind) -> None:
+        """Start a guest of another kind on alpha in the place of the one that runs there."""
+        self.alpha.run(f"xl destroy {NAME}", timeout_s=120)
+        self.alpha.run(f"xl create {CONFIGS[kind]}", timeout_s=300)
+        self.client.wait_for_answer(400)
 
     def deploy(self, path: Path | None = None) -> None:
         """Install a wheel (the working tree's by default) and keep the result as a snapshot."""

@@ -19,6 +19,7 @@ Network = Literal["mgmt", "guest"]
 NETWORKS: dict[Network, str] = {"mgmt": "10.77.0", "guest": "10.78.0"}
 OUTSIDE = 254
 _CLONE_NEWNET = 0x40000000
+_ETH_P_ALL = 3
 
 
 def lab_name() -> str:
@@ -85,6 +86,28 @@ class Namespace:
             return made
 
         return self._inside(make)
+
+    def packets(self, interface: str, timeout_s: float = 5) -> socket.socket:
+        """Return a socket for whole Ethernet frames on an interface of the namespace."""
+
+        def make() -> socket.socket:
+            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(_ETH_P_ALL))
+            made.bind((interface, 0))
+            made.settimeout(timeout_s)
+            return made
+
+        return self._inside(make)
+
+    def icmpv6(self) -> socket.socket:
+        """Return a raw ICMPv6 socket that lives in the namespace."""
+        return self._inside(
+            lambda: socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+        )
+
+    def index_of(self, interface: str) -> int:
+        """Return the index of an interface of the namespace."""
+        words = ["ip", "-n", self.name, "-o", "link", "show", interface]
+        return int(run(words).stdout.split(":")[0])
 
     def _inside(self, make: Callable[[], socket.socket]) -> socket.socket:
         """Call `make` on a thread that entered the namespace: a socket stays where it was made."""

@@ -54,6 +54,8 @@ SAFETY = (
     ),
 )
 
+_DELETED = (f.witness_was_read, f.witness_has_none, f.record_is_known, f.is_unprotected)
+
 KNOWLEDGE = (
     Rule(
         "settle",
@@ -86,11 +88,13 @@ KNOWLEDGE = (
         ),
     ),
     Rule("learn", (f.record_is_news,), Then(state=None, learn=_learned)),
+    # While the record still says to hold the guest: without one, nobody would.
     Rule(
-        "deleted",
-        (f.witness_was_read, f.witness_has_none, f.record_is_known, f.is_unprotected),
-        note(None, record=None, revision=_revision),
+        "release_deleted",
+        (*_DELETED, f.is_primary, f.is_left_over),
+        act(State.STOPPED, Do.RELEASE_SESSION),
     ),
+    Rule("deleted", _DELETED, note(None, record=None, revision=_revision)),
 )
 
 CREATION = (

@@ -77,10 +77,17 @@ SECONDARY = (
         (f.replica_is_void, any_of(f.incoming_is_here, f.is_left_over)),
         act(State.STOPPED, Do.DISCARD_REPLICA),
     ),
+    # A replica that xl let go is paused, by pauses that are not this daemon's. Anything else of
+    # that name came from elsewhere, and is shown to a person (`quarantined`).
     Rule(
         "destroy_frozen",
-        (f.replica_is_void, f.guest_is_here),
+        (f.replica_is_void, f.guest_is_paused, any_of(Not(f.is_held), f.has_started)),
         act(State.STOPPED, Do.DESTROY_GUEST),
+    ),
+    Rule(
+        "leave_stranger",
+        (f.replica_is_void, f.guest_is_here),
+        note(None, pairing=None),
     ),
     Rule(
         "forget_pairing",

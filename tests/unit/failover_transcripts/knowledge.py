@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from colod.failover.effects import Do, State, Swap
-from colod.failover.view import Copy, Replica
+from colod.failover.view import Copy, Link, Replica
 from colod.model import Generation
 from tests.unit.failover_transcripts.situation import (
     AWAY,
@@ -173,6 +173,47 @@ KNOWLEDGE = (
     Transcript(
         "a primary that wanted it ended does not wait",
         primary(PAIRED, UNPROTECTED, **PAUSED, record=None, last_generation=Generation(3)),
+        "deleted",
+        None,
+        notes=notes_of("record"),
+    ),
+    Transcript(
+        "but its session is ended first, while the record still keeps its guest held",
+        primary(
+            PAIRED,
+            IN_PAIR | UNPROTECTED,
+            **PAUSED,
+            link=Link.BROKEN,
+            record=None,
+            last_generation=Generation(3),
+        ),
+        "release_deleted",
+        State.STOPPED,
+        Do.RELEASE_SESSION,
+    ),
+    Transcript(
+        "which is not done for a record that the witness still holds",
+        primary(LATER, IN_PAIR | UNPROTECTED, **FOLLOWS),
+        "release_unwanted",
+        State.ALONE,
+        Do.RELEASE_SESSION,
+    ),
+    Transcript(
+        "nor while the witness is away",
+        primary(LATER, IN_PAIR | UNPROTECTED, **FOLLOWS, **AWAY, record=None),
+        "release_unwanted",
+        State.ALONE,
+        Do.RELEASE_SESSION,
+    ),
+    Transcript(
+        "a secondary ends it afterwards, with its replica",
+        secondary(
+            LATER,
+            IN_PAIR | UNPROTECTED,
+            link=Link.BROKEN,
+            record=None,
+            last_generation=LATER.generation,
+        ),
         "deleted",
         None,
         notes=notes_of("record"),

@@ -289,6 +289,27 @@ SECONDARY = (
         Do.DESTROY_GUEST,
     ),
     Transcript(
+        "even if it ran here and was held again, since this host had started it",
+        secondary(LATER, IN_PAIR | {"held": True, "started": True}, **PAUSED),
+        "destroy_frozen",
+        State.STOPPED,
+        Do.DESTROY_GUEST,
+    ),
+    Transcript(
+        "a guest of that name that ran until it was held is no replica, and is left to a person",
+        secondary(LATER, IN_PAIR | {"held": True}, **PAUSED),
+        "leave_stranger",
+        None,
+        notes=notes_of("pairing"),
+    ),
+    Transcript(
+        "nor is one that is shut down",
+        secondary(LATER, IN_PAIR, guest=Copy.DOWN),
+        "leave_stranger",
+        None,
+        notes=notes_of("pairing"),
+    ),
+    Transcript(
         "then the pairing is forgotten",
         secondary(LATER, IN_PAIR | {"held": True}),
         "forget_pairing",
