@@ -21,12 +21,12 @@ demo: $(STAMP) ## Protect, watch and fail over a guest on the simulated Xen (no 
 test: $(STAMP) ## Set up and run every check and test that needs no hypervisor.
 	@deploy/test-prerequisites
 	@$(MAKE) --no-print-directory static
-	$(BIN)/python -m pytest tests --ignore=tests/xen --ignore=tests/bench -m "not mutants"
+	$(BIN)/python -m pytest tests --ignore=tests/xen --ignore=tests/bench
 
 model-long: $(STAMP) ## The longer walks of the failover model (tens of minutes).
 	$(BIN)/python -m tests.model.walks
 
-mutants: $(STAMP) ## Judge the model: gather evidence against damaged rules, then test it (long).
+mutants: $(STAMP) ## Judge the model: find anew what kills each damaged rule, then test it.
 	$(BIN)/python -m tests.model.mutation
 	$(BIN)/python -m pytest tests/model/test_mutants.py
 

@@ -22,7 +22,6 @@ def test_every_survivor_is_explained_and_no_other() -> None:
     assert all(len(reason) > 20 for reason in SURVIVORS.values())
 
 
-@pytest.mark.mutants
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_other_mutant_is_killed(part: int) -> None:
