@@ -19,7 +19,7 @@ demo: $(STAMP) ## Protect, watch and fail over a guest on the simulated Xen (no 
 	@$(BIN)/python -m tests.demo
 
 test: $(STAMP) ## Set up and run every check and test that needs no hypervisor.
-	@deploy/test-prerequisites
+	@deploy/test-prerequisites $(VENV)
 	@$(MAKE) --no-print-directory static
 	$(BIN)/python -m pytest tests --ignore=tests/xen --ignore=tests/bench
 

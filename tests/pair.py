@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -71,6 +72,9 @@ format = "json"
 [output]
 hold = "{hold}"
 
+[observe]
+listen = "127.0.0.1:{http_port}"
+
 [policy]
 resync = "{resync}"
 resync_backoff_s = 1.0
@@ -107,6 +111,7 @@ class SimulatedHost:
         """Live below `root`."""
         self.root, self.name = root, name
         self.config = root / "colod.toml"
+        self.http_port = 0
         self.daemon: subprocess.Popen[bytes] | None = None
         self.environment = {
             **os.environ,
@@ -164,6 +169,13 @@ class SimulatedHost:
         """Whether a copy of the guest runs here, under whatever name."""
         names = (guest, f"{guest}--incoming")
         return any(self.guests().get(name, {}).get("running") for name in names)
+
+    def metrics(self) -> str:
+        """Return what the daemon tells Prometheus."""
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.http_port}/metrics", timeout=10
+        ) as got:
+            return str(got.read().decode())
 
     def start_daemon(self) -> None:
         """Start colod and wait until it answers."""
@@ -265,10 +277,11 @@ class Pair:
             extra: Further tables of the configuration.
         """
         self.root = root
-        self.guest_port, *ports = free_ports(3)
+        self.guest_port, *ports = free_ports(5)
         self.alpha = SimulatedHost(root / "alpha", "alpha")
         self.beta = SimulatedHost(root / "beta", "beta")
         self.hosts = (self.alpha, self.beta)
+        self.alpha.http_port, self.beta.http_port = ports[2:]
         records = root / "witness"
         records.mkdir()
         self._make_pki()
@@ -294,6 +307,7 @@ class Pair:
                     silence_s=silence_s,
                     resync=resync,
                     hold=hold,
+                    http_port=host.http_port,
                 )
                 + extra
             )

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "protect": Lazy("colod.cli.protect", "protect", "Begin to replicate a guest."),
     "unprotect": Lazy("colod.cli.protect", "unprotect", "End a guest's protection."),
     "status": Lazy("colod.cli.status", "status", "Show protections and how they stand."),
+    "lag": Lazy("colod.cli.lag", "lag", "Show how far replicas lag, and what an epoch takes."),
     "failover": Lazy("colod.cli.failover", "failover", "Make this host a guest's owner."),
     "fence-confirm": Lazy("colod.cli.failover", "fence_confirm", "Say that the peer is off."),
     "drain": Lazy("colod.cli.failover", "drain", "End all sessions of this host in good order."),

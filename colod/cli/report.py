@@ -60,7 +60,7 @@ def protection_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any]:
         "guest_domain": protection.guest_domain or None,
         "witness": protection.witness or None,
         "peer_contact": protection.peer_contact or None,
-        "lag": _lag_json(protection),
+        "lag": lag_json(protection),
         "gate": gates.as_json(protection),
         "progress": _progress_json(protection),
     }
@@ -102,7 +102,7 @@ def shown_lag(protection: admin_pb2.ProtectionStatus) -> str:
     """Return the age of the oldest state that only this host has."""
     if protection.state in _WITHOUT_REPLICA:
         return "-"
-    lag_s = _lag_json(protection)["lag_s"]
+    lag_s = lag_json(protection)["lag_s"]
     return _UNKNOWN if lag_s is None else layout.seconds(lag_s)
 
 
@@ -149,14 +149,14 @@ def _progress_facts(progress: types_pb2.Progress) -> Iterator[tuple[str, str]]:
 
 
 def _lag_text(protection: admin_pb2.ProtectionStatus) -> str:
-    lag = _lag_json(protection)
+    lag = lag_json(protection)
     if protection.state in _WITHOUT_REPLICA or lag["lag_s"] is None:
         return shown_lag(protection)
     epochs = f"{lag['lag_epochs']} epoch{'' if lag['lag_epochs'] == 1 else 's'}"
     return f"{layout.seconds(lag['lag_s'])}, {epochs}, {layout.size(lag['lag_bytes'])}"
 
 
-def _lag_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any]:
+def lag_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any]:
     """Return the measured lag; all of it is null when none of it was measured."""
     progress = protection.progress
     if not protection.HasField("progress") or progress.lag_s < 0:

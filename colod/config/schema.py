@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -52,6 +53,12 @@ def _check_address(text: str) -> str:
     return text
 
 
+def _check_numeric_address(text: str) -> str:
+    if text:
+        ip_address(split_address(text)[0])
+    return text
+
+
 def _check_absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise ValueError(f"{path}: want an absolute path, the daemon's directory is not yours")
@@ -75,6 +82,7 @@ def _scalar_text(value: object) -> object:
 
 
 Address = Annotated[str, AfterValidator(_check_address)]
+OptionalNumericAddress = Annotated[str, AfterValidator(_check_numeric_address)]
 HostNameText = Annotated[str, AfterValidator(_check_host_name)]
 AbsolutePath = Annotated[Path, AfterValidator(_check_absolute)]
 Argv = Annotated[list[str], AfterValidator(_check_argv)]
@@ -398,6 +406,17 @@ class LogTable(Table):
     )
 
 
+class ObserveTable(Table):
+    """What the daemon says of itself over HTTP (docs/metrics.md)."""
+
+    listen: OptionalNumericAddress = Field(
+        default="",
+        description="`ADDRESS:PORT` of `/metrics` and `/livez`, as `127.0.0.1:7412`; nothing "
+        "listens without it. Any but a loopback address speaks TLS, with the host's certificate, "
+        "and only to clients that have one of the same authority.",
+    )
+
+
 class Config(Table):
     """The whole configuration of one host."""
 
@@ -413,6 +432,7 @@ class Config(Table):
     session: SessionTable = Field(default_factory=SessionTable)
     output: OutputTable = Field(default_factory=OutputTable)
     policy: PolicyTable = Field(default_factory=PolicyTable)
+    observe: ObserveTable = Field(default_factory=ObserveTable)
     log: LogTable = Field(default_factory=LogTable)
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)

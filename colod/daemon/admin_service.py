@@ -12,7 +12,7 @@ import structlog
 from colod.daemon.doctor import examine
 from colod.daemon.host import Host
 from colod.daemon.protection import ProtectionService
-from colod.daemon.status import status_of
+from colod.daemon.status import reply_of
 from colod.errors import NotAllowedNow, PreflightRefused
 from colod.failover.record import MAX_REASON_CHARS
 from colod.model import Disks, Role, parse_guest_name, parse_host_name
@@ -151,11 +151,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 
     def _status(self, guest: str) -> admin_pb2.StatusReply:
         services = [self._host.find(guest)] if guest else list(self._host.services.values())
-        return admin_pb2.StatusReply(
-            host=self._host.parts.host,
-            simulated=self._simulated,
-            protections=[status_of(service) for service in services],
-        )
+        return reply_of(self._host.parts.host, services, simulated=self._simulated)
 
 
 def _parsed(parse: Callable[[str], Any], text: str) -> Any:

@@ -29,16 +29,20 @@ from colod.daemon.parts import Parts
 from colod.daemon.peer_service import PeerService
 from colod.daemon.reload import differences, merged, needs_restart
 from colod.daemon.rescue import RESCUE_S, settle_all
+from colod.daemon.status import reply_of
 from colod.errors import ColodError, NetworkError
 from colod.observe import logs
+from colod.observe.http import HttpServer
 from colod.observe.logs import Event
 from colod.rpc.admin_server import start_admin_server
 from colod.rpc.peer_server import PeerServer, start_peer_server
 from colod.rpc.tls import TlsIdentity, load_identity
+from colod.v1 import admin_pb2
 
 _log = structlog.get_logger()
 
 _FIRST_LOOK_S = 10.0
+_SCRAPE_S = 5.0
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
 """sysexits.h EX_CONFIG: another start would end the same way, so systemd does not try."""
@@ -92,6 +96,7 @@ class Daemon:
         self._host: Host | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
+        self._http: HttpServer | None = None
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT; sessions and guests go on as they are.
@@ -107,9 +112,12 @@ class Daemon:
         peer_server = self._serve_peer(host, identity)
         try:
             await host.look_around(timeout_s=_FIRST_LOOK_S)
+            self._serve_http(host, identity, simulated=facts.simulated)
             await self._serve_operators(host, simulated=facts.simulated)
         finally:
             notify("STOPPING=1")
+            if self._http is not None:
+                await asyncio.to_thread(self._http.stop)
             await asyncio.to_thread(peer_server.stop)
             await self._close(host)
         _log.info(Event.DAEMON_STOPPED)
@@ -189,6 +197,25 @@ class Daemon:
             self._config.peer.name,
             on_defect=self._defect_in_thread,
         )
+
+    def _serve_http(self, host: Host, identity: TlsIdentity, *, simulated: bool) -> None:
+        """Serve metrics, where the configuration wants it; a port that is taken stops nothing."""
+        loop = self._loop
+        if loop is None or not self._config.observe.listen:
+            return
+
+        async def status() -> admin_pb2.StatusReply:
+            return reply_of(host.parts.host, host.services.values(), simulated=simulated)
+
+        def from_thread() -> admin_pb2.StatusReply:
+            return asyncio.run_coroutine_threadsafe(status(), loop).result(_SCRAPE_S)
+
+        try:
+            self._http = HttpServer(
+                self._config.observe.listen, from_thread, identity.server_context
+            )
+        except NetworkError as error:
+            _log.error(Event.HTTP_NOT_SERVED, error=str(error))
 
     def _reload(self) -> None:
         """Bring into force what may change while the daemon runs, and name what may not."""

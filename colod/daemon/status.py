@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from colod.daemon.facts import replica_code
 from colod.daemon.protection import ProtectionService
 from colod.failover.effects import State
 from colod.failover.view import Answer, Contact, Copy
-from colod.model import Role
+from colod.model import HostName, Role
 from colod.v1 import admin_pb2, types_pb2
 
 _ROLES: Final = {
@@ -21,6 +22,15 @@ _WITNESS: Final = {
     Answer.STALE: "being asked",
     Answer.UNREACHABLE: "does not answer",
 }
+
+
+def reply_of(
+    host: HostName, services: Iterable[ProtectionService], *, simulated: bool
+) -> admin_pb2.StatusReply:
+    """Return the status of some protections of this host."""
+    return admin_pb2.StatusReply(
+        host=host, simulated=simulated, protections=[status_of(each) for each in services]
+    )
 
 
 def status_of(service: ProtectionService) -> admin_pb2.ProtectionStatus:
@@ -48,6 +58,7 @@ def status_of(service: ProtectionService) -> admin_pb2.ProtectionStatus:
         peer_contact=view.contact if view else Contact.SILENT,
         guest_domain=_domain(service),
         gate=_gate(service),
+        measures=_measures(service),
     )
 
 
@@ -84,6 +95,11 @@ def _gate(service: ProtectionService) -> types_pb2.Gate | None:
     if session is None or session.status is None or session.process is None:
         return None
     return session.status.gate if session.status.HasField("gate") else None
+
+
+def _measures(service: ProtectionService) -> Mapping[str, types_pb2.Histogram]:
+    session = service.session
+    return session.status.measures if session is not None and session.status else {}
 
 
 def _domain(service: ProtectionService) -> str:

@@ -31,6 +31,7 @@ class Event(StrEnum):
     DAEMON_FAILED = "daemon.failed"
     DAEMON_STARTED = "daemon.started"
     DAEMON_STOPPED = "daemon.stopped"
+    HTTP_NOT_SERVED = "http.not_served"
     DOMAIN_DESTROYED = "domain.destroyed"
     DOMAIN_PAUSED = "domain.paused"
     DOMAIN_UNPAUSED = "domain.unpaused"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import grpc
 from cryptography import x509
@@ -43,6 +45,20 @@ class TlsIdentity:
         """Return credentials that admit only clients with a certificate of the authority."""
         pair = (self.key, self.certificate)
         return grpc.ssl_server_credentials([pair], self.ca, require_client_auth=True)
+
+    def server_context(self) -> ssl.SSLContext:
+        """Return the same for a server of the standard library, from TLS 1.2 on."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=self.ca.decode())
+        # The standard library reads keys from files only; this one is its
+        # owner's alone, and goes with the block.
+        with NamedTemporaryFile() as pair:
+            pair.write(self.certificate + b"\n" + self.key)
+            pair.flush()
+            context.load_cert_chain(pair.name)
+        return context
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Return credentials that present this host's certificate."""

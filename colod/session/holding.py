@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from colod.errors import ColodError, NetworkError
+from colod.measures import Measure, Measures
 from colod.output.gate import (
     LOCKED_READ_BYTES,
     PIPE_PAGE_BYTES,
@@ -68,6 +69,7 @@ class Holding:
         pipe_bytes: int,
         changed: Callable[[], None],
         step_s: float = STEP_S,
+        measures: Measures | None = None,
     ) -> None:
         """Begin with an open gate; nothing is touched before `prepare`.
 
@@ -78,6 +80,7 @@ class Holding:
             changed: Called when the gate is in another phase, or protects, or does not any more.
             step_s: Longest wait for one call to the plugs; a guest may be suspended for so long,
                 once.
+            measures: Where to count how long output was held.
         """
         self.gate = Gate()
         self._plugs = plugs
@@ -85,6 +88,7 @@ class Holding:
         self._pipe_bytes = pipe_bytes
         self._changed = changed
         self._step_s = step_s
+        self._measures = measures or Measures()
         self._queue: asyncio.Queue[Effect] = asyncio.Queue()  # bounded by the gate: see its rules
         self._thread = ThreadPoolExecutor(1, "plugs")
         # A look must not stand before a barrier: the guest is suspended while that waits.
@@ -268,6 +272,7 @@ class Holding:
             self._oldest_at = now
         if effect.do is Do.RELEASE_ONE:
             self._hold_s = now - self._waiting_since.pop(effect.epoch, now)
+            self._measures.observe(Measure.HOLD, self._hold_s)
             self._waiting_since.clear()
 
     def _surveyed(self, survey: Survey) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from colod.measures import Measure, Measures
+
 UNKNOWN = -1.0
 """An age or duration of which nothing is known yet."""
 
@@ -79,6 +81,7 @@ class EpochLedger:
         self._acked_opened_at: float | None = None
         self._acked_at: float | None = None
         self._progress = Progress()
+        self.measures = Measures()
 
     @property
     def sealed_epoch(self) -> int:
@@ -140,7 +143,23 @@ class EpochLedger:
         progress.epoch_pages_same = same
         progress.epoch_pages_delta = delta
         progress.epoch_pages_raw = raw
+        if epoch > 1:  # the first copy is of another kind, and would drown the rest
+            self._measure(same, delta, raw)
         self._open = {n: kept for n, kept in self._open.items() if n > epoch}
+
+    def _measure(self, same: int, delta: int, raw: int) -> None:
+        """Count the epoch that was acknowledged last."""
+        progress, observe = self._progress, self.measures.observe
+        observe(Measure.PAUSE, progress.pause_s)
+        observe(Measure.COPY, progress.copy_s)
+        observe(Measure.ACK_WAIT, progress.ack_wait_s)
+        observe(Measure.STREAM, progress.epoch_bytes)
+        observe(Measure.WIRE, progress.epoch_wire_bytes)
+        observe(Measure.PAGES, progress.epoch_pages)
+        if same + delta + raw:
+            observe(Measure.PAGES_SAME, same)
+            observe(Measure.PAGES_DELTA, delta)
+            observe(Measure.PAGES_RAW, raw)
 
     def report(self, stream_bytes: int, now: float) -> Progress:
         """Return the numbers as of `now`, after `stream_bytes` bytes of the stream."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from colod import __version__
+from colod.measures import Measures
 from colod.session.ending import Ending, State, weight
 from colod.session.progress import Progress
 from colod.session.protocol import CONTROL_VERSION
@@ -113,7 +114,10 @@ class Report:
             self._changed()
 
     def status(
-        self, progress: Progress, gate: types_pb2.Gate | None = None
+        self,
+        progress: Progress,
+        gate: types_pb2.Gate | None = None,
+        measures: Measures | None = None,
     ) -> session_pb2.SessionStatus:
         """Return the message for the daemon, but for what only its connection knows."""
         spec = self._spec
@@ -139,4 +143,12 @@ class Report:
             software=__version__,
             gate=gate,
             capabilities=self.capabilities,
+            measures=_counted(measures) if measures else None,
         )
+
+
+def _counted(measures: Measures) -> dict[str, types_pb2.Histogram]:
+    return {
+        str(name): types_pb2.Histogram(counts=histogram.counts, total=histogram.total)
+        for name, histogram in measures.histograms().items()
+    }

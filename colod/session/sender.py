@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from colod.errors import PeerRefused, PeerUnreachable, StreamError, VersionMismatch
+from colod.measures import Measures
 from colod.output.kinds import make_plugs
 from colod.session.deltas import agreed, make_encoder, offer, warm_up
 from colod.session.ending import Ending, State, said
@@ -73,6 +74,10 @@ class Sender(Session):
     def gate(self) -> types_pb2.Gate | None:
         """Return how the guest's output is held, None where it is not."""
         return None if self._holding is None else self._holding.status()
+
+    def measures(self) -> Measures:
+        """Return what was measured of every epoch."""
+        return self._sending.measures
 
     async def work(self) -> None:
         """Connect, then relay until something ends it."""
@@ -145,7 +150,9 @@ class Sender(Session):
         """Make the gate ready, if the guest has one."""
         if self._plugs is None:
             return
-        holding = Holding(self._plugs, stdin, PIPE_BYTES, self._changed)
+        holding = Holding(
+            self._plugs, stdin, PIPE_BYTES, self._changed, measures=self._sending.measures
+        )
         await holding.prepare()
         self._holding = holding
         self.spawn(holding.run())

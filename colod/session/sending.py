@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from colod.errors import StreamError
+from colod.measures import Measures
 from colod.session.ending import Ending
 from colod.session.progress import EpochLedger, Progress
 from colod.session.staging import Data, Sealed
@@ -56,6 +57,11 @@ class Sending:
     def epoch(self) -> int:
         """Number of the epoch that the next byte from libxl belongs to."""
         return self._parser.epoch
+
+    @property
+    def measures(self) -> Measures:
+        """What was measured of every epoch."""
+        return self._ledger.measures
 
     @property
     def acked_epoch(self) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from colod.errors import ColodError
+from colod.measures import Measures
 from colod.session.control import ControlServer
 from colod.session.ending import Ending, State
 from colod.session.link import Link
@@ -77,6 +78,10 @@ class Session(ABC):
 
     def gate(self) -> types_pb2.Gate | None:
         """Return how the guest's output is held, None where it is not."""
+        return None
+
+    def measures(self) -> Measures | None:
+        """Return what was measured of every epoch, None where that is the other side's to do."""
         return None
 
     def hand_over(self) -> str:
@@ -149,7 +154,7 @@ class Session(ABC):
             progress.peer_heard_age_s = age(now, self.link.heard_at)
             progress.rtt_s = self.link.rtt_s
             self.report.capabilities = self.link.capabilities
-        return self.report.status(progress, self.gate())
+        return self.report.status(progress, self.gate(), self.measures())
 
     def _changed(self) -> None:
         self.control.publish()

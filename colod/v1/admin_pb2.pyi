@@ -174,6 +174,27 @@ Global___StatusRequest: _TypeAlias = StatusRequest  # noqa: Y015
 class ProtectionStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MeasuresEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _types_pb2.Histogram: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _types_pb2.Histogram | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     GUEST_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     PEER_FIELD_NUMBER: _builtins.int
@@ -194,6 +215,7 @@ class ProtectionStatus(_message.Message):
     PEER_CONTACT_FIELD_NUMBER: _builtins.int
     GUEST_DOMAIN_FIELD_NUMBER: _builtins.int
     GATE_FIELD_NUMBER: _builtins.int
+    MEASURES_FIELD_NUMBER: _builtins.int
     guest: _builtins.str
     role: _types_pb2.Role.ValueType
     peer: _builtins.str
@@ -222,6 +244,10 @@ class ProtectionStatus(_message.Message):
     def gate(self) -> _types_pb2.Gate:
         """How the guest's output is held on this host; absent without a gate or a session."""
 
+    @_builtins.property
+    def measures(self) -> _containers.MessageMap[_builtins.str, _types_pb2.Histogram]:
+        """What this host's session measured of every epoch; empty without one."""
+
     def __init__(
         self,
         *,
@@ -245,10 +271,11 @@ class ProtectionStatus(_message.Message):
         peer_contact: _builtins.str = ...,
         guest_domain: _builtins.str = ...,
         gate: _types_pb2.Gate | None = ...,
+        measures: _abc.Mapping[_builtins.str, _types_pb2.Histogram] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "cause", b"cause", "disks", b"disks", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "interval_ms", b"interval_ms", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "replica", b"replica", "role", b"role", "since_unix_s", b"since_unix_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "cause", b"cause", "disks", b"disks", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "interval_ms", b"interval_ms", "measures", b"measures", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "replica", b"replica", "role", b"role", "since_unix_s", b"since_unix_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

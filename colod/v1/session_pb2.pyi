@@ -28,6 +28,27 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class SessionStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MeasuresEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _types_pb2.Histogram: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _types_pb2.Histogram | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     VERSION_MIN_FIELD_NUMBER: _builtins.int
     VERSION_MAX_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
@@ -50,6 +71,7 @@ class SessionStatus(_message.Message):
     PEER_CONNECTED_FIELD_NUMBER: _builtins.int
     GATE_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
+    MEASURES_FIELD_NUMBER: _builtins.int
     version_min: _builtins.int
     """Lowest and highest protocol version that the session speaks."""
     version_max: _builtins.int
@@ -107,6 +129,10 @@ class SessionStatus(_message.Message):
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What both sessions agreed on: `delta-1:CODEC:PAGES:PFNS` if pages are sent as deltas."""
 
+    @_builtins.property
+    def measures(self) -> _containers.MessageMap[_builtins.str, _types_pb2.Histogram]:
+        """Sender: what was measured of every epoch since the session began, by the measure's name."""
+
     def __init__(
         self,
         *,
@@ -132,10 +158,11 @@ class SessionStatus(_message.Message):
         peer_connected: _builtins.bool = ...,
         gate: _types_pb2.Gate | None = ...,
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
+        measures: _abc.Mapping[_builtins.str, _types_pb2.Histogram] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "gate", b"gate", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "listen_address", b"listen_address", "pairing", b"pairing", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "gate", b"gate", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "listen_address", b"listen_address", "measures", b"measures", "pairing", b"pairing", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -228,6 +228,33 @@ def test_status_tells_how_output_is_held(daemon: FakeDaemon, colodctl: Run) -> N
     assert "vif1.1" in out
 
 
+def test_lag_tells_what_an_epoch_took(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.reports = [report(replicating(gate=GATE), syncing(1, guest="db"))]
+    out = colodctl("lag").out.splitlines()
+    assert out[0].split() == [
+        "GUEST",
+        "LAG",
+        "EPOCHS",
+        "BYTES",
+        "PAUSE",
+        "COPY",
+        "ACK",
+        "HOLD",
+        "WIRE",
+    ]
+    assert " ".join(out[1].split()).startswith("web 250 ms 1 12.0 KiB 4 ms 2 ms 20 ms 250 ms")
+    assert out[2].split() == ["db", *["unknown"] * 8]
+    web, db = colodctl("lag", "--json").json["guests"]
+    assert (web["lag_s"], web["hold_s"], web["pause_s"]) == (0.25, 0.25, 0.004)
+    assert {db[name] for name in db.keys() - {"guest", "state"}} == {None}
+
+
+def test_lag_is_told_of_this_hosts_own_guests_only(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.reports = [report(replicating(role=types_pb2.ROLE_SECONDARY))]
+    assert colodctl("lag").out == "host-a is the primary of no protected guest\n"
+    assert colodctl("lag", "db").status == 6
+
+
 def test_what_no_gate_has_measured_is_null(daemon: FakeDaemon, colodctl: Run) -> None:
     gate = types_pb2.Gate(phase=types_pb2.GATE_PHASE_OPEN, hold_s=-1)
     daemon.reports = [report(replicating(gate=gate))]

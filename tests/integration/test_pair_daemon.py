@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.pair_trial import MakeTrial, Trial
 from tests.pair import BIN, SimulatedHost, kill, until
@@ -141,6 +143,40 @@ def test_sighup_brings_into_force_what_may_change_and_names_what_may_not(trial: 
     trial.until_epochs_go_on()
     assert trial.is_in_step()
     config.write_text(text)
+
+
+def sample(text: str, name: str) -> float:
+    """Return the value of a metric of the guest, as Prometheus reads it; NaN without one."""
+    for family in text_string_to_metric_families(text):
+        for each in family.samples:
+            if each.name == name and each.labels.get("guest") == "g1":
+                return float(each.value)
+    return math.nan
+
+
+def test_every_epoch_is_counted_and_a_restarted_daemon_goes_on_counting(
+    make_trial: MakeTrial,
+) -> None:
+    trial = make_trial(hold="automatic")
+    trial.replicate()
+    until(lambda: trial.acked() >= 30, "some epochs are acknowledged")
+    trial.until_state(trial.alpha, "PROTECTED")
+    low = trial.acked()
+    text = trial.alpha.metrics()
+    high = trial.acked()
+    assert 'colod_protection_state{guest="g1",state="PROTECTED"} 1.0' in text
+    for measure in ("pause_seconds", "copy_seconds", "ack_wait_seconds", "stream_bytes", "pages"):
+        assert low <= sample(text, f"colod_epoch_{measure}_count") + 1 <= high  # but the first copy
+    held = sample(text, "colod_epoch_hold_seconds_count")
+    assert 0 < held <= sample(text, "colod_gate_barriers_total")
+    assert sample(text, "colod_lag_seconds") > 0
+    assert math.isnan(sample(trial.beta.metrics(), "colod_gate_barriers_total"))
+    trial.alpha.stop_daemon()
+    trial.alpha.start_daemon()
+    until(
+        lambda: sample(trial.alpha.metrics(), "colod_epoch_hold_seconds_count") > held,
+        "the session's counts are there again, and grow",
+    )
 
 
 def test_an_invalid_configuration_ends_the_daemon_for_good(tmp_path: Path) -> None:

@@ -100,7 +100,9 @@ def ensure_packages() -> None:
     if not shutil.which("apt-get"):
         raise LabUnavailableError(f"not a Debian machine, and {sorted(missing)} are missing")
     environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
-    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *sorted(missing)]
+    wait = ["-o", "DPkg::Lock::Timeout=300"]
+    options = ["-y", "-q", "--no-install-recommends"]
+    install = ["apt-get", *wait, "install", *options, *sorted(missing)]
     run(["apt-get", "update", "-q"], timeout_s=300, check=False)
     done = run([*environment, *install], timeout_s=900, check=False)
     if done.status != 0:

@@ -1,0 +1,176 @@
+"""The daemon's HTTP: what it answers, whom it lets in, and what hostile clients cost."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from colod.errors import NetworkError
+from colod.model import HostName
+from colod.observe.http import MAX_CONNECTIONS, HttpServer
+from colod.rpc import pki
+from colod.rpc.tls import load_identity
+from colod.v1 import admin_pb2
+
+STATUS = admin_pb2.StatusReply(
+    host="alpha", protections=[admin_pb2.ProtectionStatus(guest="g", state="PROTECTED")]
+)
+
+
+def no_tls() -> ssl.SSLContext:
+    raise AssertionError("a loopback address needs no TLS")
+
+
+@pytest.fixture
+def server() -> Iterator[HttpServer]:
+    """A server on loopback."""
+    made = HttpServer("127.0.0.1:0", lambda: STATUS, no_tls)
+    yield made
+    made.stop()
+
+
+def answer_of(server: HttpServer, path: str, method: str = "GET") -> tuple[int, str]:
+    connection = http.client.HTTPConnection(*server.address, timeout=10)
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def test_metrics_are_served(server: HttpServer) -> None:
+    status, text = answer_of(server, "/metrics")
+    assert status == 200
+    assert 'colod_protection_state{guest="g",state="PROTECTED"} 1.0' in text
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "expected"),
+    [
+        ("/livez", "GET", 200),
+        ("/", "GET", 404),
+        ("/../etc/passwd", "GET", 404),
+        ("/metrics", "POST", 405),
+        ("/metrics", "DELETE", 405),
+    ],
+)
+def test_other_requests_are_answered_by_the_book(
+    server: HttpServer, path: str, method: str, expected: int
+) -> None:
+    assert answer_of(server, path, method)[0] == expected
+
+
+def test_a_loop_that_is_stuck_is_not_alive() -> None:
+    def stuck() -> admin_pb2.StatusReply:
+        raise TimeoutError
+
+    server = HttpServer("127.0.0.1:0", stuck, no_tls)
+    try:
+        assert answer_of(server, "/livez")[0] == answer_of(server, "/metrics")[0] == 503
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("said", [b"", b"\0" * 5000, b"GET " + b"a" * 100_000, b"\x16\x03\x01"])
+def test_garbage_costs_nothing(server: HttpServer, said: bytes) -> None:
+    for _ in range(3):
+        with socket.create_connection(server.address, 10) as client:
+            client.sendall(said)
+    assert answer_of(server, "/livez")[0] == 200
+
+
+def test_silent_clients_take_a_few_places_and_no_more(server: HttpServer) -> None:
+    silent = [socket.create_connection(server.address, 10) for _ in range(2 * MAX_CONNECTIONS)]
+    turned_away = 0
+    for client in silent:
+        client.settimeout(0.2)
+        try:
+            turned_away += client.recv(1) == b""
+        except TimeoutError:
+            continue
+        except ConnectionResetError:
+            turned_away += 1
+    assert turned_away >= MAX_CONNECTIONS - 1
+    for client in silent:
+        client.close()
+    until_alive(lambda: answer_of(server, "/livez")[0])
+
+
+def until_alive(ask: Callable[[], int]) -> None:
+    """Ask until the places that silent clients took are free again."""
+    for _ in range(50):
+        try:
+            assert ask() == 200
+        except (ConnectionError, http.client.HTTPException):
+            continue
+        return
+    pytest.fail("the server does not answer any more")
+
+
+def test_an_address_that_is_taken_is_an_error(server: HttpServer) -> None:
+    with pytest.raises(NetworkError, match=r"observe\.listen"):
+        HttpServer(f"127.0.0.1:{server.address[1]}", lambda: STATUS, no_tls)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    """An authority with certificates for alpha and for a scraper."""
+    pki.create_authority(tmp_path)
+    for name in ("alpha", "scraper"):
+        pki.issue_certificate(tmp_path, HostName(name))
+    return tmp_path
+
+
+@pytest.fixture
+def remote(authority: Path) -> Iterator[HttpServer]:
+    """A server that is not on a loopback address only."""
+    identity = load_identity(
+        authority / "ca.pem", authority / "alpha.pem", authority / "alpha.key", host="alpha"
+    )
+    made = HttpServer("0.0.0.0:0", lambda: STATUS, identity.server_context)
+    yield made
+    made.stop()
+
+
+def ask_over_tls(server: HttpServer, context: ssl.SSLContext) -> int:
+    with (
+        socket.create_connection(("127.0.0.1", server.address[1]), 10) as plain,
+        context.wrap_socket(plain, server_hostname="alpha") as client,
+    ):
+        client.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+        return int(client.recv(64).split()[1])
+
+
+def test_elsewhere_a_client_with_a_certificate_is_let_in(
+    remote: HttpServer, authority: Path
+) -> None:
+    context = ssl.create_default_context(cafile=authority / "ca.pem")
+    context.load_cert_chain(authority / "scraper.pem", authority / "scraper.key")
+    assert ask_over_tls(remote, context) == 200
+
+
+def test_elsewhere_a_client_without_one_is_not(remote: HttpServer, authority: Path) -> None:
+    context = ssl.create_default_context(cafile=authority / "ca.pem")
+    with pytest.raises((ssl.SSLError, ConnectionError, IndexError)):
+        ask_over_tls(remote, context)
+
+
+def test_elsewhere_nothing_is_said_in_clear(remote: HttpServer) -> None:
+    with socket.create_connection(("127.0.0.1", remote.address[1]), 10) as client:
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert b"colod" not in client.recv(4096)
+
+
+def test_a_handshake_that_never_comes_keeps_nobody_waiting(
+    remote: HttpServer, authority: Path
+) -> None:
+    context = ssl.create_default_context(cafile=authority / "ca.pem")
+    context.load_cert_chain(authority / "scraper.pem", authority / "scraper.key")
+    with socket.create_connection(("127.0.0.1", remote.address[1]), 10):
+        assert ask_over_tls(remote, context) == 200
