@@ -215,7 +215,7 @@ class Daemon:
                 self._config.observe.listen, from_thread, identity.server_context
             )
         except NetworkError as error:
-            _log.error(Event.HTTP_NOT_SERVED, error=str(error))
+            _log.error(Event.HTTP_FAILED, error=str(error))
 
     def _reload(self) -> None:
         """Bring into force what may change while the daemon runs, and name what may not."""
