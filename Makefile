@@ -62,8 +62,9 @@ test-xen-ci: $(STAMP) ## The subset of test-xen that CI runs; says so where the 
 test-xen-long: $(STAMP) ## Soaks and many kills on the nested pair (root; hours).
 	$(BIN)/python -m pytest tests/xen -m lab_long -p no:randomly
 
-bench: $(STAMP) ## Benchmarks side by side with their rivals, as ratios.
-	$(BIN)/python -m tests.bench
+bench: $(STAMP) ## Benchmarks beside their rivals, as ratios, into docs/performance.md (root).
+	@deploy/bench-prerequisites
+	$(BIN)/python -m tests.bench --write docs/performance.md
 
 clean: ## Remove what the targets above made (the lab's cache too).
 	rm -rf $(VENV) build dist .lab *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -145,7 +145,9 @@ class EpochLedger:
         progress.epoch_pages_raw = raw
         if epoch > 1:  # the first copy is of another kind, and would drown the rest
             self._measure(same, delta, raw)
-        self._open = {n: kept for n, kept in self._open.items() if n > epoch}
+        while (oldest := next(iter(self._open))) < epoch:
+            del self._open[oldest]
+        del self._open[epoch]
 
     def _measure(self, same: int, delta: int, raw: int) -> None:
         """Count the epoch that was acknowledged last."""

@@ -12,18 +12,27 @@ import json
 import os
 import platform
 import sys
+from pathlib import Path
 
+from tests.bench.bed import enter_own_network
 from tests.bench.table import Measure, Section
 
 BENCHMARKS = {
-    "delta": "page deltas against zstd alone",
+    "relay": "throughput beside socat and ssh",
+    "blocking": "pause and acknowledgement on a paced link",
+    "commits": "empty epochs beside a ping-pong",
+    "delta": "page deltas beside zstd alone",
+    "guests": "many guests at once",
 }
 _ROUNDS = 7
+BEGIN = "<!-- generated: make bench -->"
+END = "<!-- end of what is generated -->"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the chosen benchmarks and print their tables; 1 if a bar was missed."""
     options = _parser().parse_args(argv)
+    enter_own_network()
     sections = []
     for name in options.names or BENCHMARKS:
         measure: Measure = importlib.import_module(f"tests.bench.{name}").measure
@@ -36,7 +45,18 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(document, indent=1))
     else:
         print(f"{options.rounds} rounds, median (min–max). {machine()}")
+    if options.write:
+        _write(options.write, sections, options.rounds)
     return 1 if _missed(sections) else 0
+
+
+def _write(document: Path, sections: list[Section], rounds: int) -> None:
+    """Replace the part of a document between the marks by the tables."""
+    head, _, rest = document.read_text().partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    tables = "\n\n".join(section.to_markdown() for section in sections)
+    about = f"{rounds} rounds, median (min–max). {machine()}"
+    document.write_text(f"{head}{BEGIN}\n\n{about}\n\n{tables}\n\n{END}{tail}")
 
 
 def machine() -> str:
@@ -63,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=f"Runs {listed}.")
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="NAME")
     parser.add_argument("--rounds", type=int, default=_ROUNDS, help="at least 5 to be published")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables there, too")
     parser.add_argument("--json", action="store_true", help="all rounds, for programs")
     return parser
 
