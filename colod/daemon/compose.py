@@ -29,6 +29,10 @@ from colod.witness.manual import ManualWitness
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _OFFER_S = 10.0
+# A receiver takes frames of a megabyte from the heap and gives them back to it. Left alone, the C
+# library returns such memory to the kernel each time, which then has to clear it again: a fifth of
+# the receiver's processor time. What stays is bounded by the staging memory. Source: mallopt(3).
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "HOME", "COLOD_SIMXEN_DIR")
 
 
@@ -40,7 +44,7 @@ def boot_id() -> str:
 def session_environment() -> Mapping[str, str]:
     """Return the environment of sessions and their xl: the same whoever starts them."""
     kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
-    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **kept}
+    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **_MALLOC, **kept}
 
 
 def compose(

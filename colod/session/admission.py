@@ -98,5 +98,5 @@ class Admission:
         except BaseException:
             self._is_taken = False
             raise
-        link.trust(welcome.capabilities)
+        link.trust(welcome)
         self._admitted.put_nowait(link)

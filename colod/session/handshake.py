@@ -15,11 +15,11 @@ from typing import Final
 
 from colod.errors import PeerRefused, VersionMismatch
 from colod.session.deltas import agreed, answer, offer
+from colod.session.digests import DIGESTS
 from colod.session.spec import SessionSpec
 from colod.stream.frames import VERSION, Challenge, Hello, Welcome
 
 NONCE_BYTES: Final = 32
-DIGEST: Final = "sha256"
 
 
 def make_hello(spec: SessionSpec, challenge: Challenge, nonce: str) -> Hello:
@@ -43,6 +43,7 @@ def make_hello(spec: SessionSpec, challenge: Challenge, nonce: str) -> Hello:
         receiver=spec.peer,
         generation=spec.generation,
         nonce=nonce,
+        digests=DIGESTS,
         capabilities=offer(spec.deltas),
     )
     return replace(hello, proof=_proof(spec.secret, "sender", challenge, hello))
@@ -59,13 +60,14 @@ def accept_hello(spec: SessionSpec, challenge: Challenge, hello: Hello) -> Welco
     if not _is_proof(hello.proof, _proof(spec.secret, "sender", challenge, hello)):
         raise PeerRefused("the sender does not know this pairing's secret")
     _check_terms(spec, hello)
-    if VERSION not in hello.versions or DIGEST not in hello.digests:
+    digest = next((name for name in DIGESTS if name in hello.digests), None)
+    if VERSION not in hello.versions or digest is None:
         message = f"{hello.sender} speaks session protocol {hello.versions} with {hello.digests}"
-        raise VersionMismatch(f"{message}, this side {VERSION} with {DIGEST}")
+        raise VersionMismatch(f"{message}, this side {VERSION} with {DIGESTS}")
     welcome = Welcome(
         pairing=spec.pairing,
         version=VERSION,
-        digest=DIGEST,
+        digest=digest,
         capabilities=answer(spec.deltas, hello.capabilities),
     )
     return replace(welcome, proof=_proof(spec.secret, "receiver", challenge, hello, welcome))

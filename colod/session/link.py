@@ -21,6 +21,7 @@ from colod.stream.frames import (
     Frame,
     FrameDecoder,
     FrameType,
+    Welcome,
     encode,
     encode_header,
 )
@@ -59,16 +60,21 @@ class Link:
         self.heard_at = time.monotonic()
         self.rtt_s = UNKNOWN
         self.capabilities: tuple[str, ...] = ()
+        self.digest = ""
 
     @property
     def peer_address(self) -> str:
         """The other end, for messages."""
         return self._connection.peer_address
 
-    def trust(self, capabilities: tuple[str, ...] = ()) -> None:
-        """Let DATA in: the other side has proved who it is, and agreed on `capabilities`."""
+    def trust(self, welcome: Welcome) -> None:
+        """Let DATA in: the other side has proved who it is, and agreed to `welcome`."""
         self._decoder.may_bring_data = True
-        self.capabilities = capabilities
+        self.agree(welcome)
+
+    def agree(self, welcome: Welcome) -> None:
+        """Keep what both sides have agreed on."""
+        self.capabilities, self.digest = welcome.capabilities, welcome.digest
 
     async def send(self, kind: FrameType, payload: Buffer = b"", *, epoch: int = 0) -> None:
         """Send one frame; return when `payload` may be reused.

@@ -71,6 +71,7 @@ class Receiver(Session):
             listener = await self._transport.listen()
             self.report.set_listen_address(listener.address)
             self.link = await Admission(self.spec, listener).sender()
+            self._receiving.use_digest(self.link.digest)
             self.spawn(self._return(output, self.link))
             await self._follow(self.link)
         finally:

@@ -7,12 +7,12 @@ Every later epoch is held until it is whole and its digest is right.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from colod.errors import StreamError
+from colod.session.digests import DIGESTS, make_digest, sealed
 from colod.session.ending import Ending
 from colod.session.progress import EpochLedger, Progress
 from colod.session.sending import book_event
@@ -63,7 +63,8 @@ class Receiving:
         self._staging_bytes = staging_bytes
         self._parser = StreamParser()
         self._ledger = EpochLedger()
-        self._digest = hashlib.sha256()
+        self._digest_name = DIGESTS[0]
+        self._digest = make_digest()
         self._length = 0
         self._epoch = 1
         self._is_whole = False
@@ -72,6 +73,10 @@ class Receiving:
         self._tail_begin: int | None = None
         self._held_cost = 0
         self._queued_cost = 0
+
+    def use_digest(self, name: str) -> None:
+        """Digest by what was agreed on, before anything was."""
+        self._digest_name, self._digest = name, make_digest(name)
 
     @property
     def has_begun(self) -> bool:
@@ -131,11 +136,11 @@ class Receiving:
             whole = "whole" if self._is_whole else "unfinished"
             message = f"SEAL of epoch {epoch} while {self._epoch} is {whole}"
             raise Ending.failed("session.protocol", message)
-        if (self._length, self._digest.digest()) != SEAL_BODY.unpack(body):
+        if (self._length, sealed(self._digest)) != SEAL_BODY.unpack(body):
             message = f"epoch {epoch} of {self._length} bytes does not match its seal"
             raise Ending.failed("session.digest", message)
         handing = self._release_held(epoch)
-        self._digest, self._length = hashlib.sha256(), 0
+        self._digest, self._length = make_digest(self._digest_name), 0
         self._epoch += 1
         self._is_whole = False
         return (handing,)

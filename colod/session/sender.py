@@ -89,6 +89,7 @@ class Sender(Session):
         intake = self._intake = self._reserve()
         await asyncio.to_thread(warm_up, self.spec.deltas)
         self.link = await self._connect()
+        self._sending.use_digest(self.link.digest)
         self.report.set_peer_connected(True)
         self.report.advance(State.SYNCING)
         ending = await live(
@@ -142,7 +143,7 @@ class Sender(Session):
         await link.send(FrameType.HELLO, encode_message(hello))
         welcome = decode_message(Welcome, (await _expect(link, FrameType.WELCOME)).payload)
         check_welcome(self.spec, challenge, hello, welcome)
-        link.capabilities = welcome.capabilities
+        link.agree(welcome)
 
     # -- replicating
 

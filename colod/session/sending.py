@@ -5,13 +5,13 @@ The two happen at different times: `feed` when libxl wrote, `digest` and `seal` 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from colod.errors import StreamError
 from colod.measures import Measures
+from colod.session.digests import DIGESTS, make_digest, sealed
 from colod.session.ending import Ending
 from colod.session.progress import EpochLedger, Progress
 from colod.session.staging import Data, Sealed
@@ -49,7 +49,8 @@ class Sending:
         self._listen = listen
         self._parser = StreamParser()
         self._ledger = EpochLedger()
-        self._digest = hashlib.sha256()
+        self._digest_name = DIGESTS[0]
+        self._digest = make_digest()
         self._length = 0
         self._sent_epoch = 0
 
@@ -57,6 +58,10 @@ class Sending:
     def epoch(self) -> int:
         """Number of the epoch that the next byte from libxl belongs to."""
         return self._parser.epoch
+
+    def use_digest(self, name: str) -> None:
+        """Digest by what was agreed on, before anything was."""
+        self._digest_name, self._digest = name, make_digest(name)
 
     @property
     def measures(self) -> Measures:
@@ -111,8 +116,8 @@ class Sending:
 
     def seal(self, epoch: int) -> Seal:
         """Return the seal of the bytes digested since the last one: it is about to be sent."""
-        seal = Seal(epoch, SEAL_BODY.pack(self._length, self._digest.digest()))
-        self._digest, self._length = hashlib.sha256(), 0
+        seal = Seal(epoch, SEAL_BODY.pack(self._length, sealed(self._digest)))
+        self._digest, self._length = make_digest(self._digest_name), 0
         self._sent_epoch = epoch
         return seal
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from colod.session.link import Link
 from colod.session.sending import Sending
@@ -17,7 +17,6 @@ from colod.stream.frames import HEADER, SEAL_BODY, Buffer, FrameType
 if TYPE_CHECKING:
     from colod.stream.delta.encoder import Encoder
 
-_INLINE_BYTES: Final = 64 << 10
 """Digesting less than this takes less time than to hand it to a thread."""
 
 T = TypeVar("T")
@@ -52,20 +51,11 @@ class PlainWire:
         """Send on `link`; `sending` digests and accounts."""
         self._link = _Counted(link)
         self._sending = sending
-        self._worker = ThreadPoolExecutor(1, "digest")
 
     async def send(self, epoch: int, payload: memoryview) -> None:
-        """Send bytes, and digest them meanwhile."""
-        if len(payload) < _INLINE_BYTES:
-            self._sending.digest(payload)
-            await self._link.send(FrameType.DATA, payload, epoch)
-            return
-        loop = asyncio.get_running_loop()
-        digested = loop.run_in_executor(self._worker, self._sending.digest, payload)
-        try:
-            await self._link.send(FrameType.DATA, payload, epoch)
-        finally:
-            await digested
+        """Send bytes, and digest them."""
+        self._sending.digest(payload)  # sooner done than another thread is woken
+        await self._link.send(FrameType.DATA, payload, epoch)
 
     async def seal(self, epoch: int) -> None:
         """Send the end of `epoch`."""

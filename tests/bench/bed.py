@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from colod.daemon.compose import session_environment
 from tests.integration.session_pair import SESSION, Daemon, make_spec
 from tests.integration.simxen_hosts import until
 from tests.unit.stream_samples import Sample
@@ -99,7 +100,8 @@ class Relay:
             pause_argv=["true"],
             **common,
         )
-        self.receiver = subprocess.Popen([SESSION, "receive", "--spec", str(spec)])
+        environment = {**os.environ, **session_environment()}
+        self.receiver = subprocess.Popen([SESSION, "receive", "--spec", str(spec)], env=environment)
         self._receiving = Daemon(base / "receive")
         address = until(lambda: self._receiving.newest().listen_address, "it listens")
         spec = make_spec(base / "send", "send", address=address, **common)

@@ -40,7 +40,7 @@ def measure(rounds: int) -> Section:
     return Section(
         "Throughput",
         f"{EPOCHS} epochs of {EPOCH_BYTES // MIB} MiB from libxl's pipe to xl's, until the last is "
-        "acknowledged; SHA-256 of the raw stream on both sides, checked at every seal. socat and "
+        "acknowledged; XXH3-128 of the raw stream on both sides, checked at every seal. socat and "
         f"ssh ({CIPHER}) carry the same bytes and check nothing (ssh: its own MAC). Processor time "
         "of ssh is its client's only. The link is loopback, paced by the kernel's token bucket "
         "where it is said.",

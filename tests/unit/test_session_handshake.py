@@ -5,9 +5,14 @@ from dataclasses import replace
 import pytest
 
 from colod.errors import PeerRefused, VersionMismatch
-from colod.session.handshake import accept_hello, check_welcome, make_hello
+from colod.session.digests import DIGESTS
+from colod.session.ending import Ending
+from colod.session.handshake import _proof, accept_hello, check_welcome, make_hello
+from colod.session.receiving import Receiving
+from colod.session.sending import Sending
 from colod.session.spec import SessionSpec
 from colod.stream.frames import Challenge
+from tests.unit.session_samples import receive, remus_stream, send
 
 SENDER = SessionSpec(
     role="send",
@@ -90,3 +95,45 @@ def test_a_welcome_for_another_hello_is_refused() -> None:
 def test_a_receiver_of_another_version_is_named_as_such() -> None:
     with pytest.raises(VersionMismatch, match="beta"):
         make_hello(SENDER, Challenge(nonce="aa", versions=(2, 3)), NONCE)
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        (("xxh3-128", "sha256"), "xxh3-128"),
+        (("sha256", "xxh3-128"), "xxh3-128"),
+        (("sha256",), "sha256"),
+        (("md5", "sha256"), "sha256"),
+    ],
+)
+def test_the_digest_is_the_best_that_both_have(offered: tuple[str, ...], chosen: str) -> None:
+    """An older sender, which has SHA-256 only, is understood."""
+    hello = replace(make_hello(SENDER, CHALLENGE, NONCE), digests=offered)
+    hello = replace(hello, proof=_proof(SENDER.secret, "sender", CHALLENGE, hello))
+    welcome = accept_hello(RECEIVER, CHALLENGE, hello)
+    assert welcome.digest == chosen
+    check_welcome(SENDER, CHALLENGE, hello, welcome)
+
+
+def test_without_a_digest_in_common_there_is_no_session() -> None:
+    hello = replace(make_hello(SENDER, CHALLENGE, NONCE), digests=("md5",))
+    hello = replace(hello, proof=_proof(SENDER.secret, "sender", CHALLENGE, hello))
+    with pytest.raises(VersionMismatch, match="md5"):
+        accept_hello(RECEIVER, CHALLENGE, hello)
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_what_changed_on_the_way_is_seen_by_each_digest(name: str) -> None:
+    sample = remus_stream(2).data
+    sending, receiving = Sending(), Receiving(1 << 20)
+    sending.use_digest(name)
+    receiving.use_digest(name)
+    pieces = send(sending, sample)
+    for piece in pieces[:3]:
+        receive(receiving, piece)
+    assert receive(receiving, pieces[3])[0].epoch == 2
+    changed = Receiving(1 << 20)
+    changed.use_digest(next(other for other in DIGESTS if other != name))
+    receive(changed, pieces[0])
+    with pytest.raises(Ending, match="does not match its seal"):
+        receive(changed, pieces[1])
