@@ -83,7 +83,17 @@ def _shown(loaded: Config) -> Iterator[tuple[str, object, str]]:
     from colod.config import flatten
 
     for path, value, origin in flatten(loaded):
-        yield path, _HIDDEN if _SECRET.search(path) else value, origin
+        yield path, _HIDDEN if _SECRET.search(path) else _without_secrets(value), origin
+
+
+def _without_secrets(value: object) -> object:
+    """Return a value with the secrets in its tables hidden."""
+    if isinstance(value, dict):
+        return {
+            key: _HIDDEN if _SECRET.search(str(key)) else _without_secrets(inner)
+            for key, inner in value.items()
+        }
+    return [_without_secrets(each) for each in value] if isinstance(value, list) else value
 
 
 def _toml(value: object) -> str:

@@ -278,6 +278,46 @@ def test_a_guest_on_shared_disks_waits_for_the_operators_word_that_the_peer_is_o
     assert events(trial.beta, "fence.confirmed")[0]["evidence"].endswith("pulled the plug")
 
 
+def agents(script: Path, off: int, status: str) -> str:
+    """Write a fence agent that notes each action and ends so; return the table that names it."""
+    script.write_text(
+        "#!/bin/sh\n"
+        "while IFS= read -r line; do case $line in action=*) action=${line#action=} ;; esac; done\n"
+        f"echo $action >>{script}.log\n"
+        f"case $action in off) exit {off} ;; status) {status} ;; esac\n"
+    )
+    script.chmod(0o755)
+    device = f'[[fencing.devices]]\nagent = "{script}"\nattempts = 1\n'
+    return f'\n[fencing]\nkind = "agents"\n{device}'
+
+
+def test_a_guest_on_shared_disks_goes_on_once_an_agent_has_fenced_the_peer(
+    make_trial: MakeTrial, tmp_path: Path
+) -> None:
+    script = tmp_path / "fence_test"
+    trial = make_trial(**QUICK, extra=agents(script, 0, "echo Status: OFF; exit 2"))
+    trial.replicate(disks="shared")
+    trial.alpha.die()
+    trial.until_state(trial.beta, "ALONE")
+    assert trial.runs(trial.beta)
+    assert Path(f"{script}.log").read_text().split() == ["off", "status"]
+    assert "status: off" in events(trial.beta, "fence.confirmed")[0]["evidence"]
+
+
+def test_an_agent_that_proves_nothing_leaves_the_guest_held_for_an_operator(
+    make_trial: MakeTrial, tmp_path: Path
+) -> None:
+    script = tmp_path / "fence_test"
+    trial = make_trial(**QUICK, extra=agents(script, 0, "echo Status: ON"))
+    trial.replicate(disks="shared")
+    trial.alpha.die()
+    trial.until_state(trial.beta, "MANUAL_HOLD")
+    assert not trial.runs(trial.beta)
+    assert fence_confirm(trial.beta).returncode == 0
+    trial.until_state(trial.beta, "ALONE")
+    assert events(trial.beta, "fence.confirmed")[0]["evidence"].endswith("pulled the plug")
+
+
 def test_shared_disks_are_refused_without_fencing(trial: Trial) -> None:
     trial.pair.create_guest()
     argv = ("protect", "g1", "--to", "beta", "--disks", "shared")

@@ -128,6 +128,18 @@ def test_show_hides_secrets(config: Path, colodctl: Call, words: tuple[str, ...]
     assert "hunter2" not in out + err
 
 
+def test_show_hides_secrets_of_devices(config: Path, colodctl: Call) -> None:
+    (config.parent / "colod.d").mkdir()
+    (config.parent / "colod.d" / "20-fencing.toml").write_text(
+        "[fencing]\nkind = 'agents'\n[[fencing.devices]]\nagent = 'fence_ipmilan'\n"
+        "options = { ip = '192.0.2.9', password = 'hunter2' }\n"
+    )
+    status, out, err = colodctl("--config", str(config), "config", "show")
+    assert status == 0
+    assert "192.0.2.9" in out
+    assert "hunter2" not in out + err
+
+
 def test_the_socket_is_the_one_of_the_configuration(
     config: Path, tmp_path: Path, colodctl: Call
 ) -> None:

@@ -1,0 +1,186 @@
+"""The fencer `agents`: ClusterLabs' fence-agents switch the other host off, or say that it is off.
+
+An agent is a program that takes `key=value` lines on standard input. Its exit status tells how the
+action went: 0 is success; of `status`, 0 is on and 2 is off. But 2 is also what agents of the
+common library say of bad arguments, so "off" is believed only where the agent also writes it.
+
+Source: ClusterLabs/fence-agents, doc/FenceAgentAPI.md and lib/fencing.py.py (EC_BAD_ARGS).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from colod.errors import ConfigError
+from colod.fencing.base import Fenced, Unconfirmed, Verdict
+from colod.fencing.manual import ManualFencer
+from colod.model import HostName
+from colod.options import parse_options
+
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_SAID_CHARS: Final = 500
+_LAST_WORDS_S: Final = 2.0
+_OFF_STATUS: Final = 2
+_RESERVED: Final = frozenset({"action", "option"})
+
+_log = logging.getLogger(__name__)
+
+
+class Device(BaseModel):
+    """One way to switch the other host off.
+
+    Attributes:
+        agent: Program, as `fence_ipmilan`, in one of the system's folders, or an absolute path.
+        options: What it is told, as its manual page names it, without `action`.
+        timeout_s: Longest wait for one call; then the agent is killed, and nothing is known.
+        attempts: How often `off` is tried.
+        verify: Whether `status` must say afterwards that the host is off.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    agent: str = Field(min_length=1)
+    options: dict[str, str | int] = Field(default_factory=dict)
+    timeout_s: float = Field(default=60.0, ge=1, le=600)
+    attempts: int = Field(default=2, ge=1, le=10)
+    verify: bool = True
+
+    @field_validator("options")
+    @classmethod
+    def _check_options(cls, options: dict[str, str | int]) -> dict[str, str | int]:
+        for key, value in options.items():
+            if key in _RESERVED:
+                raise ValueError(f"{key} is colod's to say")
+            if not key or "=" in key or any(sign in f"{key}{value}" for sign in "\n\r\0"):
+                raise ValueError(f"{key!r}: no key=value line can be made of it")
+        return options
+
+
+class AgentsOptions(BaseModel):
+    """The table `[fencing]` of this kind.
+
+    Attributes:
+        devices: Tried in this order, until one proves that the host is off.
+        on_after: Whether the host is switched on again once it was fenced.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    devices: tuple[Device, ...] = Field(min_length=1)
+    on_after: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    status: int | None
+    said: str
+
+    def __str__(self) -> str:
+        ended = "did not end in time" if self.status is None else f"ended with {self.status}"
+        return f"{ended}{f' ({self.said})' if self.said else ''}"
+
+
+class AgentsFencer(ManualFencer):
+    """Asks the devices in turn; an operator's word counts as well."""
+
+    def __init__(self, host: HostName, options: AgentsOptions) -> None:
+        """Fence for `host`, which is never fenced itself."""
+        super().__init__(host)
+        self._options = options
+        self._switching_on: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def from_config(cls, options: Mapping[str, object], *, host: HostName) -> Self:
+        """Make the fencer; ConfigError for an agent that is not installed, too."""
+        parsed = parse_options(AgentsOptions, options, "fencing")
+        missing = [
+            f"fencing.devices.{number}.agent: no program {device.agent}"
+            for number, device in enumerate(parsed.devices)
+            if shutil.which(device.agent, path=_PATH) is None
+        ]
+        if missing:
+            raise ConfigError(missing)
+        return cls(host, parsed)
+
+    async def fence(self, host: HostName) -> Verdict:
+        """Return Fenced as soon as a device proves it, or an operator gave their word."""
+        if isinstance(word := await super().fence(host), Fenced):
+            return word
+        failures: list[str] = []
+        for device in self._options.devices:
+            proof = await self._switch_off(device, failures)
+            if proof:
+                self._switch_on(device)
+                return Fenced(proof)
+        return Unconfirmed(
+            f"{'; '.join(failures)}. Make sure that {host} is off, then run: "
+            "colodctl fence-confirm GUEST"
+        )
+
+    async def close(self) -> None:
+        """Wait for no agent: switching on again goes on by itself."""
+        for task in self._switching_on:
+            task.cancel()
+
+    async def _switch_off(self, device: Device, failures: list[str]) -> str:
+        """Return what proves that the host is off, or nothing."""
+        for _ in range(device.attempts):
+            done = await asyncio.to_thread(_run, device, "off")
+            if done.status == 0 and not device.verify:
+                return f"{device.agent}: off"
+            status = await asyncio.to_thread(_run, device, "status")
+            if status.status == _OFF_STATUS and "off" in status.said.lower():
+                how = "off" if done.status == 0 else f"off {done}, but"
+                return f"{device.agent}: {how}, status: off"
+            failures.append(f"{device.agent}: off {done}, status {status}")
+            _log.warning("fence.failed agent=%s off=%s status=%s", device.agent, done, status)
+        return ""
+
+    def _switch_on(self, device: Device) -> None:
+        if self._options.on_after:
+            task = asyncio.create_task(_on_again(device))
+            self._switching_on.add(task)
+            task.add_done_callback(self._switching_on.discard)
+
+
+async def _on_again(device: Device) -> None:
+    done = await asyncio.to_thread(_run, device, "on")
+    _log.info("fence.on_again agent=%s on=%s", device.agent, done)
+
+
+def _run(device: Device, action: str) -> _Ran:
+    """Call the agent; what it says is cut, and its secrets are only ever on its standard input."""
+    lines = {**device.options, "action": action}
+    text = "".join(f"{key}={value}\n" for key, value in lines.items())
+    program = shutil.which(device.agent, path=_PATH) or device.agent
+    try:
+        process = subprocess.Popen(
+            [program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={"PATH": _PATH, "LC_ALL": "C"},
+            start_new_session=True,
+        )
+    except OSError as error:
+        return _Ran(127, str(error))
+    try:
+        said, _ = process.communicate(text.encode(), timeout=device.timeout_s)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # something of it kept the pipe
+            process.communicate(timeout=_LAST_WORDS_S)
+        return _Ran(None, "")
+    return _Ran(process.returncode, said.decode(errors="replace").strip()[-_SAID_CHARS:])
