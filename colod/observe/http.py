@@ -27,7 +27,7 @@ from colod.v1 import admin_pb2
 
 MAX_CONNECTIONS: Final = 16
 TIMEOUT_S: Final = 5.0
-_TEXT: Final = [("Content-Type", "text/plain; charset=utf-8")]
+_TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class _Undescribed(StatusCollector):
 
 
 def _answer(start: StartResponse, status: str) -> Iterable[bytes]:
-    start(status, _TEXT)
+    start(status, [_TEXT])  # a new list: wsgiref adds this answer's Content-Length to it
     return [f"{status[4:]}\n".encode()]
 
 

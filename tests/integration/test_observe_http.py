@@ -66,6 +66,12 @@ def test_other_requests_are_answered_by_the_book(
     assert answer_of(server, path, method)[0] == expected
 
 
+def test_every_answer_has_its_own_length(server: HttpServer) -> None:
+    assert answer_of(server, "/livez", "POST") == (405, "Method Not Allowed\n")
+    assert answer_of(server, "/livez") == (200, "OK\n")
+    assert answer_of(server, "/elsewhere") == (404, "Not Found\n")
+
+
 def test_a_loop_that_is_stuck_is_not_alive() -> None:
     def stuck() -> admin_pb2.StatusReply:
         raise TimeoutError
