@@ -1,11 +1,12 @@
-"""`colodctl failover` and `drain`."""
+"""`colodctl failover`, `switchover`, `fence-confirm` and `drain`."""
 
 from __future__ import annotations
 
 import getpass
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -13,7 +14,10 @@ from colod.cli.daemon import GUEST, connect, json_option, print_json
 from colod.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from colod.v1.admin_pb2 import FailoverReply
+    from colod.rpc.admin_client import AdminClient
+    from colod.v1.admin_pb2 import FailoverReply, SwitchoverReply
+
+    Reply = TypeVar("Reply", FailoverReply, SwitchoverReply)
 
 _TIMEOUT_S = 120.0
 
@@ -54,29 +58,39 @@ def failover(
     """Make this host the owner of GUEST and run its copy here."""
     from colod.v1 import admin_pb2
 
-    may_ask = sys.stdin.isatty() and not as_json
-    if not (yes or dry_run or may_ask):
-        raise click.UsageError("--yes is needed where nobody can be asked", context)
-    request = admin_pb2.FailoverRequest(
-        guest=guest, force_reason=force_reason, dry_run=dry_run or not yes
-    )
-    with connect(context) as client:
-        reply = client.failover(request, timeout_s=timeout_s)
-        _print_plan(reply, as_json=as_json)
-        if not (yes or dry_run):
-            if not click.confirm(f"Make this host the owner of {guest}?", err=True):
-                click.echo("nothing was changed", err=True)
-                context.exit(Exit.FAILED)
-            request.dry_run = False
-            reply = client.failover(request, timeout_s=timeout_s)
-    generation = None if dry_run else reply.generation
-    if as_json:
-        plan = list(reply.plan)
-        print_json({"guest": guest, "dry_run": dry_run, "plan": plan, "generation": generation})
-    elif dry_run:
-        click.echo(f"{guest}: nothing was changed")
-    else:
-        click.echo(f"{guest}: owned by this host, generation {generation}")
+    def ask(client: AdminClient, *, is_dry: bool) -> FailoverReply:
+        request = admin_pb2.FailoverRequest(guest=guest, force_reason=force_reason, dry_run=is_dry)
+        return client.failover(request, timeout_s=timeout_s)
+
+    question = f"Make this host the owner of {guest}?"
+    reply = _carried_out(context, ask, question, yes=yes, dry_run=dry_run, as_json=as_json)
+    _print_outcome(guest, reply, "owned by this host", dry_run=dry_run, as_json=as_json)
+
+
+@click.command()
+@click.argument("guest", type=GUEST)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@timeout_option
+@json_option
+@click.pass_context
+def switchover(
+    context: click.Context, *, guest: str, yes: bool, dry_run: bool, timeout_s: float, as_json: bool
+) -> None:
+    """Give GUEST, which runs here, to the other host, with nothing lost.
+
+    The guest is stopped at a checkpoint; once the other host has it all, it becomes the owner and
+    runs it on. Until then a failure of any kind leaves the guest here.
+    """
+    from colod.v1 import admin_pb2
+
+    def ask(client: AdminClient, *, is_dry: bool) -> SwitchoverReply:
+        request = admin_pb2.SwitchoverRequest(guest=guest, dry_run=is_dry)
+        return client.switchover(request, timeout_s=timeout_s)
+
+    question = f"Give {guest} to the other host?"
+    reply = _carried_out(context, ask, question, yes=yes, dry_run=dry_run, as_json=as_json)
+    _print_outcome(guest, reply, "owned by the other host", dry_run=dry_run, as_json=as_json)
 
 
 @click.command("fence-confirm")
@@ -132,7 +146,40 @@ def drain(context: click.Context, *, timeout_s: float, as_json: bool) -> None:
         click.echo("nothing to end")
 
 
-def _print_plan(reply: FailoverReply, *, as_json: bool) -> None:
-    if not as_json:
-        for line in reply.plan:
-            click.echo(line)
+def _carried_out(
+    context: click.Context,
+    ask: Callable[..., Reply],
+    question: str,
+    *,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> Reply:
+    """Have the daemon do it, after its plan was shown and agreed to; return its reply."""
+    may_ask = sys.stdin.isatty() and not as_json
+    if not (yes or dry_run or may_ask):
+        raise click.UsageError("--yes is needed where nobody can be asked", context)
+    with connect(context) as client:
+        reply = ask(client, is_dry=dry_run or not yes)
+        if not as_json:
+            for line in reply.plan:
+                click.echo(line)
+        if not (yes or dry_run):
+            if not click.confirm(question, err=True):
+                click.echo("nothing was changed", err=True)
+                context.exit(Exit.FAILED)
+            reply = ask(client, is_dry=False)
+    return reply
+
+
+def _print_outcome(
+    guest: str, reply: FailoverReply | SwitchoverReply, done: str, *, dry_run: bool, as_json: bool
+) -> None:
+    generation = None if dry_run else reply.generation
+    if as_json:
+        plan = list(reply.plan)
+        print_json({"guest": guest, "dry_run": dry_run, "plan": plan, "generation": generation})
+    elif dry_run:
+        click.echo(f"{guest}: nothing was changed")
+    else:
+        click.echo(f"{guest}: {done}, generation {generation}")

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "status": Lazy("colod.cli.status", "status", "Show protections and how they stand."),
     "lag": Lazy("colod.cli.lag", "lag", "Show how far replicas lag, and what an epoch takes."),
     "failover": Lazy("colod.cli.failover", "failover", "Make this host a guest's owner."),
+    "switchover": Lazy("colod.cli.failover", "switchover", "Give a guest to the other host."),
     "fence-confirm": Lazy("colod.cli.failover", "fence_confirm", "Say that the peer is off."),
     "drain": Lazy("colod.cli.failover", "drain", "End all sessions of this host in good order."),
     "history": Lazy("colod.cli.history", "history", "Show changes of state, newest last."),

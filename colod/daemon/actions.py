@@ -41,6 +41,7 @@ SESSION_EXIT_S = 5.0
 XL_EXIT_S = 15.0
 TAKEOVER_S = 90.0
 KILL_S = 5.0
+WINDOW_S = 25.0
 
 
 class Subject(Protocol):
@@ -75,6 +76,7 @@ class Actions:
             Do.SETTLE_WRITE: self._write,
             Do.HOLD_GUEST: self._hold_guest,
             Do.RUN_GUEST: self._run_guest,
+            Do.QUIESCE_GUEST: self._quiesce_guest,
             Do.RESUME_GUEST: self._resume_guest,
             Do.DESTROY_GUEST: self._destroy_guest,
             Do.QUARANTINE_GUEST: self._quarantine_guest,
@@ -152,6 +154,29 @@ class Actions:
             task = asyncio.create_task(announce_guest(self._parts, subject.guest))
             self._beside.add(task)
             task.add_done_callback(self._beside.discard)
+
+    async def _quiesce_guest(self) -> None:
+        """Pause the guest while its session keeps a checkpoint's window open; if not, give up."""
+        try:
+            await self._pause_in_window()
+        except ColodError as error:
+            self._subject.facts.switchover_failed(str(error))
+            raise
+
+    async def _pause_in_window(self) -> None:
+        session, attempt = self._subject.session, self._subject.journal.switchover
+        if session is None:
+            raise SessionError("there is no session any more")
+        order = session_pb2.SessionCommand(generation=self._subject.journal.generation)
+        order.quiesce.attempt = attempt
+        await session.command(order, timeout_s=COMMAND_S)
+        if not await session.until(lambda: _keeps_window(session, attempt), timeout_s=WINDOW_S):
+            raise SessionError(f"no checkpoint came within {WINDOW_S:g} s to stop the guest in")
+        await self._parts.toolstack.pause(self._subject.guest)
+        done = session_pb2.SessionCommand(generation=self._subject.journal.generation)
+        done.quiesced.attempt = attempt
+        if await session.command(done, timeout_s=COMMAND_S) is None:
+            raise SessionError("the session ended")
 
     async def _drop_pauses(self) -> None:
         for _ in range(4):
@@ -305,6 +330,11 @@ def _expected(pending: Pending) -> Stored:
         after = Generation(pending.new.generation - 1)
         return Stored(None, pending.revision, after)
     return Stored(pending.record, pending.revision)
+
+
+def _keeps_window(session: SessionHandle, attempt: str) -> bool:
+    status = session.status
+    return status is not None and status.quiesce_attempt == attempt and status.kept_epoch > 0
 
 
 def _learned(journal: Journal, stored: Stored) -> Journal:

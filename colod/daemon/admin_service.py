@@ -13,7 +13,7 @@ from colod.daemon.doctor import examine
 from colod.daemon.host import Host
 from colod.daemon.protection import ProtectionService
 from colod.daemon.status import reply_of
-from colod.errors import NotAllowedNow, PreflightRefused
+from colod.errors import NotAllowedNow, OutcomeUnknown, PreflightRefused
 from colod.failover.record import MAX_REASON_CHARS
 from colod.model import Disks, Role, parse_guest_name, parse_host_name
 from colod.observe.logs import Event
@@ -25,6 +25,7 @@ _log = structlog.get_logger()
 _WATCH_S = 1.0
 _FAILOVER_S = 150.0
 _UNPROTECT_S = 60.0
+_SWITCHOVER_S = 75.0
 
 
 class AdminService(admin_pb2_grpc.AdminServicer):
@@ -97,7 +98,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     async def Failover(self, request: admin_pb2.FailoverRequest, context: Any) -> Any:
         """Make this host the owner of a guest; return once it runs here."""
         service = self._host.find(request.guest)
-        service.check_failover()
+        service.check_failover(request.force_reason)
         plan = _failover_plan(service, request.force_reason)
         if request.dry_run:
             return admin_pb2.FailoverReply(plan=plan, generation=service.journal.generation)
@@ -110,6 +111,32 @@ class AdminService(admin_pb2_grpc.AdminServicer):
                 advice=service.decision.advice or "watch colodctl status",
             )
         return admin_pb2.FailoverReply(plan=plan, generation=service.journal.generation)
+
+    async def Switchover(self, request: admin_pb2.SwitchoverRequest, context: Any) -> Any:
+        """Give a guest of this host to the other one; return once it runs there."""
+        service = self._host.find(request.guest)
+        service.check_switchover()
+        plan = _switchover_plan(service)
+        if request.dry_run:
+            return admin_pb2.SwitchoverReply(plan=plan, generation=service.journal.generation)
+        _audit("switchover", request.guest)
+        await service.switch_over()
+        is_over = await service.until(
+            lambda: not service.journal.switchover and not service.journal.pending,
+            timeout_s=_SWITCHOVER_S,
+        )
+        if is_over and service.owns:
+            raise NotAllowedNow(
+                service.state,
+                f"{request.guest} stays here: {service.facts.switchover_error}",
+                advice="roles are as they were; it can be asked for again",
+            )
+        if not await service.until(lambda: _was_given_away(service), timeout_s=_SWITCHOVER_S):
+            raise OutcomeUnknown(
+                f"{request.guest}: {service.state}: {service.trouble}",
+                advice="it goes on by itself; watch colodctl status on both hosts",
+            )
+        return admin_pb2.SwitchoverReply(plan=plan, generation=service.journal.generation)
 
     async def Drain(self, request: admin_pb2.DrainRequest, context: Any) -> Any:
         """Give up all pairings of this host."""
@@ -166,12 +193,18 @@ def _audit(call: str, guest: str, **fields: object) -> None:
 
 
 def _has_taken_over(service: ProtectionService) -> bool:
-    return service.journal.role is Role.PRIMARY
+    return service.journal.role is Role.PRIMARY and service.owns and service.is_activated
 
 
 def _failover_plan(service: ProtectionService, force_reason: str) -> list[str]:
     view, journal = service.facts.view, service.journal
     assert view is not None
+    if journal.role is Role.PRIMARY:
+        return [
+            f"take ownership of {service.guest} back from {journal.peer} at the witness",
+            f"run the copy here, which was stopped when {journal.peer} became the owner",
+            f"should {journal.peer} have run its own, what the guest did there is lost",
+        ]
     if not view.is_replica_promised and not force_reason:
         raise NotAllowedNow(
             service.state,
@@ -184,4 +217,19 @@ def _failover_plan(service: ProtectionService, force_reason: str) -> list[str]:
         f"promote the replica here from epoch {view.acked_epoch}, the newest acknowledged one",
         f"{journal.peer} stops its copy as soon as it learns of it; what the guest did there "
         "since that epoch is lost",
+    ]
+
+
+def _was_given_away(service: ProtectionService) -> bool:
+    record = service.journal.record
+    return record is not None and record.owner == service.journal.peer and record.activated
+
+
+def _switchover_plan(service: ProtectionService) -> list[str]:
+    journal = service.journal
+    return [
+        f"stop {service.guest} at a checkpoint here, and wait until {journal.peer} has it",
+        f"give {journal.peer} the ownership at the witness, and let it run {service.guest}",
+        f"if that cannot be done, {service.guest} runs on here; nothing of it is lost either way",
+        f"destroy the copy here once {journal.peer} runs its own, then replicate back from there",
     ]

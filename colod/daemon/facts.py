@@ -35,6 +35,9 @@ _CALM_READ_S: Final = 10.0
 
 _ANXIOUS_READ_S: Final = 1.0
 _FAILOVER_ASKED_S: Final = 60.0
+SWITCHOVER_S: Final = 45.0
+"""How long a switchover may take up to the handover: libxl gives a guest that cannot follow its
+request to suspend, such as a paused one, up after 60 s, and its replication with it."""
 _CALM: Final = frozenset(
     {State.REPLICATING, State.PROTECTED, State.SYNCING, State.PAIRING, State.SUSPENDED}
 )
@@ -61,6 +64,7 @@ class Facts:
         answer: How the witness stood when it was last asked.
         stored: What it answered.
         draining: Whether this host gives up all its pairings.
+        switchover_error: Why the last switchover was given up.
     """
 
     def __init__(self, parts: Parts, journal: Journal) -> None:
@@ -69,6 +73,7 @@ class Facts:
         self.answer = Answer.STALE
         self.stored = Stored(None, 0)
         self.draining = False
+        self.switchover_error = ""
         self._parts = parts
         self._limits = parts.limits
         self._contact = PeerContact(parts.heartbeat, parts.limits)
@@ -76,6 +81,8 @@ class Facts:
         self._asked_at = float("-inf")
         self._acted_at = float("-inf")
         self._failover_until = float("-inf")
+        self._switchover_until = float("-inf")
+        self._newest_heard = NO_GENERATION
         self._pairing_since = time.monotonic()
         self._resync_at = float("-inf")
         self._resync_asked = False
@@ -113,6 +120,17 @@ class Facts:
         """Note that an operator wants this host to take over."""
         self._failover_until = time.monotonic() + _FAILOVER_ASKED_S
         self.answer = Answer.STALE
+
+    def ask_switchover(self) -> None:
+        """Note that an operator wants this host to give the guest away, from now on for a while."""
+        self._switchover_until = time.monotonic() + SWITCHOVER_S
+        self.switchover_error = f"it was not done within {SWITCHOVER_S:g} s"
+        self.answer = Answer.STALE
+
+    def switchover_failed(self, why: str) -> None:
+        """Note why the switchover has to be given up."""
+        self._switchover_until = float("-inf")
+        self.switchover_error = why
 
     def fenced(self, generation: Generation, outcome: Fence) -> None:
         """Note what came of fencing the peer for the ownership of `generation`, and only for it.
@@ -160,6 +178,7 @@ class Facts:
             peer_gave_up=_gave_up(journal, theirs) and contact is Contact.UP,
             resync_due=self._is_resync_due(),
             failover_asked=time.monotonic() < self._failover_until,
+            switchover_is_late=time.monotonic() >= self._switchover_until,
             fence=self._fence_of(journal),
             keep_quarantined=self._limits.keep_quarantined,
             draining=self.draining,
@@ -178,7 +197,8 @@ class Facts:
         return self._contact.next_change_s()
 
     def _fence_of(self, journal: Journal) -> Fence:
-        if not needs_fencing(journal.protection.disks):
+        record = journal.record
+        if not needs_fencing(journal.protection.disks) or (record is not None and record.given):
             return Fence.NOT_NEEDED
         generation, outcome = self._fence
         return outcome if generation == journal.generation else Fence.NEEDED
@@ -208,6 +228,8 @@ class Facts:
         if their_generation > view.journal.generation:
             limit_s = _ANXIOUS_READ_S
         is_old = began - self._asked_at > limit_s
+        if their_generation > max(view.journal.generation, self._newest_heard):
+            is_old, self._newest_heard = True, Generation(their_generation)
         if self.answer is Answer.UNREACHABLE and view.journal.pending is not None:
             return  # settling the write is asking
         if is_old or self.view is None or _signs(self.view) != _signs(view):
@@ -226,9 +248,17 @@ def _local(journal: Journal, boot: str, session: SessionHandle | None) -> View:
         link_error=status.error if status and link is Link.BROKEN else "",
         xl_alive=session.toolstack is not None,
         acked_epoch=status.progress.acked_epoch if status and link is not Link.NONE else 0,
+        final_epoch=_final_epoch(journal, status) if link is Link.FOLLOWING else 0,
         handed_over=bool(status and status.handed_over),
         **_gate(journal, link, status),
     )
+
+
+def _final_epoch(journal: Journal, status: SessionStatus | None) -> int:
+    """Return the final epoch of the journal's own switchover: an older one's is none any more."""
+    if status is None or not journal.switchover or status.quiesce_attempt != journal.switchover:
+        return 0
+    return status.final_epoch
 
 
 def _gate(journal: Journal, link: Link, status: SessionStatus | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from colod.daemon.sessions import SessionHandle, last_words, remove_directory, s
 from colod.errors import ColodError, IllegalTransition, InvariantBroken, NotAllowedNow
 from colod.failover.effects import Decision, State
 from colod.failover.rules import decide
-from colod.failover.view import Answer, Fence, Journal, Link, Replica, Wanted, replica_of
+from colod.failover.view import Answer, Copy, Fence, Journal, Link, Replica, Wanted, replica_of
 from colod.fencing.manual import Confirmation, ManualFencer
 from colod.model import Generation, GuestName, PairingId, Role
 from colod.observe.logs import Event
@@ -103,20 +104,78 @@ class ProtectionService:
             NotAllowedNow: If this host has the guest already, or nothing to promote.
             JournalError: If an operator's reason could not be written.
         """
-        self.check_failover()
+        self.check_failover(force_reason)
         if force_reason:
             async with self._lock:
                 await self.note(replace(self.journal, force_reason=force_reason))
         self.facts.ask_failover()
         self.poke()
 
-    def check_failover(self) -> None:
+    async def switch_over(self) -> None:
+        """Have this host give the guest to the other one after a final epoch.
+
+        Raises:
+            NotAllowedNow: If that cannot begin now.
+            JournalError: If it could not be written.
+        """
+        async with self._lock:
+            self.check_switchover()
+            await self.note(replace(self.journal, switchover=uuid.uuid4().hex))
+            self.facts.ask_switchover()
+        self.poke()
+
+    def check_switchover(self) -> None:
+        """Check that a switchover can begin.
+
+        Raises:
+            NotAllowedNow: If this host is not the primary, or output is not held, or one is under
+                way.
+        """
+        peer = self.journal.peer
+        if self.journal.role is Role.SECONDARY:
+            raise NotAllowedNow(
+                self.state, f"{peer} is the primary of {self.guest}", advice=f"run it on {peer}"
+            )
+        if self.journal.switchover:
+            raise NotAllowedNow(
+                self.state,
+                f"a switchover of {self.guest} is under way",
+                advice="watch colodctl status",
+            )
+        if self.state is State.REPLICATING:
+            raise NotAllowedNow(
+                self.state,
+                f"output of {self.guest} is not held, so no checkpoint is known to be its last",
+                advice=f"colodctl failover on {peer} loses what came after its newest epoch",
+            )
+        if self.state is not State.PROTECTED:
+            raise NotAllowedNow(
+                self.state, f"{self.guest} is not PROTECTED", advice="colodctl status tells why"
+            )
+
+    @property
+    def may_take_back(self) -> bool:
+        """Whether the guest was lost to a host that was not seen running it, and is still here."""
+        record, view = self.journal.record, self.facts.view
+        is_lost = record is not None and not self.owns and not record.activated
+        return is_lost and view is not None and view.guest is not Copy.ABSENT
+
+    def check_failover(self, force_reason: str) -> None:
         """Check that a failover to this host can be asked for.
 
         Raises:
             NotAllowedNow: If this host has the guest already, or nothing to promote.
         """
         view, state = self.facts.view, self.state
+        if self.journal.role is Role.PRIMARY and self.may_take_back:
+            if not force_reason:
+                raise NotAllowedNow(
+                    state,
+                    f"{self.journal.peer} owns {self.guest} and was not seen running it yet",
+                    advice=f"wait for it, or, only if {self.journal.peer} never ran it and is off "
+                    "for good: --force-reason",
+                )
+            return
         if self.journal.role is Role.PRIMARY or view is None:
             raise NotAllowedNow(
                 state,
@@ -223,6 +282,17 @@ class ProtectionService:
         )
 
     @property
+    def owns(self) -> bool:
+        """Whether the newest confirmed record names this host as the owner."""
+        record = self.journal.record
+        return record is not None and record.owner == self.journal.host
+
+    @property
+    def is_activated(self) -> bool:
+        """Whether the newest confirmed record's owner was seen running its copy."""
+        return self.journal.record is not None and self.journal.record.activated
+
+    @property
     def trouble(self) -> str:
         """What stands in the way of what is shown, for people; "" where nothing does."""
         parts = (self.decision.cause, self.last_error)
@@ -299,7 +369,8 @@ class ProtectionService:
         if session is None or view is None:
             return
         may_pair = view.link is Link.FOLLOWING and self.state is State.SYNCING
-        if session.link is not view.link or may_pair:
+        is_switching = self.state is State.SWITCHOVER
+        if session.link is not view.link or may_pair or is_switching:
             self.poke()
 
     # --- the loop ---------------------------------------------------------------------------

@@ -81,6 +81,7 @@ def _to_fields(journal: Journal) -> dict[str, Any]:
         "reason": journal.reason,
         "gate": journal.gate,
         "force_reason": journal.force_reason,
+        "switchover": journal.switchover,
     }
 
 

@@ -29,6 +29,7 @@ def learn(journal: Journal, record: OwnershipRecord, revision: int) -> Journal:
         started=journal.started and not is_new_grant,
         may_hand_back=_may_hand_back(journal, record) if is_new_grant else journal.may_hand_back,
         force_reason="" if is_outdated else journal.force_reason,
+        switchover="" if is_new_grant else journal.switchover,
     )
 
 
@@ -55,15 +56,16 @@ def unlearn(journal: Journal, revision: int) -> Journal:
 def _may_hand_back(journal: Journal, record: OwnershipRecord) -> bool:
     """Whether the former owner still keeps its copy for us.
 
-    It does when we came by the guest straight out of a pair; after a hand-back or an operator's
-    force there is nobody to hand it back to.
+    It does when we came by the guest straight out of a pair, or when it gave us the guest, perhaps
+    out of a pair that we never heard of; after a hand-back or an operator's force there is nobody
+    to hand it back to.
     """
     old = journal.record
     return (
         journal.role is Role.SECONDARY
         and old is not None
         and old.owner == journal.peer
-        and old.state is RecordState.PAIRED
+        and (old.state is RecordState.PAIRED or (record.given and old.activated))
         and record.owner == journal.host
         and not record.activated
     )

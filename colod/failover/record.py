@@ -44,6 +44,8 @@ class OwnershipRecord:
         attempt: Id of the write that made this record, to recognise it after a time-out.
         activated: Whether the owner's copy was seen running under this generation.
         forced: The operator's recorded reason, when a person overrode the rules, else "".
+        given: Whether the former owner wrote this itself, its own copy stopped or gone: nobody has
+            to be fenced then.
     """
 
     owner: HostName
@@ -55,6 +57,7 @@ class OwnershipRecord:
     promotable_from: Epoch = Epoch(0)
     activated: bool = True
     forced: str = ""
+    given: bool = False
 
 
 def create(
@@ -91,6 +94,7 @@ def pair(
         promotable_from=promotable_from,
         attempt=attempt,
         forced="",
+        given=False,
     )
 
 
@@ -118,12 +122,12 @@ def take_over(record: OwnershipRecord, pairing: PairingId, *, attempt: str) -> O
 
 def hand_over(record: OwnershipRecord, *, attempt: str) -> OwnershipRecord:
     """Return the owner's gift to the peer after the final epoch of a switchover."""
-    return _alone(record, record.peer, record.owner, attempt=attempt, activated=False)
+    return _given(record, attempt=attempt)
 
 
 def hand_back(record: OwnershipRecord, *, attempt: str) -> OwnershipRecord:
     """Return the gift of an owner that never activated its copy back to the other host."""
-    return _alone(record, record.peer, record.owner, attempt=attempt, activated=False)
+    return _given(record, attempt=attempt)
 
 
 def activate(record: OwnershipRecord, *, attempt: str) -> OwnershipRecord:
@@ -163,6 +167,11 @@ def force(
 
 def _next(record: OwnershipRecord) -> Generation:
     return Generation(record.generation + 1)
+
+
+def _given(record: OwnershipRecord, *, attempt: str) -> OwnershipRecord:
+    alone = _alone(record, record.peer, record.owner, attempt=attempt, activated=False)
+    return replace(alone, given=True)
 
 
 def _alone(
@@ -253,6 +262,8 @@ def encode(record: OwnershipRecord) -> bytes:
     fields = {"format": FORMAT_VERSION} | {
         name: getattr(record, name) for name in OwnershipRecord.__dataclass_fields__
     }
+    if not record.given:  # as it was before there was such a field
+        del fields["given"]
     return json.dumps(fields, sort_keys=True).encode()
 
 
@@ -289,7 +300,9 @@ def _from_fields(fields: dict[str, object]) -> OwnershipRecord:
         "promotable_from": _count,
         "activated": _truth,
         "forced": _text,
+        "given": _truth,
     }
+    fields = {"given": False} | fields
     if fields.keys() != kinds.keys():
         raise ValueError(f"fields {sorted(fields.keys() ^ kinds.keys())} missing or unknown")
     record = OwnershipRecord(**{name: kinds[name](value) for name, value in fields.items()})  # type: ignore[arg-type]
@@ -313,6 +326,7 @@ def _problem(record: OwnershipRecord) -> str:
         "a promotable epoch belongs to PAIRED": not is_paired and record.promotable_from > 0,
         "PAIRED with an owner that is not activated": is_paired and not record.activated,
         "PAIRED by force": is_paired and bool(record.forced),
+        "PAIRED as a gift": is_paired and record.given,
         "recorded reason too long": len(record.forced) > MAX_REASON_CHARS,
     }
     return next((problem for problem, is_so in checks.items() if is_so), "")

@@ -126,6 +126,7 @@ class Journal:
         gate: The output gate that this host's session has or left, as the session was told of it
             (JSON); "" when none is there.
         force_reason: An operator's decision to take the guest over against the rules, not yet done.
+        switchover: Id of the switchover that an operator asked this owner for, "" for none.
     """
 
     protection: Protection
@@ -144,6 +145,7 @@ class Journal:
     reason: str = ""
     gate: str = ""
     force_reason: str = ""
+    switchover: str = ""
 
     @property
     def peer(self) -> HostName:
@@ -172,12 +174,15 @@ class View:
         link_error: Why it is BROKEN.
         xl_alive: Whether xl, which replicates or receives the guest here, is still there.
         acked_epoch: Newest acknowledged epoch of that session.
+        final_epoch: Sender: the epoch in whose window the guest was paused for the journal's
+            switchover, so that nothing of it comes after; 0 while there is none.
         handed_over: Receiver: xl has got everything and was told that the stream is over.
         contact: Signs of life of the other host.
         peer_replica: Primary: what the secondary says of the replica of the journal's pairing.
         peer_gave_up: The other host, asked after our pairing began, said that it has left it.
         resync_due: Whether a new pairing may be tried now.
         failover_asked: An operator asked this host to take the guest over.
+        switchover_is_late: The time for a switchover is over, or nobody knows when it began.
         fence: Whether promotion waits for fencing.
         gate_closed: Whether this host's gate holds the guest's output.
         gated: Whether output of this guest can be held at all.
@@ -199,12 +204,14 @@ class View:
     link_error: str = ""
     xl_alive: bool = False
     acked_epoch: int = 0
+    final_epoch: int = 0
     handed_over: bool = False
     contact: Contact = Contact.SILENT
     peer_replica: Replica = Replica.NONE
     peer_gave_up: bool = False
     resync_due: bool = False
     failover_asked: bool = False
+    switchover_is_late: bool = True
     fence: Fence = Fence.NOT_NEEDED
     gate_closed: bool = False
     gated: bool = False

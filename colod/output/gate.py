@@ -190,6 +190,10 @@ class Gate:
             return 0
         return None if self.lock is Lock.FREE else LOCKED_READ_BYTES
 
+    def is_certain(self, epoch: int) -> bool:
+        """Whether the guest, at the first byte of `epoch`, is proved suspended until we read on."""
+        return self.lock is Lock.LOCKED and FIRST_PROMOTABLE_EPOCH <= epoch == self.resumed + 1
+
     # -- the stream
 
     def may_resume(self, epoch: int, checkpoint_bytes: int) -> tuple[Gate, Effects]:
@@ -221,7 +225,7 @@ class Gate:
         gate = replace(self, begun=epoch, lock=Lock.FREE)
         if self.phase not in (Phase.OPEN, Phase.HOLDING):
             return gate, (_WIDEN,)
-        if not self._is_certain(epoch):
+        if not self.is_certain(epoch):
             return gate._skip(Skip.NOT_LOCKED)
         if self.phase is Phase.OPEN:
             return gate._close(epoch)
@@ -309,10 +313,6 @@ class Gate:
         return replace(gate, sound_from=0), (_WIDEN, Effect(Do.OPEN))
 
     # -- rules
-
-    def _is_certain(self, epoch: int) -> bool:
-        """Whether the guest is proved to be suspended until we read on."""
-        return self.lock is Lock.LOCKED and FIRST_PROMOTABLE_EPOCH <= epoch == self.resumed + 1
 
     def _may_set_barrier(self) -> bool:
         """Whether no saved count would be overwritten (the two-BUFFER rule)."""

@@ -87,6 +87,12 @@ class AdminClient:
         """Make this host the owner, or say what would be done."""
         return self._call(self._stub.Failover, request, timeout_s)
 
+    def switchover(
+        self, request: admin_pb2.SwitchoverRequest, *, timeout_s: float = CHANGE_TIMEOUT_S
+    ) -> admin_pb2.SwitchoverReply:
+        """Give a guest of this host to the other one, or say what would be done."""
+        return self._call(self._stub.Switchover, request, timeout_s)
+
     def drain(self, *, timeout_s: float = CHANGE_TIMEOUT_S) -> admin_pb2.DrainReply:
         """End all sessions of this host in good order."""
         return self._call(self._stub.Drain, admin_pb2.DrainRequest(), timeout_s)

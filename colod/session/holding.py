@@ -28,6 +28,7 @@ from colod.output.gate import (
 )
 from colod.output.port import NotClosed, Plugs, Survey
 from colod.session.progress import UNKNOWN
+from colod.session.quiesce import Quiesce
 from colod.stream.events import EpochOpened, EpochSealed, Event, GuestMayResume
 from colod.v1 import types_pb2
 
@@ -83,6 +84,7 @@ class Holding:
             measures: Where to count how long output was held.
         """
         self.gate = Gate()
+        self.quiesce = Quiesce()
         self._plugs = plugs
         self._pipe = pipe
         self._pipe_bytes = pipe_bytes
@@ -121,9 +123,14 @@ class Holding:
                 self._opened_at_byte = event.offset
                 if event.epoch > 1:
                     self._shrink = None
+                    is_certain = self.gate.is_certain(event.epoch)
+                    self.quiesce.window(event.epoch, is_certain=is_certain)
                     self._apply(self.gate.checkpoint_begun(event.epoch))
+                    if self.quiesce.kept_epoch:
+                        self._changed()
             case GuestMayResume():
                 length = event.offset - self._opened_at_byte
+                self.quiesce.may_resume(event.epoch, length)
                 self._apply(self.gate.may_resume(event.epoch, length))
             case EpochSealed():
                 self._apply(self.gate.sealed_whole(event.epoch))
@@ -142,6 +149,7 @@ class Holding:
         while self.gate.window:
             self._used.clear()
             await self._used.wait()
+        await self.quiesce.passed()
         if self._shrink is not None:
             self._try_shrink(self._shrink)
         self._apply(self.gate.reading())

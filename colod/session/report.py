@@ -11,6 +11,7 @@ from colod.measures import Measures
 from colod.session.ending import Ending, State, weight
 from colod.session.progress import Progress
 from colod.session.protocol import CONTROL_VERSION
+from colod.session.quiesce import Quiesce
 from colod.session.spec import SessionSpec
 from colod.v1 import session_pb2, types_pb2
 
@@ -118,6 +119,7 @@ class Report:
         progress: Progress,
         gate: types_pb2.Gate | None = None,
         measures: Measures | None = None,
+        quiesce: Quiesce | None = None,
     ) -> session_pb2.SessionStatus:
         """Return the message for the daemon, but for what only its connection knows."""
         spec = self._spec
@@ -144,6 +146,9 @@ class Report:
             gate=gate,
             capabilities=self.capabilities,
             measures=_counted(measures) if measures else None,
+            quiesce_attempt=quiesce.attempt if quiesce else "",
+            kept_epoch=quiesce.kept_epoch if quiesce else 0,
+            final_epoch=quiesce.final_epoch if quiesce else 0,
         )
 
 

@@ -26,6 +26,7 @@ from colod.session.link import Link, live
 from colod.session.pipes import PIPE_BYTES, Pipe
 from colod.session.process import Watched
 from colod.session.progress import Progress
+from colod.session.quiesce import Quiesce
 from colod.session.sending import Sending
 from colod.session.session import Session
 from colod.session.spec import SessionSpec
@@ -74,6 +75,10 @@ class Sender(Session):
     def gate(self) -> types_pb2.Gate | None:
         """Return how the guest's output is held, None where it is not."""
         return None if self._holding is None else self._holding.status()
+
+    def quiesce(self) -> Quiesce | None:
+        """Return what keeps the final checkpoint's window, None where no window is known."""
+        return None if self._holding is None else self._holding.quiesce
 
     def measures(self) -> Measures:
         """Return what was measured of every epoch."""

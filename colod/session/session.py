@@ -24,6 +24,7 @@ from colod.session.ending import Ending, State
 from colod.session.link import Link
 from colod.session.progress import Progress, age
 from colod.session.protocol import CONTROL_SOCKET
+from colod.session.quiesce import Quiesce
 from colod.session.report import Report
 from colod.session.spec import SessionSpec
 from colod.v1 import session_pb2, types_pb2
@@ -82,6 +83,10 @@ class Session(ABC):
 
     def measures(self) -> Measures | None:
         """Return what was measured of every epoch, None where that is the other side's to do."""
+        return None
+
+    def quiesce(self) -> Quiesce | None:
+        """Return what keeps the final checkpoint's window, None where no window is known."""
         return None
 
     def hand_over(self) -> str:
@@ -145,6 +150,12 @@ class Session(ABC):
                 return self.hand_over()
             case "report_status":
                 return ""
+            case "quiesce" if (quiesce := self.quiesce()) is not None:
+                return quiesce.want(command.quiesce.attempt)
+            case "quiesced" if (quiesce := self.quiesce()) is not None:
+                return quiesce.finish(command.quiesced.attempt)
+            case "quiesce" | "quiesced":
+                return "there is no gate here, so no checkpoint's window is known"
         return "unknown command"
 
     def _status(self) -> session_pb2.SessionStatus:
@@ -154,7 +165,7 @@ class Session(ABC):
             progress.peer_heard_age_s = age(now, self.link.heard_at)
             progress.rtt_s = self.link.rtt_s
             self.report.capabilities = self.link.capabilities
-        return self.report.status(progress, self.gate(), self.measures())
+        return self.report.status(progress, self.gate(), self.measures(), self.quiesce())
 
     def _changed(self) -> None:
         self.control.publish()

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from colod.v1 import types_pb2 as colod_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63olod/v1/admin.proto\x12\x08\x63olod.v1\x1a\x14\x63olod/v1/types.proto\"\x10\n\x0eVersionRequest\"k\n\x0cVersionReply\x12\x10\n\x08software\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x13\n\x0bversion_min\x18\x03 \x01(\r\x12\x13\n\x0bversion_max\x18\x04 \x01(\r\x12\x11\n\tsimulated\x18\x05 \x01(\x08\"`\n\x0eProtectRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\t\x12\r\n\x05\x64isks\x18\x03 \x01(\t\x12\x13\n\x0binterval_ms\x18\x04 \x01(\r\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\"\x1c\n\x0cProtectReply\x12\x0c\n\x04plan\x18\x01 \x03(\t\"!\n\x10UnprotectRequest\x12\r\n\x05guest\x18\x01 \x01(\t\"\x10\n\x0eUnprotectReply\"\x1e\n\rStatusRequest\x12\r\n\x05guest\x18\x01 \x01(\t\"\xb8\x04\n\x10ProtectionStatus\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x1c\n\x04role\x18\x02 \x01(\x0e\x32\x0e.colod.v1.Role\x12\x0c\n\x04peer\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\r\n\x05\x63\x61use\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x06 \x01(\t\x12\x12\n\ngeneration\x18\x07 \x01(\x04\x12\x0f\n\x07pairing\x18\x08 \x01(\t\x12\r\n\x05owner\x18\t \x01(\t\x12\x0c\n\x04mode\x18\n \x01(\t\x12\r\n\x05\x64isks\x18\x0b \x01(\t\x12\x13\n\x0binterval_ms\x18\x0c \x01(\r\x12$\n\x08progress\x18\r \x01(\x0b\x32\x12.colod.v1.Progress\x12\'\n\x07replica\x18\x0e \x01(\x0e\x32\x16.colod.v1.ReplicaState\x12\x13\n\x0boutput_held\x18\x0f \x01(\x08\x12\x14\n\x0csince_unix_s\x18\x10 \x01(\x01\x12\x0f\n\x07witness\x18\x11 \x01(\t\x12\x14\n\x0cpeer_contact\x18\x12 \x01(\t\x12\x14\n\x0cguest_domain\x18\x13 \x01(\t\x12\x1c\n\x04gate\x18\x14 \x01(\x0b\x32\x0e.colod.v1.Gate\x12:\n\x08measures\x18\x15 \x03(\x0b\x32(.colod.v1.ProtectionStatus.MeasuresEntry\x1a\x44\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.colod.v1.Histogram:\x02\x38\x01\"_\n\x0bStatusReply\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x11\n\tsimulated\x18\x02 \x01(\x08\x12/\n\x0bprotections\x18\x03 \x03(\x0b\x32\x1a.colod.v1.ProtectionStatus\"G\n\x0f\x46\x61iloverRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x14\n\x0c\x66orce_reason\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\"1\n\rFailoverReply\x12\x0c\n\x04plan\x18\x01 \x03(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"\x0e\n\x0c\x44rainRequest\"\x1b\n\nDrainReply\x12\r\n\x05\x65nded\x18\x01 \x03(\t\"F\n\x13\x46\x65nceConfirmRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08operator\x18\x03 \x01(\t\"%\n\x11\x46\x65nceConfirmReply\x12\x10\n\x08given_to\x18\x01 \x03(\t\".\n\x0eHistoryRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"\x93\x01\n\x0cHistoryEntry\x12\x0e\n\x06unix_s\x18\x01 \x01(\x01\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\r\n\x05guest\x18\x03 \x01(\t\x12\x12\n\nfrom_state\x18\x04 \x01(\t\x12\x10\n\x08to_state\x18\x05 \x01(\t\x12\r\n\x05\x63\x61use\x18\x06 \x01(\t\x12\x12\n\ngeneration\x18\x07 \x01(\x04\x12\r\n\x05\x65poch\x18\x08 \x01(\x04\"7\n\x0cHistoryReply\x12\'\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x16.colod.v1.HistoryEntry\"\x1e\n\rDoctorRequest\x12\r\n\x05guest\x18\x01 \x01(\t\"J\n\x07\x46inding\x12\x10\n\x08severity\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x04 \x01(\t\"2\n\x0b\x44octorReply\x12#\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x11.colod.v1.Finding2\xf9\x04\n\x05\x41\x64min\x12;\n\x07Version\x12\x18.colod.v1.VersionRequest\x1a\x16.colod.v1.VersionReply\x12;\n\x07Protect\x12\x18.colod.v1.ProtectRequest\x1a\x16.colod.v1.ProtectReply\x12\x41\n\tUnprotect\x12\x1a.colod.v1.UnprotectRequest\x1a\x18.colod.v1.UnprotectReply\x12\x38\n\x06Status\x12\x17.colod.v1.StatusRequest\x1a\x15.colod.v1.StatusReply\x12?\n\x0bWatchStatus\x12\x17.colod.v1.StatusRequest\x1a\x15.colod.v1.StatusReply0\x01\x12>\n\x08\x46\x61ilover\x12\x19.colod.v1.FailoverRequest\x1a\x17.colod.v1.FailoverReply\x12\x35\n\x05\x44rain\x12\x16.colod.v1.DrainRequest\x1a\x14.colod.v1.DrainReply\x12J\n\x0c\x46\x65nceConfirm\x12\x1d.colod.v1.FenceConfirmRequest\x1a\x1b.colod.v1.FenceConfirmReply\x12;\n\x07History\x12\x18.colod.v1.HistoryRequest\x1a\x16.colod.v1.HistoryReply\x12\x38\n\x06\x44octor\x12\x17.colod.v1.DoctorRequest\x1a\x15.colod.v1.DoctorReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63olod/v1/admin.proto\x12\x08\x63olod.v1\x1a\x14\x63olod/v1/types.proto\"\x10\n\x0eVersionRequest\"k\n\x0cVersionReply\x12\x10\n\x08software\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x13\n\x0bversion_min\x18\x03 \x01(\r\x12\x13\n\x0bversion_max\x18\x04 \x01(\r\x12\x11\n\tsimulated\x18\x05 \x01(\x08\"`\n\x0eProtectRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\t\x12\r\n\x05\x64isks\x18\x03 \x01(\t\x12\x13\n\x0binterval_ms\x18\x04 \x01(\r\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\"\x1c\n\x0cProtectReply\x12\x0c\n\x04plan\x18\x01 \x03(\t\"!\n\x10UnprotectRequest\x12\r\n\x05guest\x18\x01 \x01(\t\"\x10\n\x0eUnprotectReply\"\x1e\n\rStatusRequest\x12\r\n\x05guest\x18\x01 \x01(\t\"\xb8\x04\n\x10ProtectionStatus\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x1c\n\x04role\x18\x02 \x01(\x0e\x32\x0e.colod.v1.Role\x12\x0c\n\x04peer\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\r\n\x05\x63\x61use\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x06 \x01(\t\x12\x12\n\ngeneration\x18\x07 \x01(\x04\x12\x0f\n\x07pairing\x18\x08 \x01(\t\x12\r\n\x05owner\x18\t \x01(\t\x12\x0c\n\x04mode\x18\n \x01(\t\x12\r\n\x05\x64isks\x18\x0b \x01(\t\x12\x13\n\x0binterval_ms\x18\x0c \x01(\r\x12$\n\x08progress\x18\r \x01(\x0b\x32\x12.colod.v1.Progress\x12\'\n\x07replica\x18\x0e \x01(\x0e\x32\x16.colod.v1.ReplicaState\x12\x13\n\x0boutput_held\x18\x0f \x01(\x08\x12\x14\n\x0csince_unix_s\x18\x10 \x01(\x01\x12\x0f\n\x07witness\x18\x11 \x01(\t\x12\x14\n\x0cpeer_contact\x18\x12 \x01(\t\x12\x14\n\x0cguest_domain\x18\x13 \x01(\t\x12\x1c\n\x04gate\x18\x14 \x01(\x0b\x32\x0e.colod.v1.Gate\x12:\n\x08measures\x18\x15 \x03(\x0b\x32(.colod.v1.ProtectionStatus.MeasuresEntry\x1a\x44\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.colod.v1.Histogram:\x02\x38\x01\"_\n\x0bStatusReply\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x11\n\tsimulated\x18\x02 \x01(\x08\x12/\n\x0bprotections\x18\x03 \x03(\x0b\x32\x1a.colod.v1.ProtectionStatus\"G\n\x0f\x46\x61iloverRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x14\n\x0c\x66orce_reason\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\"1\n\rFailoverReply\x12\x0c\n\x04plan\x18\x01 \x03(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"3\n\x11SwitchoverRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"3\n\x0fSwitchoverReply\x12\x0c\n\x04plan\x18\x01 \x03(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"\x0e\n\x0c\x44rainRequest\"\x1b\n\nDrainReply\x12\r\n\x05\x65nded\x18\x01 \x03(\t\"F\n\x13\x46\x65nceConfirmRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08operator\x18\x03 \x01(\t\"%\n\x11\x46\x65nceConfirmReply\x12\x10\n\x08given_to\x18\x01 \x03(\t\".\n\x0eHistoryRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"\x93\x01\n\x0cHistoryEntry\x12\x0e\n\x06unix_s\x18\x01 \x01(\x01\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\r\n\x05guest\x18\x03 \x01(\t\x12\x12\n\nfrom_state\x18\x04 \x01(\t\x12\x10\n\x08to_state\x18\x05 \x01(\t\x12\r\n\x05\x63\x61use\x18\x06 \x01(\t\x12\x12\n\ngeneration\x18\x07 \x01(\x04\x12\r\n\x05\x65poch\x18\x08 \x01(\x04\"7\n\x0cHistoryReply\x12\'\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x16.colod.v1.HistoryEntry\"\x1e\n\rDoctorRequest\x12\r\n\x05guest\x18\x01 \x01(\t\"J\n\x07\x46inding\x12\x10\n\x08severity\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x04 \x01(\t\"2\n\x0b\x44octorReply\x12#\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x11.colod.v1.Finding2\xbf\x05\n\x05\x41\x64min\x12;\n\x07Version\x12\x18.colod.v1.VersionRequest\x1a\x16.colod.v1.VersionReply\x12;\n\x07Protect\x12\x18.colod.v1.ProtectRequest\x1a\x16.colod.v1.ProtectReply\x12\x41\n\tUnprotect\x12\x1a.colod.v1.UnprotectRequest\x1a\x18.colod.v1.UnprotectReply\x12\x38\n\x06Status\x12\x17.colod.v1.StatusRequest\x1a\x15.colod.v1.StatusReply\x12?\n\x0bWatchStatus\x12\x17.colod.v1.StatusRequest\x1a\x15.colod.v1.StatusReply0\x01\x12>\n\x08\x46\x61ilover\x12\x19.colod.v1.FailoverRequest\x1a\x17.colod.v1.FailoverReply\x12\x44\n\nSwitchover\x12\x1b.colod.v1.SwitchoverRequest\x1a\x19.colod.v1.SwitchoverReply\x12\x35\n\x05\x44rain\x12\x16.colod.v1.DrainRequest\x1a\x14.colod.v1.DrainReply\x12J\n\x0c\x46\x65nceConfirm\x12\x1d.colod.v1.FenceConfirmRequest\x1a\x1b.colod.v1.FenceConfirmReply\x12;\n\x07History\x12\x18.colod.v1.HistoryRequest\x1a\x16.colod.v1.HistoryReply\x12\x38\n\x06\x44octor\x12\x17.colod.v1.DoctorRequest\x1a\x15.colod.v1.DoctorReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,26 +58,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FAILOVERREQUEST']._serialized_end=1135
   _globals['_FAILOVERREPLY']._serialized_start=1137
   _globals['_FAILOVERREPLY']._serialized_end=1186
-  _globals['_DRAINREQUEST']._serialized_start=1188
-  _globals['_DRAINREQUEST']._serialized_end=1202
-  _globals['_DRAINREPLY']._serialized_start=1204
-  _globals['_DRAINREPLY']._serialized_end=1231
-  _globals['_FENCECONFIRMREQUEST']._serialized_start=1233
-  _globals['_FENCECONFIRMREQUEST']._serialized_end=1303
-  _globals['_FENCECONFIRMREPLY']._serialized_start=1305
-  _globals['_FENCECONFIRMREPLY']._serialized_end=1342
-  _globals['_HISTORYREQUEST']._serialized_start=1344
-  _globals['_HISTORYREQUEST']._serialized_end=1390
-  _globals['_HISTORYENTRY']._serialized_start=1393
-  _globals['_HISTORYENTRY']._serialized_end=1540
-  _globals['_HISTORYREPLY']._serialized_start=1542
-  _globals['_HISTORYREPLY']._serialized_end=1597
-  _globals['_DOCTORREQUEST']._serialized_start=1599
-  _globals['_DOCTORREQUEST']._serialized_end=1629
-  _globals['_FINDING']._serialized_start=1631
-  _globals['_FINDING']._serialized_end=1705
-  _globals['_DOCTORREPLY']._serialized_start=1707
-  _globals['_DOCTORREPLY']._serialized_end=1757
-  _globals['_ADMIN']._serialized_start=1760
-  _globals['_ADMIN']._serialized_end=2393
+  _globals['_SWITCHOVERREQUEST']._serialized_start=1188
+  _globals['_SWITCHOVERREQUEST']._serialized_end=1239
+  _globals['_SWITCHOVERREPLY']._serialized_start=1241
+  _globals['_SWITCHOVERREPLY']._serialized_end=1292
+  _globals['_DRAINREQUEST']._serialized_start=1294
+  _globals['_DRAINREQUEST']._serialized_end=1308
+  _globals['_DRAINREPLY']._serialized_start=1310
+  _globals['_DRAINREPLY']._serialized_end=1337
+  _globals['_FENCECONFIRMREQUEST']._serialized_start=1339
+  _globals['_FENCECONFIRMREQUEST']._serialized_end=1409
+  _globals['_FENCECONFIRMREPLY']._serialized_start=1411
+  _globals['_FENCECONFIRMREPLY']._serialized_end=1448
+  _globals['_HISTORYREQUEST']._serialized_start=1450
+  _globals['_HISTORYREQUEST']._serialized_end=1496
+  _globals['_HISTORYENTRY']._serialized_start=1499
+  _globals['_HISTORYENTRY']._serialized_end=1646
+  _globals['_HISTORYREPLY']._serialized_start=1648
+  _globals['_HISTORYREPLY']._serialized_end=1703
+  _globals['_DOCTORREQUEST']._serialized_start=1705
+  _globals['_DOCTORREQUEST']._serialized_end=1735
+  _globals['_FINDING']._serialized_start=1737
+  _globals['_FINDING']._serialized_end=1811
+  _globals['_DOCTORREPLY']._serialized_start=1813
+  _globals['_DOCTORREPLY']._serialized_end=1863
+  _globals['_ADMIN']._serialized_start=1866
+  _globals['_ADMIN']._serialized_end=2569
 # @@protoc_insertion_point(module_scope)

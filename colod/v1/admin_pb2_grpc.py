@@ -64,6 +64,11 @@ class AdminStub:
                 request_serializer=colod_dot_v1_dot_admin__pb2.FailoverRequest.SerializeToString,
                 response_deserializer=colod_dot_v1_dot_admin__pb2.FailoverReply.FromString,
                 _registered_method=True)
+        self.Switchover = channel.unary_unary(
+                '/colod.v1.Admin/Switchover',
+                request_serializer=colod_dot_v1_dot_admin__pb2.SwitchoverRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.SwitchoverReply.FromString,
+                _registered_method=True)
         self.Drain = channel.unary_unary(
                 '/colod.v1.Admin/Drain',
                 request_serializer=colod_dot_v1_dot_admin__pb2.DrainRequest.SerializeToString,
@@ -128,6 +133,14 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Switchover(self, request, context):
+        """Give the guest to the other host after a final epoch, with nothing lost; returns once it runs
+        there. Run it on the primary.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Drain(self, request, context):
         """End all sessions of this host in good order: what it owns goes on alone, replicas are given up.
         """
@@ -186,6 +199,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Failover,
                     request_deserializer=colod_dot_v1_dot_admin__pb2.FailoverRequest.FromString,
                     response_serializer=colod_dot_v1_dot_admin__pb2.FailoverReply.SerializeToString,
+            ),
+            'Switchover': grpc.unary_unary_rpc_method_handler(
+                    servicer.Switchover,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.SwitchoverRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.SwitchoverReply.SerializeToString,
             ),
             'Drain': grpc.unary_unary_rpc_method_handler(
                     servicer.Drain,
@@ -370,6 +388,33 @@ class Admin:
             '/colod.v1.Admin/Failover',
             colod_dot_v1_dot_admin__pb2.FailoverRequest.SerializeToString,
             colod_dot_v1_dot_admin__pb2.FailoverReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Switchover(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/Switchover',
+            colod_dot_v1_dot_admin__pb2.SwitchoverRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.SwitchoverReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,10 @@ class AdminStub:
     """The status again at each change, and at least once a second."""
     Failover: _grpc.UnaryUnaryMultiCallable[_admin_pb2.FailoverRequest, _admin_pb2.FailoverReply]
     """Make this host the owner; what is lost is named in the reply."""
+    Switchover: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SwitchoverRequest, _admin_pb2.SwitchoverReply]
+    """Give the guest to the other host after a final epoch, with nothing lost; returns once it runs
+    there. Run it on the primary.
+    """
     Drain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainReply]
     """End all sessions of this host in good order: what it owns goes on alone, replicas are given up."""
     FenceConfirm: _grpc.UnaryUnaryMultiCallable[_admin_pb2.FenceConfirmRequest, _admin_pb2.FenceConfirmReply]
@@ -59,6 +63,10 @@ class AdminAsyncStub(AdminStub):
     """The status again at each change, and at least once a second."""
     Failover: _aio.UnaryUnaryMultiCallable[_admin_pb2.FailoverRequest, _admin_pb2.FailoverReply]  # type: ignore[assignment]
     """Make this host the owner; what is lost is named in the reply."""
+    Switchover: _aio.UnaryUnaryMultiCallable[_admin_pb2.SwitchoverRequest, _admin_pb2.SwitchoverReply]  # type: ignore[assignment]
+    """Give the guest to the other host after a final epoch, with nothing lost; returns once it runs
+    there. Run it on the primary.
+    """
     Drain: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainReply]  # type: ignore[assignment]
     """End all sessions of this host in good order: what it owns goes on alone, replicas are given up."""
     FenceConfirm: _aio.UnaryUnaryMultiCallable[_admin_pb2.FenceConfirmRequest, _admin_pb2.FenceConfirmReply]  # type: ignore[assignment]
@@ -111,6 +119,16 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.FailoverReply, _abc.Awaitable[_admin_pb2.FailoverReply]]:
         """Make this host the owner; what is lost is named in the reply."""
+
+    @_abc_1.abstractmethod
+    def Switchover(
+        self,
+        request: _admin_pb2.SwitchoverRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SwitchoverReply, _abc.Awaitable[_admin_pb2.SwitchoverReply]]:
+        """Give the guest to the other host after a final epoch, with nothing lost; returns once it runs
+        there. Run it on the primary.
+        """
 
     @_abc_1.abstractmethod
     def Drain(

@@ -72,6 +72,9 @@ class SessionStatus(_message.Message):
     GATE_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     MEASURES_FIELD_NUMBER: _builtins.int
+    QUIESCE_ATTEMPT_FIELD_NUMBER: _builtins.int
+    KEPT_EPOCH_FIELD_NUMBER: _builtins.int
+    FINAL_EPOCH_FIELD_NUMBER: _builtins.int
     version_min: _builtins.int
     """Lowest and highest protocol version that the session speaks."""
     version_max: _builtins.int
@@ -119,6 +122,12 @@ class SessionStatus(_message.Message):
     command_error: _builtins.str
     peer_connected: _builtins.bool
     """The other session is connected and has proved who it is."""
+    quiesce_attempt: _builtins.str
+    """Sender: the switchover's attempt that was last asked for with Quiesce, the epoch whose window
+    is kept open for the guest's pause (0: none), and, once Quiesced was taken, the final epoch.
+    """
+    kept_epoch: _builtins.int
+    final_epoch: _builtins.int
     @_builtins.property
     def progress(self) -> _types_pb2.Progress: ...
     @_builtins.property
@@ -159,10 +168,13 @@ class SessionStatus(_message.Message):
         gate: _types_pb2.Gate | None = ...,
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
         measures: _abc.Mapping[_builtins.str, _types_pb2.Histogram] | None = ...,
+        quiesce_attempt: _builtins.str = ...,
+        kept_epoch: _builtins.int = ...,
+        final_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "gate", b"gate", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "listen_address", b"listen_address", "measures", b"measures", "pairing", b"pairing", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "final_epoch", b"final_epoch", "gate", b"gate", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "kept_epoch", b"kept_epoch", "listen_address", b"listen_address", "measures", b"measures", "pairing", b"pairing", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "quiesce_attempt", b"quiesce_attempt", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -223,11 +235,53 @@ class SessionCommand(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class Quiesce(_message.Message):
+        """Sender: keep the next checkpoint's window open, so that the guest can be paused in it. Given up
+        after 20 s: the guest stands still meanwhile.
+        """
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ATTEMPT_FIELD_NUMBER: _builtins.int
+        attempt: _builtins.str
+        def __init__(
+            self,
+            *,
+            attempt: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Quiesced(_message.Message):
+        """Sender: the guest is paused; let the window go. Refused if it is not kept any more."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ATTEMPT_FIELD_NUMBER: _builtins.int
+        attempt: _builtins.str
+        def __init__(
+            self,
+            *,
+            attempt: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
     HAND_OVER_FIELD_NUMBER: _builtins.int
     REPORT_STATUS_FIELD_NUMBER: _builtins.int
+    QUIESCE_FIELD_NUMBER: _builtins.int
+    QUIESCED_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     generation: _builtins.int
     """The daemon's generation; a command older than the session's is refused."""
@@ -237,6 +291,10 @@ class SessionCommand(_message.Message):
     def hand_over(self) -> Global___SessionCommand.HandOver: ...
     @_builtins.property
     def report_status(self) -> Global___SessionCommand.ReportStatus: ...
+    @_builtins.property
+    def quiesce(self) -> Global___SessionCommand.Quiesce: ...
+    @_builtins.property
+    def quiesced(self) -> Global___SessionCommand.Quiesced: ...
     def __init__(
         self,
         *,
@@ -245,12 +303,14 @@ class SessionCommand(_message.Message):
         release: Global___SessionCommand.Release | None = ...,
         hand_over: Global___SessionCommand.HandOver | None = ...,
         report_status: Global___SessionCommand.ReportStatus | None = ...,
+        quiesce: Global___SessionCommand.Quiesce | None = ...,
+        quiesced: Global___SessionCommand.Quiesced | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "hand_over", b"hand_over", "release", b"release", "report_status", b"report_status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "hand_over", b"hand_over", "quiesce", b"quiesce", "quiesced", b"quiesced", "release", b"release", "report_status", b"report_status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "generation", b"generation", "hand_over", b"hand_over", "id", b"id", "release", b"release", "report_status", b"report_status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "generation", b"generation", "hand_over", b"hand_over", "id", b"id", "quiesce", b"quiesce", "quiesced", b"quiesced", "release", b"release", "report_status", b"report_status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["release", "hand_over", "report_status"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["release", "hand_over", "report_status", "quiesce", "quiesced"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 

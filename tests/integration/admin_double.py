@@ -63,6 +63,10 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
         self._take(request)
         return admin_pb2.FailoverReply(plan=self.plan, generation=0 if request.dry_run else 4)
 
+    async def Switchover(self, request: Any, context: Any) -> admin_pb2.SwitchoverReply:
+        self._take(request)
+        return admin_pb2.SwitchoverReply(plan=self.plan, generation=0 if request.dry_run else 4)
+
     async def Drain(self, request: Any, context: Any) -> admin_pb2.DrainReply:
         self._take(request)
         return admin_pb2.DrainReply(ended=self.ended)

@@ -54,6 +54,9 @@ class FakeAdmin(admin_pb2_grpc.AdminServicer):
     async def Failover(self, request: Any, context: Any) -> admin_pb2.FailoverReply:
         return admin_pb2.FailoverReply()
 
+    async def Switchover(self, request: Any, context: Any) -> admin_pb2.SwitchoverReply:
+        return admin_pb2.SwitchoverReply()
+
     async def Drain(self, request: Any, context: Any) -> admin_pb2.DrainReply:
         return admin_pb2.DrainReply()
 

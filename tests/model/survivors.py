@@ -10,13 +10,16 @@ _IMPLIED = {
     "hand_over_to_xl: without 'xl_lives'": "`drop_orphan` takes a replica without an xl first",
     "pair: without 'goes_well'": "`release_given_up` and `release_broken` come first",
     "pair: without 'has_pairing'": "no session can be seen without the pairing that names it",
+    "quiesce: without 'goes_well'": "`hold` takes a guest that runs in a broken pair",
+    "take_back: without 'has_lost'": "a secondary's `force` writes the same record",
+    "give_switchover_up: after give_away": "what fits both, `resume_from_switchover` takes first",
     "sync: without 'has_pairing'": "no session can be seen without the pairing that names it",
     "forget_pairing: without 'not copy_is_here'": "the rows before it take any copy",
 }
 
 # Neighbours whose order does not matter, because both lead to the same end.
 _INDIFFERENT = {
-    "leave_pair: after go_on": "a held guest runs a moment sooner, and then leaves the pair",
+    "leave_pair: after resume_from_switchover": "it runs a moment sooner, then leaves the pair",
     "release_given_up: after release_unwanted": "both release; only the reason noted differs",
     "leave_pairing: after resume": "neither needs the other's work, and both are done",
     "note_running: after open_gate": "neither needs the other's work, and both are done",
@@ -33,6 +36,7 @@ _APART = {
     "release_deleted: without 'record_is_known'": "`erase` comes first for a primary",
     "deleted: after create": "a record is known, or not",
     "await_creation: after host_was_restarted": "a record is not known, or it is",
+    "give_away: after quiesce": "the guest is paused, or not",
     "go_on: after note_going_on": "the guest is paused, or not",
     "note_going_on: after replicate": "the guest is held, or not",
     "hold_without_witness: after drop_orphan": "the record is PAIRED, or ALONE",
@@ -46,7 +50,7 @@ _APART = {
     "release_unwanted: after leave_pairing": "the session is there, or not",
     "resume: after note_running": "the guest is suspended, or not",
     "stay_suspended: after pair": "`release_unwanted` has taken any session that is not wanted",
-    "alone: after await_winner": "this host owns the guest, or the other one does",
+    "alone: after take_back": "this host owns the guest, or the other one does",
     "put_aside: after lost_without_witness": "the witness was read, or not",
     "become_secondary: after take_over": "a primary's own pairing is never promised to it",
     "force: after follow": "`take_over` takes a promised replica first where force is given",

@@ -39,7 +39,7 @@ def test_no_output_leaves_before_its_epoch_is_acknowledged(limits: Limits) -> No
 class WithoutLockStep(Gate):
     """Takes every window for certain."""
 
-    def _is_certain(self, epoch: int) -> bool:
+    def is_certain(self, epoch: int) -> bool:
         return epoch >= 2
 
 

@@ -77,8 +77,8 @@ def _change(name: str, state: str, by: HostName) -> OwnershipRecord | None:
         ),
         "go_alone": _alone(old, old.owner, activated=True),
         "take_over": _alone(old, old.peer, activated=False),
-        "hand_over": _alone(old, old.peer, activated=False),
-        "hand_back": _alone(old, old.peer, activated=False),
+        "hand_over": replace(_alone(old, old.peer, activated=False), given=True),
+        "hand_back": replace(_alone(old, old.peer, activated=False), given=True),
         "activate": replace(old, activated=True, attempt="new"),
         "force": replace(
             _alone(old, by, activated=False), peer=other if by != C else A, forced="because"
@@ -91,7 +91,7 @@ CHANGES = tuple(
     "create delete pair go_alone take_over hand_over hand_back activate force".split()  # noqa: SIM905
 )
 # Changes that write the same record are legal together.
-_SAME = {"take_over": "gift", "hand_over": "gift", "hand_back": "gift"}
+_SAME = {"hand_over": "gift", "hand_back": "gift"}
 
 
 @pytest.mark.parametrize(("state", "by", "change"), list(product(STATES, (A, B, C), CHANGES)))

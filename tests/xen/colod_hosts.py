@@ -14,6 +14,7 @@ from colod.errors import ColodError
 from colod.model import HostName
 from colod.rpc import pki
 from colod.rpc.admin_client import AdminClient
+from colod.v1 import admin_pb2
 from tests.xen.guest import NAME
 from tests.xen.host import Host
 from tests.xen.lab import Lab
@@ -24,6 +25,7 @@ SUSPECT_S = 10.0
 SILENCE_S = 6.0
 REACHED_S = 120.0
 STATUS_S = 20.0
+CHANGE_S = 180.0
 
 CONFIG = """
 [host]
@@ -137,6 +139,16 @@ class ColodHosts:
             MessageToDict(each, preserving_proto_field_name=True) for each in reply.protections
         ]
         return found[0] if found else {}
+
+    def switch_over(self, giver: Host) -> None:
+        """Have `giver` give the guest to the other host."""
+        with AdminClient(self._socket(giver)) as client:
+            client.switchover(admin_pb2.SwitchoverRequest(guest=NAME), timeout_s=CHANGE_S)
+
+    def unprotect(self, host: Host) -> None:
+        """End the protection on the guest's host."""
+        with AdminClient(self._socket(host)) as client:
+            client.unprotect(NAME)
 
     def _socket(self, host: Host) -> Path:
         return Path("/run", self.lab.namespace.name, f"{host.name}.admin")

@@ -5,6 +5,7 @@ With COLOD_LAB_REQUIRED=1 they fail instead, for machines that are known to be a
 
 import os
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,7 @@ from tests.xen.lab import Lab
 from tests.xen.process import LabUnavailableError
 
 TEST_S = 900
+_BEGAN = time.monotonic()
 _FAILED = pytest.StashKey[bool]()
 
 
@@ -42,6 +44,14 @@ def lab() -> Iterator[Lab]:
         pytest.skip(f"lab not run: {reason}")
     yield prepared
     prepared.close()
+
+
+@pytest.fixture
+def time_is_left() -> None:
+    """Skip one more repetition where COLOD_LAB_MINUTES, which counts from the start, is over."""
+    limit = float(os.environ.get("COLOD_LAB_MINUTES", "inf"))
+    if (took := (time.monotonic() - _BEGAN) / 60) > limit:
+        pytest.skip(f"not run: the lab's {limit:g} minutes are over ({took:.0f} were used)")
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def colod(hosts: ColodHosts) -> Iterator[None]:
     hosts.protect(interval_ms=INTERVAL_MS)
     hosts.reaches(hosts.alpha, "PROTECTED")
     yield
-    hosts.alpha.run(f"colodctl unprotect {NAME}", timeout_s=180)
+    hosts.unprotect(hosts.alpha)
     wait_for(lambda: not hosts.status(hosts.alpha), 60, "the end of the protection")
 
 

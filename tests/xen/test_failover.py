@@ -78,7 +78,7 @@ def test_the_death_of_the_secondary_host_leaves_the_guest_running(colod: ColodHo
 @pytest.mark.parametrize(
     "killed",
     [
-        pytest.param((SENDER,), id="the sender", marks=pytest.mark.lab_ci),
+        pytest.param((SENDER,), id="the sender"),
         pytest.param((XL_REMUS,), id="xl remus"),
     ],
 )

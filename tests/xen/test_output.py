@@ -32,6 +32,7 @@ GRACE_S = 0.5
 many seconds later."""
 
 
+@pytest.mark.usefixtures("time_is_left")  # first, so that no pair is restored in vain
 @pytest.mark.parametrize(
     "moment",
     [

@@ -267,6 +267,21 @@ def is_forced(view: View) -> bool:
     return view.journal.force_reason != ""
 
 
+def switchover_is_asked(view: View) -> bool:
+    """An operator has asked this owner to give the guest to the other host."""
+    return view.journal.switchover != ""
+
+
+def switchover_is_off(view: View) -> bool:
+    """The switchover takes too long, or the other host does not answer."""
+    return view.switchover_is_late or view.contact is not Contact.UP
+
+
+def final_epoch_is_acked(view: View) -> bool:
+    """The epoch after which the guest was stopped for the switchover is acknowledged."""
+    return 0 < view.final_epoch <= view.acked_epoch
+
+
 def resync_is_due(view: View) -> bool:
     """A new pairing may be tried now."""
     return view.resync_due
@@ -301,6 +316,11 @@ def fence_is_unconfirmed(view: View) -> bool:
 def goes_well(view: View) -> bool:
     """The primary's pairing is alive at both ends."""
     return view.is_link_healthy and not replica_is_given_up(view)
+
+
+def replica_follows_there(view: View) -> bool:
+    """The other host says that its replica follows."""
+    return view.peer_replica is Replica.FOLLOWING
 
 
 def replica_is_given_up(view: View) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from colod.failover import record as records
 from colod.failover.effects import Do, State
+from colod.failover.record import OwnershipRecord
 from colod.failover.rules import facts as f
 from colod.failover.rules.causes import HELD_FOR_WITNESS
-from colod.failover.rules.table import Not, Rule, Then, act, show
+from colod.failover.rules.table import Not, Rule, Then, act, known, show, swap
+from colod.failover.view import View
 from colod.model import Role
 
 _BECOME_SECONDARY = Then(
@@ -15,11 +18,32 @@ _BECOME_SECONDARY = Then(
         "pairing": None,
         "held": False,
         "started": False,
+        "force_reason": "",
         "reason": lambda v: f"{v.journal.peer} took over",
     },
 )
 
+
+def _taken_back(view: View) -> OwnershipRecord:
+    journal = view.journal
+    return records.force(
+        known(view), journal.host, attempt=view.new_id, reason=journal.force_reason
+    )
+
+
 LOSER = (
+    # Given on a person's word that the other host never ran its copy, or is off for good.
+    Rule(
+        "take_back",
+        (
+            f.has_lost,
+            Not(f.winner_is_activated),
+            f.is_forced,
+            f.guest_is_here,
+            f.witness_was_read,
+        ),
+        swap(State.ARBITRATING, _taken_back, "forced by the operator", force_reason=""),
+    ),
     Rule(
         "await_winner",
         (f.has_lost, Not(f.winner_is_activated), f.guest_is_here),

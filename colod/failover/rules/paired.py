@@ -7,7 +7,7 @@ from colod.failover.effects import Do, State
 from colod.failover.record import OwnershipRecord
 from colod.failover.rules import facts as f
 from colod.failover.rules.causes import HELD_FOR_WITNESS, REPLICATE, protected, why
-from colod.failover.rules.table import Not, Rule, act, known, note, swap
+from colod.failover.rules.table import Not, Rule, act, known, note, show, swap
 from colod.failover.view import View
 
 
@@ -18,6 +18,8 @@ def _gone_alone(view: View) -> OwnershipRecord:
 def _handed_over(view: View) -> OwnershipRecord:
     return records.hand_over(known(view), attempt=view.new_id)
 
+
+_SWITCHES = (f.owns_paired, f.switchover_is_asked, f.goes_well)
 
 OWNER_PAIRED = (
     # The guest died with its host, not by its own will: the replica is all there is of it.
@@ -34,6 +36,40 @@ OWNER_PAIRED = (
         "leave_pair",
         (f.owns_paired, Not(f.wants_pairing), f.witness_was_read),
         swap(State.ARBITRATING, _gone_alone, "by the operator", reason="by the operator"),
+    ),
+    # A switchover that cannot be done leaves everything as it was: the pair is alive, so the guest
+    # runs as before, its output held; that needs no witness. The guest first, then the note.
+    Rule(
+        "resume_from_switchover",
+        (*_SWITCHES, f.switchover_is_off, f.is_held, f.guest_is_paused),
+        act(State.SWITCHOVER, Do.RUN_GUEST, "the switchover is given up"),
+    ),
+    Rule(
+        "give_switchover_up",
+        (*_SWITCHES, f.switchover_is_off),
+        note(None, switchover="", held=False),
+    ),
+    Rule(
+        "give_away",
+        (
+            *_SWITCHES,
+            f.is_held,
+            f.guest_is_paused,
+            f.final_epoch_is_acked,
+            f.replica_follows_there,
+            f.witness_was_read,
+        ),
+        swap(State.SWITCHOVER, _handed_over, "by the operator", reason="by the operator"),
+    ),
+    Rule(
+        "quiesce",
+        (*_SWITCHES, f.replica_follows_there, f.guest_is_free),
+        act(State.SWITCHOVER, Do.QUIESCE_GUEST, "the guest is being stopped", held=True),
+    ),
+    Rule(
+        "await_final_epoch",
+        _SWITCHES,
+        show(State.SWITCHOVER, lambda v: f"the final epoch is on its way to {v.journal.peer}"),
     ),
     # The other host said that its replica was lost, and took it back.
     Rule(

@@ -50,6 +50,7 @@ def dies(host: Host, bounds: Bounds) -> Host:
         peer_replica=Replica.NONE,
         peer_gave_up=False,
         failover_asked=False,
+        in_time=False,
         draining=False,
         fence=Fence.NEEDED if bounds.fencing else Fence.NOT_NEEDED,
     )
@@ -132,6 +133,8 @@ def _misdeed(i: int, host: Host, shared: Shared, decision: Decision) -> str:
         return "a gate is opened while the other host may take over"
     if _writes_paired(effect) and not _has_acked_promotable(host):
         return "PAIRED is written before a promotable epoch was acknowledged"
+    if _gives_pair_away(host, effect) and not (host.guest is None or _is_at_its_end(host)):
+        return "a guest is given away before its final epoch is acknowledged"
     if decision.state is State.PROTECTED and not (host.guest and host.guest.closed):
         return "PROTECTED is shown and output is not held"
     return ""
@@ -149,6 +152,15 @@ def _writes_paired(effect: Effect | None) -> bool:
         and effect.new is not None
         and effect.new.state is RecordState.PAIRED
     )
+
+
+def _gives_pair_away(host: Host, effect: Effect | None) -> bool:
+    is_gift = isinstance(effect, Swap) and effect.new is not None and effect.new.given
+    return is_gift and host.journal is not None and may_be_taken(host.journal)
+
+
+def _is_at_its_end(host: Host) -> bool:
+    return host.final and host.guest is not None and host.guest.pauses > 0
 
 
 def _has_acked_promotable(host: Host) -> bool:
@@ -227,6 +239,13 @@ def _run(host: Host) -> _Endings:
     yield "", with_guest(host, pauses=0)
 
 
+def _quiesce(host: Host) -> _Endings:
+    """Pause the guest in a checkpoint's window, if one comes in time."""
+    if host.xl and host.link is Link.FOLLOWING and host.guest is not None:
+        yield "", with_guest(replace(host, final=True), pauses=host.guest.pauses + 1)
+    yield " (no window)", replace(host, in_time=False)
+
+
 def _resume(host: Host) -> _Endings:
     yield "", resumed(host)
 
@@ -241,7 +260,7 @@ def _open(host: Host) -> _Endings:
 
 def _release(host: Host) -> _Endings:
     """End the session; a sender's xl resumes the guest, or has to be killed."""
-    gone = replace(host, link=Link.NONE, acked=0, handed_over=False)
+    gone = replace(host, link=Link.NONE, acked=0, handed_over=False, final=False)
     if not host.is_sender:
         yield "", gone
         return
@@ -267,6 +286,7 @@ def _discard(host: Host) -> _Endings:
 _EFFECTS: dict[Do, Callable[[Host], _Endings]] = {
     Do.HOLD_GUEST: _hold,
     Do.RUN_GUEST: _run,
+    Do.QUIESCE_GUEST: _quiesce,
     Do.RESUME_GUEST: _resume,
     Do.DESTROY_GUEST: _destroy,
     Do.QUARANTINE_GUEST: _destroy,
@@ -289,7 +309,11 @@ def _halves(effect: Do, host: Host) -> Iterator[tuple[str, Host]]:
             replace(host, xl=False, link=Link.BROKEN, incoming=None),
         )
     if effect is Do.RELEASE_SESSION and host.xl and host.link is not Link.NONE:
-        yield "the session gone, xl not", replace(host, link=Link.NONE, acked=0, handed_over=False)
+        gone = replace(host, link=Link.NONE, acked=0, handed_over=False, final=False)
+        yield "the session gone, xl not", gone
+    if effect is Do.QUIESCE_GUEST and host.guest is not None:
+        late = replace(host, in_time=False)
+        yield "paused after the window", with_guest(late, pauses=host.guest.pauses + 1)
     if effect is Do.RUN_GUEST and host.guest is not None and host.guest.pauses > 1:
         yield "one reference dropped", with_guest(host, pauses=host.guest.pauses - 1)
 

@@ -2,8 +2,8 @@
 
 Kinds: `daemon session xl all host` (what dies), `net witness write` (what is cut, lost or late),
 `suspicion` (a host takes the other for lost), `effect` (an effect fails half-way), `fence` (fencing
-proves nothing), `guest` (it ends or reboots by its own will), `failover drain suspend unprotect
-force` (an operator's wish), `restore` (the witness comes back from an old backup).
+proves nothing), `guest` (it ends or reboots by its own will), `failover switchover drain suspend
+unprotect force` (an operator's wish), `restore` (the witness comes back from an old backup).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from colod.failover.view import Answer, Contact, Journal, Link, Replica, Wanted
 from colod.failover.world.daemon import dies as daemon_dies
-from colod.failover.world.daemon import land
+from colod.failover.world.daemon import land, may_be_taken
 from colod.failover.world.state import (
     HOSTS,
     TERMS,
@@ -31,7 +31,7 @@ from colod.model import Role
 
 _DEATHS = ("daemon", "session", "xl", "all", "host")
 _CUTS = ("net", "witness", "write", "suspicion", "effect", "fence", "restore")
-_PERSONS = ("guest", "failover", "drain", "suspend", "unprotect", "force")
+_PERSONS = ("guest", "failover", "switchover", "drain", "suspend", "unprotect", "force")
 KINDS = frozenset((*_DEATHS, *_CUTS, *_PERSONS))
 
 
@@ -95,6 +95,10 @@ def _wishes(host: Host) -> Iterator[tuple[str, str, Host]]:
             asked = replace(host, failover_asked=True, answer=Answer.STALE)
             yield "failover", "an operator asks it to take over", asked
     else:
+        if not journal.switchover and may_be_taken(journal) and host.guest and host.guest.closed:
+            wish = replace(journal, switchover="by hand")
+            asked = replace(host, journal=wish, in_time=True, final=False, answer=Answer.STALE)
+            yield "switchover", "an operator asks it to give the guest away", asked
         for wanted in Wanted:
             if wanted is not journal.wanted:
                 wish = replace(journal, wanted=wanted)
@@ -112,9 +116,15 @@ def _wishes(host: Host) -> Iterator[tuple[str, str, Host]]:
 def forcing(host: Host, other_is_up: bool) -> Iterator[Meeting]:
     """Yield an operator's force: given on the word, and here the truth, that the other is down."""
     journal = host.journal
-    if other_is_up or not host.answers or journal is None or journal.role is Role.PRIMARY:
+    if other_is_up or not host.answers or journal is None or journal.force_reason:
         return
-    if not journal.force_reason and replica_on(host) in (Replica.FOLLOWING, Replica.FROZEN):
+    if journal.role is Role.PRIMARY:
+        record = journal.record
+        keeps = record is not None and record.owner != journal.host and not record.activated
+        can = keeps and host.guest is not None
+    else:
+        can = replica_on(host) in (Replica.FOLLOWING, Replica.FROZEN)
+    if can:
         forced = replace(journal, force_reason="by hand")
         after = replace(host, journal=forced, failover_asked=True, answer=Answer.STALE)
         yield Meeting("an operator forces it to take over", after, is_fault=True)
@@ -122,7 +132,7 @@ def forcing(host: Host, other_is_up: bool) -> Iterator[Meeting]:
 
 def session_dies(host: Host) -> Host:
     """Return the host without its session's process."""
-    return replace(host, link=Link.NONE, answer=Answer.STALE, handed_over=False)
+    return replace(host, link=Link.NONE, answer=Answer.STALE, handed_over=False, final=False)
 
 
 def xl_dies(host: Host) -> Host:
@@ -154,6 +164,8 @@ def repairs(i: int, host: Host, shared: Shared) -> Iterator[Move]:
         yield Move("colod starts", replace(host, daemon=True), shared)
     elif host.answer is Answer.READ and host.seen != shared.reading:
         yield Move("its reading grows old", replace(host, answer=Answer.STALE), shared)
+    if host.in_time and host.journal is not None and host.journal.switchover:
+        yield Move("the switchover takes too long", replace(host, in_time=False), shared)
     if not shared.witness[i]:
         again = host
         if host.answer is Answer.UNREACHABLE:

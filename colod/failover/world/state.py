@@ -69,6 +69,8 @@ class Host:
 
     Attributes:
         acked: Sender: newest acknowledged epoch. Receiver: newest epoch that xl has whole.
+        final: Sender: the guest was paused in the window of a checkpoint, for the switchover that
+            was last asked for.
         pairings: How many pairings it has begun; the source of fresh ids.
     """
 
@@ -82,6 +84,7 @@ class Host:
     xl: bool = False
     acked: int = 0
     handed_over: bool = False
+    final: bool = False
     pairings: int = 0
     # The daemon's memory, gone when it dies.
     answer: Answer = Answer.STALE
@@ -90,6 +93,7 @@ class Host:
     peer_replica: Replica = Replica.NONE
     peer_gave_up: bool = False
     failover_asked: bool = False
+    in_time: bool = False
     draining: bool = False
     fence: Fence = Fence.NOT_NEEDED
 
@@ -224,18 +228,25 @@ def view_of(host: Host, bounds: Bounds) -> View:
         link=host.link,
         xl_alive=host.xl,
         acked_epoch=host.acked if host.link is not Link.NONE else 0,
+        final_epoch=host.acked if host.final else 0,
         handed_over=host.handed_over,
         contact=host.contact,
         peer_replica=host.peer_replica,
         peer_gave_up=host.peer_gave_up,
         resync_due=host.pairings < bounds.pairings,
         failover_asked=host.failover_asked,
-        fence=host.fence,
+        switchover_is_late=not host.in_time,
+        fence=_fence_of(host),
         gated=bounds.gated,
         gate_closed=host.guest is not None and host.guest.closed,
         draining=host.draining,
         keep_quarantined=bounds.keep_quarantined,
     )
+
+
+def _fence_of(host: Host) -> Fence:
+    record = host.journal.record if host.journal is not None else None
+    return Fence.NOT_NEEDED if record is not None and record.given else host.fence
 
 
 def copy_of(domain: Domain | None) -> Copy:

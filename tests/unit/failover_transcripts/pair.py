@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from colod.failover.effects import Do, State, Swap
-from colod.failover.view import Copy, Fence
+from colod.failover.view import Contact, Copy, Fence, Replica
 from tests.unit.failover_transcripts.situation import (
     AWAY,
     BROKEN,
+    FIRST,
     FOLLOWS,
     GIVEN,
     GONE,
@@ -23,6 +24,13 @@ from tests.unit.failover_transcripts.situation import (
     primary,
     secondary,
 )
+
+SWITCHES = {"switchover": "a" * 32}
+READY = {
+    "contact": Contact.UP,
+    "peer_replica": Replica.FOLLOWING,
+    "switchover_is_late": False,
+}
 
 PAIR = (
     Transcript(
@@ -120,6 +128,207 @@ PAIR = (
         primary(PAIRED, IN_PAIR, **FOLLOWS, **PAUSED),
         "replicate",
         State.REPLICATING,
+    ),
+    Transcript(
+        "an operator's switchover begins with the guest's stop in a checkpoint's window",
+        primary(PAIRED, IN_PAIR | SWITCHES, **FOLLOWS, **READY),
+        "quiesce",
+        State.SWITCHOVER,
+        Do.QUIESCE_GUEST,
+        notes_of("held"),
+    ),
+    Transcript(
+        "it waits while the final epoch is on its way",
+        primary(PAIRED, IN_PAIR | SWITCHES | {"held": True}, **FOLLOWS, **READY, **PAUSED),
+        "await_final_epoch",
+        State.SWITCHOVER,
+    ),
+    Transcript(
+        "the guest is given away once the final epoch is acknowledged",
+        primary(
+            PAIRED,
+            IN_PAIR | SWITCHES | {"held": True},
+            **FOLLOWS,
+            **READY,
+            **PAUSED,
+            final_epoch=2,
+        ),
+        "give_away",
+        State.SWITCHOVER,
+        Swap,
+        notes_of("reason"),
+    ),
+    Transcript(
+        "it is not given away without the witness",
+        primary(
+            PAIRED,
+            IN_PAIR | SWITCHES | {"held": True},
+            **FOLLOWS,
+            **READY,
+            **PAUSED,
+            **AWAY,
+            final_epoch=2,
+        ),
+        "await_final_epoch",
+        State.SWITCHOVER,
+    ),
+    Transcript(
+        "a guest that a person paused is not given away for it",
+        primary(PAIRED, IN_PAIR | SWITCHES, **FOLLOWS, **READY, **PAUSED, final_epoch=2),
+        "await_final_epoch",
+        State.SWITCHOVER,
+    ),
+    Transcript(
+        "a switchover that takes too long lets the guest run, also without the witness",
+        primary(
+            PAIRED,
+            IN_PAIR | SWITCHES | {"held": True},
+            **FOLLOWS,
+            **(READY | {"switchover_is_late": True}),
+            **PAUSED,
+            **AWAY,
+            final_epoch=2,
+        ),
+        "resume_from_switchover",
+        State.SWITCHOVER,
+        Do.RUN_GUEST,
+    ),
+    Transcript(
+        "then it is given up",
+        primary(
+            PAIRED,
+            IN_PAIR | SWITCHES | {"held": True},
+            **FOLLOWS,
+            **(READY | {"contact": Contact.SILENT}),
+        ),
+        "give_switchover_up",
+        None,
+        notes=notes_of("held", "switchover"),
+    ),
+    Transcript(
+        "a switchover whose replica is lost is a pair whose replica is lost",
+        primary(
+            PAIRED,
+            IN_PAIR | SWITCHES | {"held": True},
+            **FOLLOWS,
+            **(READY | {"peer_replica": Replica.LOST}),
+            **PAUSED,
+        ),
+        "go_alone",
+        State.ARBITRATING,
+        Swap,
+        notes_of("reason"),
+    ),
+    Transcript(
+        "a session that broke in the middle is settled like any other",
+        primary(
+            PAIRED,
+            IN_PAIR | SWITCHES | {"held": True},
+            **(BROKEN | PAUSED | READY | {"acked_epoch": 2, "final_epoch": 2}),
+        ),
+        "go_alone",
+        State.ARBITRATING,
+        Swap,
+        notes_of("reason"),
+    ),
+    Transcript(
+        "also when the time is over",
+        primary(
+            PAIRED,
+            IN_PAIR | SWITCHES | {"held": True},
+            **(BROKEN | PAUSED | READY | {"switchover_is_late": True}),
+        ),
+        "go_alone",
+        State.ARBITRATING,
+        Swap,
+        notes_of("reason"),
+    ),
+    Transcript(
+        "a final epoch counts for nothing while the guest runs",
+        primary(PAIRED, IN_PAIR | SWITCHES | {"held": True}, **FOLLOWS, **READY, final_epoch=2),
+        "quiesce",
+        State.SWITCHOVER,
+        Do.QUIESCE_GUEST,
+    ),
+    Transcript(
+        "the guest is given only to a host that says it follows",
+        primary(
+            PAIRED,
+            IN_PAIR | SWITCHES | {"held": True},
+            **(FOLLOWS | PAUSED | READY | {"peer_replica": Replica.NONE, "final_epoch": 2}),
+        ),
+        "await_final_epoch",
+        State.SWITCHOVER,
+    ),
+    Transcript(
+        "and stopped only for such a host",
+        primary(
+            PAIRED,
+            IN_PAIR | SWITCHES,
+            **(FOLLOWS | READY | {"peer_replica": Replica.NONE}),
+        ),
+        "await_final_epoch",
+        State.SWITCHOVER,
+    ),
+    Transcript(
+        "without a wish nothing is given away",
+        primary(PAIRED, IN_PAIR | {"held": True}, **FOLLOWS, **READY, **PAUSED, final_epoch=2),
+        "go_on",
+        State.REPLICATING,
+        Do.RUN_GUEST,
+    ),
+    Transcript(
+        "nor is anything stopped",
+        primary(PAIRED, IN_PAIR, **FOLLOWS, **READY),
+        "replicate",
+        State.REPLICATING,
+    ),
+    Transcript(
+        "a switchover that is given up leaves a person's pause alone",
+        primary(
+            PAIRED,
+            IN_PAIR | SWITCHES,
+            **(FOLLOWS | PAUSED | READY | {"switchover_is_late": True}),
+        ),
+        "give_switchover_up",
+        None,
+        notes=notes_of("switchover"),
+    ),
+    Transcript(
+        "an owner alone has nobody to switch over to",
+        primary(FIRST, IN_PAIR | SWITCHES, **FOLLOWS, **READY),
+        "pair",
+        State.SYNCING,
+        Swap,
+    ),
+    Transcript(
+        "nor while it is held",
+        primary(
+            FIRST,
+            IN_PAIR | SWITCHES | {"held": True},
+            **(FOLLOWS | PAUSED | READY | {"final_epoch": 2}),
+        ),
+        "let_run",
+        State.ALONE,
+        Do.RUN_GUEST,
+    ),
+    Transcript(
+        "nor when the time is over",
+        primary(FIRST, IN_PAIR | SWITCHES, **(FOLLOWS | READY | {"switchover_is_late": True})),
+        "pair",
+        State.SYNCING,
+        Swap,
+    ),
+    Transcript(
+        "nor when it is over and the guest held",
+        primary(
+            FIRST,
+            IN_PAIR | SWITCHES | {"held": True},
+            **(FOLLOWS | PAUSED | READY | {"switchover_is_late": True}),
+        ),
+        "let_run",
+        State.ALONE,
+        Do.RUN_GUEST,
     ),
     Transcript(
         "that it goes on is noted",

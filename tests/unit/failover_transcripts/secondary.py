@@ -27,6 +27,8 @@ from tests.unit.failover_transcripts.situation import (
     secondary,
 )
 
+FORCE = {"force_reason": "alpha burns"}
+
 LOSER = (
     Transcript(
         "a loser destroys its copy, whatever is said of the replica that it had",
@@ -54,6 +56,34 @@ LOSER = (
         primary(TAKEN, IN_PAIR, **PAUSED),
         "await_winner",
         State.LOST_RACE,
+    ),
+    Transcript(
+        "an operator's force takes the kept copy back from a winner that never ran its own",
+        primary(TAKEN, IN_PAIR | FORCE, **PAUSED),
+        "take_back",
+        State.ARBITRATING,
+        Swap,
+        notes_of("force_reason"),
+    ),
+    Transcript(
+        "not without the witness",
+        primary(TAKEN, IN_PAIR | FORCE, **PAUSED, **AWAY),
+        "await_winner",
+        State.LOST_RACE,
+    ),
+    Transcript(
+        "nor without a copy to run",
+        primary(TAKEN, IN_PAIR | FORCE, **GONE),
+        "become_secondary",
+        State.STOPPED,
+        notes=notes_of("role", "pairing", "reason", "force_reason"),
+    ),
+    Transcript(
+        "not from a winner that runs",
+        primary(THEIRS, IN_PAIR | FORCE, **PAUSED),
+        "destroy_own",
+        State.QUARANTINED,
+        Do.DESTROY_GUEST,
     ),
     Transcript(
         "a loser without a copy has nothing to keep",
@@ -105,8 +135,6 @@ LOSER = (
         asks_person=True,
     ),
 )
-
-FORCE = {"force_reason": "alpha burns"}
 
 SECONDARY = (
     Transcript(

@@ -1,0 +1,124 @@
+"""A switchover gives the guest away after a final epoch, or leaves everything as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.integration.pair_trial import MakeTrial, Trial
+from tests.pair import LIMIT_S, SimulatedHost, until
+
+
+def switch(host: SimulatedHost, *options: str) -> tuple[int, str]:
+    """Ask `host` for a switchover of g1; return the exit status and all that was said."""
+    config = str(host.config)
+    done = host.run("colodctl", "--config", config, "switchover", "g1", *options, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def trial(make_trial: MakeTrial) -> Trial:
+    """A pair that holds output, with its guest protected."""
+    trial = make_trial(suspect_s=8.0, silence_s=6.0, resync="automatic", hold="automatic")
+    trial.replicate()
+    trial.until_state(trial.alpha, "PROTECTED")
+    return trial
+
+
+def counter(trial: Trial) -> int:
+    """Return what the guest answers, once it does: its output waits for acknowledgements."""
+    return int(until(lambda: trial.pair.ask_guest(limit_s=5), "the guest answers")["counter"])
+
+
+def is_back(trial: Trial) -> bool:
+    return trial.state(trial.alpha) == "PROTECTED" and trial.runs(trial.alpha)
+
+
+def test_the_guest_goes_over_with_nothing_lost_and_back_again(trial: Trial) -> None:
+    before = counter(trial)
+    status, said = switch(trial.alpha, "--dry-run")
+    assert status == 0
+    assert "give beta the ownership" in said
+    assert trial.is_in_step()
+    status, said = switch(trial.alpha, "--yes", "--json")
+    assert status == 0, said
+    assert json.loads(said)["generation"] == 3
+    assert trial.runs(trial.beta)
+    assert trial.status(trial.beta).owner == "beta"
+    after = counter(trial)
+    assert after >= before
+    for host in trial.pair.hosts:
+        trial.until_state(host, "PROTECTED")
+    assert not trial.runs(trial.alpha)
+    assert "SWITCHOVER" in trial.history(trial.alpha)
+    refused, said = switch(trial.alpha, "--yes")
+    assert refused == 4
+    assert "run it on beta" in said
+    status, said = switch(trial.beta, "--yes")
+    assert status == 0, said
+    assert counter(trial) >= after
+    trial.until_state(trial.alpha, "PROTECTED")
+
+
+def test_nothing_that_the_guest_did_is_lost_even_if_no_client_has_seen_it(trial: Trial) -> None:
+    """The copy that goes on has all that the first one ever executed."""
+    first = trial.seen(trial.alpha)
+    assert first is not None
+    status, said = switch(trial.alpha, "--yes")
+    assert status == 0, said
+    log = trial.alpha.log() + "".join(
+        path.read_text() for path in (trial.alpha.root / "run" / "sessions").glob("*/log")
+    )
+    assert "quiesce.expired" not in log
+
+
+@pytest.mark.parametrize("victim", ["session", "helper"])
+def test_a_checkpoint_that_does_not_come_leaves_the_guest_here(trial: Trial, victim: str) -> None:
+    pid = trial.session(trial.beta) if victim == "session" else trial.helper(trial.alpha)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        status, said = switch(trial.alpha, "--yes")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert status == 4, said
+    assert "stays here" in said or "not PROTECTED" in said
+    until(lambda: trial.runs(trial.alpha), "the guest runs on")
+    until(lambda: is_back(trial), "it is protected again")
+    assert trial.status(trial.alpha).owner == "alpha"
+
+
+def test_a_lost_witness_leaves_the_guest_here(trial: Trial) -> None:
+    generation = trial.status(trial.alpha).generation
+    with trial.witness_away():
+        status, said = switch(trial.alpha, "--yes")
+        assert status == 4, said
+        assert "stays here" in said
+        until(lambda: trial.runs(trial.alpha), "the guest runs on")
+    until(lambda: is_back(trial), "it is protected again")
+    assert trial.status(trial.alpha).generation >= generation
+
+
+@pytest.mark.parametrize("name", ["alpha", "beta"])
+def test_a_daemon_that_dies_meanwhile_ends_with_one_speaker(trial: Trial, name: str) -> None:
+    host = trial.alpha if name == "alpha" else trial.beta
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(switch, trial.alpha, "--yes")
+        until(lambda: "SWITCHOVER" in trial.history(trial.alpha), "the switchover has begun")
+        trial.kill_daemon(host)
+        host.start_daemon()
+        asked.result(LIMIT_S)
+    until(lambda: trial.runs(trial.alpha) != trial.runs(trial.beta), "one copy runs")
+    until(lambda: all(trial.state(each) == "PROTECTED" for each in trial.pair.hosts), "protected")
+
+
+def test_output_that_is_not_held_allows_no_switchover(make_trial: MakeTrial) -> None:
+    trial = make_trial()
+    trial.replicate()
+    status, said = switch(trial.alpha, "--yes")
+    assert status == 4
+    assert "not held" in said
+    assert trial.is_in_step()
