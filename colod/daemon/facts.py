@@ -291,7 +291,9 @@ def _replica_there(journal: Journal, theirs: peer_pb2.ProtectionView | None) -> 
 
 
 def _says_protected(journal: Journal, theirs: peer_pb2.ProtectionView | None) -> bool:
-    return theirs is not None and _is_common(journal, theirs) and theirs.state == State.PROTECTED
+    if theirs is None or not _is_common(journal, theirs):
+        return False
+    return theirs.state in (State.PROTECTED, State.SWITCHOVER)
 
 
 def _gave_up(journal: Journal, theirs: peer_pb2.ProtectionView | None) -> bool:

@@ -51,7 +51,9 @@ def decode(raw: bytes) -> Journal:
 
 def _to_fields(journal: Journal) -> dict[str, Any]:
     terms, pending = journal.protection, journal.pending
-    return {
+    # Only where it is set: an older colod, which knows no switchover, reads what is left.
+    switchover = {"switchover": journal.switchover} if journal.switchover else {}
+    return switchover | {
         "format": FORMAT_VERSION,
         "protection": {
             "guest": terms.guest,
@@ -81,7 +83,6 @@ def _to_fields(journal: Journal) -> dict[str, Any]:
         "reason": journal.reason,
         "gate": journal.gate,
         "force_reason": journal.force_reason,
-        "switchover": journal.switchover,
     }
 
 

@@ -67,6 +67,7 @@ JOURNALS = st.builds(
     boot=TEXTS,
     reason=TEXTS,
     force_reason=TEXTS,
+    switchover=TEXTS,
 )
 
 ENTRY = entry.encode(
@@ -144,6 +145,13 @@ def test_an_entry_that_makes_no_sense_is_refused_though_its_checksum_fits(raw: b
 def test_an_entry_is_one_line() -> None:
     assert ENTRY.count(b"\n") == 1
     assert ENTRY.endswith(b"\n")
+
+
+def test_an_entry_without_a_switchover_is_as_before_there_were_any() -> None:
+    """So that an older colod can be put back."""
+    fields = json.loads(ENTRY.partition(b" ")[2])
+    assert "switchover" not in fields
+    assert entry.decode(ENTRY).switchover == ""
 
 
 def test_a_new_journal_knows_no_generation() -> None:

@@ -310,3 +310,21 @@ def test_what_is_not_exactly_a_record_is_an_error(raw: str) -> None:
 def test_another_encoding_of_the_same_record_is_an_error() -> None:
     with pytest.raises(WitnessError):
         decode(GOOD.encode("utf-16"))
+
+
+def test_only_a_gift_is_stored_as_one() -> None:
+    assert b"given" not in encode(TAKEN)
+    gift = hand_over(PAIRED, attempt="x")
+    assert decode(encode(gift)) == gift
+    assert gift.given
+    assert not decode(encode(TAKEN)).given
+    with pytest.raises(WitnessError):
+        decode(encode(gift).replace(b'"given": true', b'"given": false'))
+    with pytest.raises(WitnessError, match="gift"):
+        decode(encode(replace(PAIRED, given=True)))
+
+
+def test_a_peer_cannot_call_its_own_takeover_a_gift() -> None:
+    """Nobody would be fenced then."""
+    with pytest.raises(IllegalTransition):
+        check_transition(PAIRED, hand_over(PAIRED, attempt="x"), by=B)
