@@ -57,7 +57,7 @@ test-xen: $(STAMP) ## Full set of tests on the nested pair of real Xen hosts (ro
 	$(BIN)/python -m pytest tests/xen -m "lab and not lab_long" -p no:randomly
 
 test-xen-ci: $(STAMP) ## The subset of test-xen that CI runs; says so where the lab cannot boot.
-	COLOD_LAB_MINUTES=$${COLOD_LAB_MINUTES:-30} $(BIN)/python -m pytest tests/xen -m "lab and lab_ci" -p no:randomly
+	COLOD_LAB_MINUTES=$${COLOD_LAB_MINUTES:-25} $(BIN)/python -m pytest tests/xen -m "lab and lab_ci" -p no:randomly
 
 test-xen-long: $(STAMP) ## Soaks and many kills on the nested pair (root; hours).
 	$(BIN)/python -m pytest tests/xen -m lab_long -p no:randomly
