@@ -41,7 +41,7 @@ SESSION_EXIT_S = 5.0
 XL_EXIT_S = 15.0
 TAKEOVER_S = 90.0
 KILL_S = 5.0
-WINDOW_S = 25.0
+CHECKPOINT_S = 25.0
 
 
 class Subject(Protocol):
@@ -170,8 +170,8 @@ class Actions:
         order = session_pb2.SessionCommand(generation=self._subject.journal.generation)
         order.quiesce.attempt = attempt
         await session.command(order, timeout_s=COMMAND_S)
-        if not await session.until(lambda: _keeps_window(session, attempt), timeout_s=WINDOW_S):
-            raise SessionError(f"no checkpoint came within {WINDOW_S:g} s to stop the guest in")
+        if not await session.until(lambda: _keeps_window(session, attempt), timeout_s=CHECKPOINT_S):
+            raise SessionError(f"no checkpoint came within {CHECKPOINT_S:g} s to stop the guest in")
         await self._parts.toolstack.pause(self._subject.guest)
         done = session_pb2.SessionCommand(generation=self._subject.journal.generation)
         done.quiesced.attempt = attempt

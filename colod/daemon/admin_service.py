@@ -25,7 +25,7 @@ _log = structlog.get_logger()
 _WATCH_S = 1.0
 _FAILOVER_S = 150.0
 _UNPROTECT_S = 60.0
-_SWITCHOVER_S = 75.0
+_SWITCHOVER_S = 150.0
 
 
 class AdminService(admin_pb2_grpc.AdminServicer):
@@ -121,20 +121,16 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             return admin_pb2.SwitchoverReply(plan=plan, generation=service.journal.generation)
         _audit("switchover", request.guest)
         await service.switch_over()
-        is_over = await service.until(
-            lambda: not service.journal.switchover and not service.journal.pending,
-            timeout_s=_SWITCHOVER_S,
-        )
-        if is_over and service.owns:
+        if not await service.until(lambda: _is_settled(service), timeout_s=_SWITCHOVER_S):
+            raise OutcomeUnknown(
+                f"{request.guest}: {service.state}: {service.trouble}",
+                advice="it goes on by itself; watch colodctl status on both hosts",
+            )
+        if service.journal.is_owner:
             raise NotAllowedNow(
                 service.state,
                 f"{request.guest} stays here: {service.facts.switchover_error}",
                 advice="roles are as they were; it can be asked for again",
-            )
-        if not await service.until(lambda: _was_given_away(service), timeout_s=_SWITCHOVER_S):
-            raise OutcomeUnknown(
-                f"{request.guest}: {service.state}: {service.trouble}",
-                advice="it goes on by itself; watch colodctl status on both hosts",
             )
         return admin_pb2.SwitchoverReply(plan=plan, generation=service.journal.generation)
 
@@ -193,7 +189,8 @@ def _audit(call: str, guest: str, **fields: object) -> None:
 
 
 def _has_taken_over(service: ProtectionService) -> bool:
-    return service.journal.role is Role.PRIMARY and service.owns and service.is_activated
+    journal = service.journal
+    return journal.role is Role.PRIMARY and journal.is_owner and journal.is_activated
 
 
 def _failover_plan(service: ProtectionService, force_reason: str) -> list[str]:
@@ -220,9 +217,11 @@ def _failover_plan(service: ProtectionService, force_reason: str) -> list[str]:
     ]
 
 
-def _was_given_away(service: ProtectionService) -> bool:
-    record = service.journal.record
-    return record is not None and record.owner == service.journal.peer and record.activated
+def _is_settled(service: ProtectionService) -> bool:
+    """Whether a switchover was given up, or the other host was seen running the guest."""
+    journal = service.journal
+    is_open = bool(journal.switchover) or journal.pending is not None
+    return not is_open and (journal.is_owner or journal.is_activated)
 
 
 def _switchover_plan(service: ProtectionService) -> list[str]:

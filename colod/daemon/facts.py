@@ -197,8 +197,7 @@ class Facts:
         return self._contact.next_change_s()
 
     def _fence_of(self, journal: Journal) -> Fence:
-        record = journal.record
-        if not needs_fencing(journal.protection.disks) or (record is not None and record.given):
+        if not needs_fencing(journal.protection.disks):
             return Fence.NOT_NEEDED
         generation, outcome = self._fence
         return outcome if generation == journal.generation else Fence.NEEDED

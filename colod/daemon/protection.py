@@ -22,7 +22,8 @@ from colod.daemon.sessions import SessionHandle, last_words, remove_directory, s
 from colod.errors import ColodError, IllegalTransition, InvariantBroken, NotAllowedNow
 from colod.failover.effects import Decision, State
 from colod.failover.rules import decide
-from colod.failover.view import Answer, Copy, Fence, Journal, Link, Replica, Wanted, replica_of
+from colod.failover.rules.facts import guest_is_here, has_lost, winner_is_activated
+from colod.failover.view import Answer, Fence, Journal, Link, Replica, Wanted, replica_of
 from colod.fencing.manual import Confirmation, ManualFencer
 from colod.model import Generation, GuestName, PairingId, Role
 from colod.observe.logs import Event
@@ -156,9 +157,13 @@ class ProtectionService:
     @property
     def may_take_back(self) -> bool:
         """Whether the guest was lost to a host that was not seen running it, and is still here."""
-        record, view = self.journal.record, self.facts.view
-        is_lost = record is not None and not self.owns and not record.activated
-        return is_lost and view is not None and view.guest is not Copy.ABSENT
+        view = self.facts.view
+        return (
+            view is not None
+            and has_lost(view)
+            and not winner_is_activated(view)
+            and guest_is_here(view)
+        )
 
     def check_failover(self, force_reason: str) -> None:
         """Check that a failover to this host can be asked for.
@@ -167,7 +172,7 @@ class ProtectionService:
             NotAllowedNow: If this host has the guest already, or nothing to promote.
         """
         view, state = self.facts.view, self.state
-        if self.journal.role is Role.PRIMARY and self.may_take_back:
+        if self.may_take_back:
             if not force_reason:
                 raise NotAllowedNow(
                     state,
@@ -280,17 +285,6 @@ class ProtectionService:
             and not view.has_copy
             and not view.draining
         )
-
-    @property
-    def owns(self) -> bool:
-        """Whether the newest confirmed record names this host as the owner."""
-        record = self.journal.record
-        return record is not None and record.owner == self.journal.host
-
-    @property
-    def is_activated(self) -> bool:
-        """Whether the newest confirmed record's owner was seen running its copy."""
-        return self.journal.record is not None and self.journal.record.activated
 
     @property
     def trouble(self) -> str:

@@ -153,6 +153,21 @@ class Journal:
         return self.protection.other(self.host)
 
     @property
+    def is_owner(self) -> bool:
+        """Whether the newest confirmed record names this host as owner."""
+        return self.record is not None and self.record.owner == self.host
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether the newest confirmed record lets the peer take over."""
+        return self.record is not None and self.record.state is RecordState.PAIRED
+
+    @property
+    def is_activated(self) -> bool:
+        """Whether the newest confirmed record's owner was seen running its copy."""
+        return self.record is not None and self.record.activated
+
+    @property
     def generation(self) -> Generation:
         """The newest generation that this host knows to be confirmed; 0 before the first."""
         return self.record.generation if self.record else NO_GENERATION
@@ -227,20 +242,17 @@ class View:
     @property
     def is_mine(self) -> bool:
         """Whether the newest confirmed record names this host as owner."""
-        record = self.journal.record
-        return record is not None and record.owner == self.journal.host
+        return self.journal.is_owner
 
     @property
     def is_paired(self) -> bool:
         """Whether the newest confirmed record lets the peer take over."""
-        record = self.journal.record
-        return record is not None and record.state is RecordState.PAIRED
+        return self.journal.is_paired
 
     @property
     def is_activated(self) -> bool:
         """Whether the newest confirmed record's owner was seen running its copy."""
-        record = self.journal.record
-        return record is not None and record.activated
+        return self.journal.is_activated
 
     @property
     def is_link_healthy(self) -> bool:

@@ -150,13 +150,17 @@ class Session(ABC):
                 return self.hand_over()
             case "report_status":
                 return ""
-            case "quiesce" if (quiesce := self.quiesce()) is not None:
-                return quiesce.want(command.quiesce.attempt)
-            case "quiesced" if (quiesce := self.quiesce()) is not None:
-                return quiesce.finish(command.quiesced.attempt)
             case "quiesce" | "quiesced":
-                return "there is no gate here, so no checkpoint's window is known"
+                return self._switch_over(command)
         return "unknown command"
+
+    def _switch_over(self, command: session_pb2.SessionCommand) -> str:
+        quiesce = self.quiesce()
+        if quiesce is None:
+            return "there is no gate here, so no checkpoint's window is known"
+        if command.HasField("quiesce"):
+            return quiesce.want(command.quiesce.attempt)
+        return quiesce.finish(command.quiesced.attempt)
 
     def _status(self) -> session_pb2.SessionStatus:
         now = time.monotonic()

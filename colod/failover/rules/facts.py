@@ -301,13 +301,19 @@ def peer_is_lost(view: View) -> bool:
 
 
 def fence_is_needed(view: View) -> bool:
-    """The other host must first be proved unable to write."""
-    return view.fence is Fence.NEEDED
+    """The other host must first be proved unable to write; one that gave the guest need not."""
+    return view.fence is Fence.NEEDED and not _was_given(view)
 
 
 def fence_is_unconfirmed(view: View) -> bool:
     """Fencing was tried and proved nothing."""
-    return view.fence is Fence.UNCONFIRMED
+    return view.fence is Fence.UNCONFIRMED and not _was_given(view)
+
+
+def _was_given(view: View) -> bool:
+    """Whether the former owner gave the guest itself, its own copy stopped or gone."""
+    record = view.journal.record
+    return record is not None and record.given
 
 
 # --- put together -----------------------------------------------------------------------------

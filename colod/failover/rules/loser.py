@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from colod.failover import record as records
 from colod.failover.effects import Do, State
-from colod.failover.record import OwnershipRecord
 from colod.failover.rules import facts as f
 from colod.failover.rules.causes import HELD_FOR_WITNESS
-from colod.failover.rules.table import Not, Rule, Then, act, known, show, swap
-from colod.failover.view import View
+from colod.failover.rules.table import Not, Rule, Then, act, forced, show, swap
 from colod.model import Role
 
 _BECOME_SECONDARY = Then(
@@ -23,14 +20,6 @@ _BECOME_SECONDARY = Then(
     },
 )
 
-
-def _taken_back(view: View) -> OwnershipRecord:
-    journal = view.journal
-    return records.force(
-        known(view), journal.host, attempt=view.new_id, reason=journal.force_reason
-    )
-
-
 LOSER = (
     # Given on a person's word that the other host never ran its copy, or is off for good.
     Rule(
@@ -42,7 +31,7 @@ LOSER = (
             f.guest_is_here,
             f.witness_was_read,
         ),
-        swap(State.ARBITRATING, _taken_back, "forced by the operator", force_reason=""),
+        swap(State.ARBITRATING, forced, "forced by the operator", force_reason=""),
     ),
     Rule(
         "await_winner",

@@ -13,15 +13,8 @@ from colod.failover.rules.causes import (
     degraded,
     link_error,
 )
-from colod.failover.rules.table import Not, Rule, act, any_of, known, note, show, swap
+from colod.failover.rules.table import Not, Rule, act, any_of, forced, known, note, show, swap
 from colod.failover.view import View
-
-
-def _forced(view: View) -> OwnershipRecord:
-    journal = view.journal
-    return records.force(
-        known(view), journal.host, attempt=view.new_id, reason=journal.force_reason
-    )
 
 
 def _taken_over(view: View) -> OwnershipRecord:
@@ -50,7 +43,7 @@ SECONDARY = (
     Rule(
         "force",
         (f.is_peers, f.is_forced, f.replica_is_sound, f.witness_was_read),
-        swap(State.ARBITRATING, _forced, "forced by the operator", force_reason=""),
+        swap(State.ARBITRATING, forced, "forced by the operator", force_reason=""),
     ),
     Rule(
         "follow",

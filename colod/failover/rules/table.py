@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from colod.failover import record as records
 from colod.failover.effects import Decision, Do, State, Swap
 from colod.failover.record import OwnershipRecord
 from colod.failover.view import Journal, Pending, View
@@ -122,6 +123,14 @@ def known(view: View) -> OwnershipRecord:
     """Return the newest confirmed record, which the rule's guard has shown to be there."""
     assert view.journal.record is not None
     return view.journal.record
+
+
+def forced(view: View) -> OwnershipRecord:
+    """Return an operator's decision that this host owns the guest."""
+    journal = view.journal
+    return records.force(
+        known(view), journal.host, attempt=view.new_id, reason=journal.force_reason
+    )
 
 
 @dataclass(frozen=True, slots=True)

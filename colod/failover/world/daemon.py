@@ -119,7 +119,7 @@ def _misdeed(i: int, host: Host, shared: Shared, decision: Decision) -> str:
     # What an old backup of the witness says of ownership is no measure.
     record, effect = None if shared.is_restored else shared.record, decision.effect
     owner = record.owner if record is not None else None
-    knows_pair = host.journal is not None and may_be_taken(host.journal)
+    knows_pair = host.journal is not None and host.journal.is_paired
     if (
         effect in (Do.RUN_GUEST, Do.RESUME_GUEST)
         and owner not in (HOSTS[i], None)
@@ -140,12 +140,6 @@ def _misdeed(i: int, host: Host, shared: Shared, decision: Decision) -> str:
     return ""
 
 
-def may_be_taken(journal: Journal) -> bool:
-    """Whether the other host may take the guest over; the gate is what holds it then."""
-    record = journal.record
-    return record is not None and record.state is RecordState.PAIRED
-
-
 def _writes_paired(effect: Effect | None) -> bool:
     return (
         isinstance(effect, Swap)
@@ -156,7 +150,7 @@ def _writes_paired(effect: Effect | None) -> bool:
 
 def _gives_pair_away(host: Host, effect: Effect | None) -> bool:
     is_gift = isinstance(effect, Swap) and effect.new is not None and effect.new.given
-    return is_gift and host.journal is not None and may_be_taken(host.journal)
+    return is_gift and host.journal is not None and host.journal.is_paired
 
 
 def _is_at_its_end(host: Host) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from colod.failover.view import Answer, Contact, Journal, Link, Replica, Wanted
 from colod.failover.world.daemon import dies as daemon_dies
-from colod.failover.world.daemon import land, may_be_taken
+from colod.failover.world.daemon import land
 from colod.failover.world.state import (
     HOSTS,
     TERMS,
@@ -95,7 +95,7 @@ def _wishes(host: Host) -> Iterator[tuple[str, str, Host]]:
             asked = replace(host, failover_asked=True, answer=Answer.STALE)
             yield "failover", "an operator asks it to take over", asked
     else:
-        if not journal.switchover and may_be_taken(journal) and host.guest and host.guest.closed:
+        if not journal.switchover and journal.is_paired and host.guest and host.guest.closed:
             wish = replace(journal, switchover="by hand")
             asked = replace(host, journal=wish, in_time=True, final=False, answer=Answer.STALE)
             yield "switchover", "an operator asks it to give the guest away", asked
@@ -119,9 +119,8 @@ def forcing(host: Host, other_is_up: bool) -> Iterator[Meeting]:
     if other_is_up or not host.answers or journal is None or journal.force_reason:
         return
     if journal.role is Role.PRIMARY:
-        record = journal.record
-        keeps = record is not None and record.owner != journal.host and not record.activated
-        can = keeps and host.guest is not None
+        is_lost = journal.record is not None and not journal.is_owner
+        can = is_lost and not journal.is_activated and host.guest is not None
     else:
         can = replica_on(host) in (Replica.FOLLOWING, Replica.FROZEN)
     if can:

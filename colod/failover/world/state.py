@@ -236,17 +236,12 @@ def view_of(host: Host, bounds: Bounds) -> View:
         resync_due=host.pairings < bounds.pairings,
         failover_asked=host.failover_asked,
         switchover_is_late=not host.in_time,
-        fence=_fence_of(host),
+        fence=host.fence,
         gated=bounds.gated,
         gate_closed=host.guest is not None and host.guest.closed,
         draining=host.draining,
         keep_quarantined=bounds.keep_quarantined,
     )
-
-
-def _fence_of(host: Host) -> Fence:
-    record = host.journal.record if host.journal is not None else None
-    return Fence.NOT_NEEDED if record is not None and record.given else host.fence
 
 
 def copy_of(domain: Domain | None) -> Copy:

@@ -9,6 +9,8 @@ from tests.unit.failover_transcripts.situation import (
     BROKEN,
     FIRST,
     FOLLOWS,
+    FORCED,
+    GIFT,
     GIVEN,
     GONE,
     IN_PAIR,
@@ -26,6 +28,7 @@ from tests.unit.failover_transcripts.situation import (
 )
 
 SWITCHES = {"switchover": "a" * 32}
+STOPPED = IN_PAIR | SWITCHES | {"held": True}
 READY = {
     "contact": Contact.UP,
     "peer_replica": Replica.FOLLOWING,
@@ -139,7 +142,7 @@ PAIR = (
     ),
     Transcript(
         "it waits while the final epoch is on its way",
-        primary(PAIRED, IN_PAIR | SWITCHES | {"held": True}, **FOLLOWS, **READY, **PAUSED),
+        primary(PAIRED, STOPPED, **FOLLOWS, **READY, **PAUSED),
         "await_final_epoch",
         State.SWITCHOVER,
     ),
@@ -147,7 +150,7 @@ PAIR = (
         "the guest is given away once the final epoch is acknowledged",
         primary(
             PAIRED,
-            IN_PAIR | SWITCHES | {"held": True},
+            STOPPED,
             **FOLLOWS,
             **READY,
             **PAUSED,
@@ -162,7 +165,7 @@ PAIR = (
         "it is not given away without the witness",
         primary(
             PAIRED,
-            IN_PAIR | SWITCHES | {"held": True},
+            STOPPED,
             **FOLLOWS,
             **READY,
             **PAUSED,
@@ -182,7 +185,7 @@ PAIR = (
         "a switchover that takes too long lets the guest run, also without the witness",
         primary(
             PAIRED,
-            IN_PAIR | SWITCHES | {"held": True},
+            STOPPED,
             **FOLLOWS,
             **(READY | {"switchover_is_late": True}),
             **PAUSED,
@@ -197,7 +200,7 @@ PAIR = (
         "then it is given up",
         primary(
             PAIRED,
-            IN_PAIR | SWITCHES | {"held": True},
+            STOPPED,
             **FOLLOWS,
             **(READY | {"contact": Contact.SILENT}),
         ),
@@ -209,7 +212,7 @@ PAIR = (
         "a switchover whose replica is lost is a pair whose replica is lost",
         primary(
             PAIRED,
-            IN_PAIR | SWITCHES | {"held": True},
+            STOPPED,
             **FOLLOWS,
             **(READY | {"peer_replica": Replica.LOST}),
             **PAUSED,
@@ -223,7 +226,7 @@ PAIR = (
         "a session that broke in the middle is settled like any other",
         primary(
             PAIRED,
-            IN_PAIR | SWITCHES | {"held": True},
+            STOPPED,
             **(BROKEN | PAUSED | READY | {"acked_epoch": 2, "final_epoch": 2}),
         ),
         "go_alone",
@@ -235,7 +238,7 @@ PAIR = (
         "also when the time is over",
         primary(
             PAIRED,
-            IN_PAIR | SWITCHES | {"held": True},
+            STOPPED,
             **(BROKEN | PAUSED | READY | {"switchover_is_late": True}),
         ),
         "go_alone",
@@ -245,7 +248,7 @@ PAIR = (
     ),
     Transcript(
         "a final epoch counts for nothing while the guest runs",
-        primary(PAIRED, IN_PAIR | SWITCHES | {"held": True}, **FOLLOWS, **READY, final_epoch=2),
+        primary(PAIRED, STOPPED, **FOLLOWS, **READY, final_epoch=2),
         "quiesce",
         State.SWITCHOVER,
         Do.QUIESCE_GUEST,
@@ -254,7 +257,7 @@ PAIR = (
         "the guest is given only to a host that says it follows",
         primary(
             PAIRED,
-            IN_PAIR | SWITCHES | {"held": True},
+            STOPPED,
             **(FOLLOWS | PAUSED | READY | {"peer_replica": Replica.NONE, "final_epoch": 2}),
         ),
         "await_final_epoch",
@@ -305,7 +308,7 @@ PAIR = (
         "nor while it is held",
         primary(
             FIRST,
-            IN_PAIR | SWITCHES | {"held": True},
+            STOPPED,
             **(FOLLOWS | PAUSED | READY | {"final_epoch": 2}),
         ),
         "let_run",
@@ -323,7 +326,7 @@ PAIR = (
         "nor when it is over and the guest held",
         primary(
             FIRST,
-            IN_PAIR | SWITCHES | {"held": True},
+            STOPPED,
             **(FOLLOWS | PAUSED | READY | {"switchover_is_late": True}),
         ),
         "let_run",
@@ -399,6 +402,20 @@ PROMOTION = (
         Do.FENCE_PEER,
     ),
     Transcript(
+        "nobody is fenced for a gift",
+        secondary(GIFT, MINE, **REPLICA, fence=Fence.NEEDED),
+        "hand_over_to_xl",
+        State.PROMOTING,
+        Do.HAND_OVER,
+    ),
+    Transcript(
+        "nor does a gift wait for what an earlier fence did not prove",
+        secondary(GIFT, MINE, **REPLICA, fence=Fence.UNCONFIRMED),
+        "hand_over_to_xl",
+        State.PROMOTING,
+        Do.HAND_OVER,
+    ),
+    Transcript(
         "nobody is fenced where there is nothing to run",
         secondary(TAKEN, MINE, fence=Fence.NEEDED),
         "hand_back",
@@ -437,6 +454,14 @@ PROMOTION = (
     Transcript(
         "nor does it wait for a fence",
         primary(GIVEN, IN_PAIR, **PAUSED, fence=Fence.UNCONFIRMED),
+        "run",
+        State.PROMOTING,
+        Do.RUN_GUEST,
+        notes_of("started"),
+    ),
+    Transcript(
+        "nor does one that took its guest back on an operator's word",
+        primary(FORCED, IN_PAIR, **PAUSED, fence=Fence.UNCONFIRMED),
         "run",
         State.PROMOTING,
         Do.RUN_GUEST,

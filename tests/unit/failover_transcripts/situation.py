@@ -41,6 +41,8 @@ PAIRED = records.pair(FIRST, PAIRING, Epoch(2), attempt="2")
 LATER = records.go_alone(PAIRED, attempt="3")
 TAKEN = records.take_over(PAIRED, PAIRING, attempt="3")
 THEIRS = records.activate(TAKEN, attempt="4")
+GIFT = records.hand_over(PAIRED, attempt="3")
+FORCED = records.force(THEIRS, ALPHA, attempt="5", reason="beta burnt down")
 GIVEN = records.hand_back(TAKEN, attempt="4")
 """alpha's again, unactivated, after beta could not run its copy."""
 
