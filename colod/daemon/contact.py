@@ -7,12 +7,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import structlog
+
 from colod.daemon.limits import Limits
 from colod.errors import ColodError
 from colod.failover.detector import Detector
 from colod.failover.view import Contact
+from colod.observe.logs import Event
 from colod.rpc.peer_client import PeerClient
 from colod.v1 import peer_pb2
+
+_log = structlog.get_logger()
 
 _BEATS_UNTIL_SILENT: Final = 3
 _TIMEOUT_BEATS: Final = 2
@@ -82,7 +87,12 @@ class Heartbeat:
         while not self._stop.is_set():
             sequence += 1
             began = time.monotonic()
-            self._beat(sequence, began)
+            try:
+                self._beat(sequence, began)
+            except Exception as error:
+                # A defect of ours. Without this thread the peer would be taken for dead.
+                self.error = f"{type(error).__name__}: {error}"
+                _log.exception(Event.PEER_UNREACHED)
             rest_s = self._limits.beat_interval_s - (time.monotonic() - began)
             self._stop.wait(max(0.0, rest_s))
 

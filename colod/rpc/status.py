@@ -104,7 +104,7 @@ def _read_details(cls: type[ColodError], raw: str | bytes | None) -> dict[str, o
     """Return the attributes that `cls` has, of their type, whatever the other side sent."""
     try:
         sent = json.loads(raw or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter for thousands of open brackets
         sent = {}
     found: dict[str, object] = {}
     for name, default in _details_of(cls).items():

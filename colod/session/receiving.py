@@ -189,8 +189,9 @@ class Receiving:
     def _check_staging(self) -> None:
         if self._held_cost > self._staging_bytes:
             message = (
-                f"epoch {self._epoch} needs more than staging_bytes = {self._staging_bytes}, "
-                f"{self._length} bytes of it have come"
+                f"epoch {self._epoch} needs more than the {self._staging_bytes} bytes that the "
+                f"secondary may stage, {self._length} of it have come: raise session.staging_mib "
+                f"on the secondary"
             )
             raise Ending.failed("session.staging", message)
 

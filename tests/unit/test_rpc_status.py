@@ -68,6 +68,7 @@ def test_an_unknown_code_is_no_error_of_ours(trailers: status.Trailers) -> None:
         b"\xff",
         b"[1]",
         json.dumps({"state": {"a": 1}, "args": ["x"], "code": "x", "__class__": "y"}).encode(),
+        b"[" * 8000,
     ],
 )
 def test_details_of_another_form_leave_an_error_that_can_be_used(details: bytes) -> None:
