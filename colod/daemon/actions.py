@@ -191,7 +191,7 @@ class Actions:
     async def _destroy_guest(self) -> None:
         subject = self._subject
         if subject.journal.gate:
-            await discard_gate(subject.journal.gate)
+            await discard_gate(subject.journal.gate, subject.guest)
         await self._parts.toolstack.destroy(subject.guest)
         await subject.note(replace(subject.journal, gate=""))
 
@@ -203,7 +203,7 @@ class Actions:
     async def _open_gate(self) -> None:
         subject = self._subject
         if subject.journal.gate:
-            await open_gate(subject.journal.gate)
+            await open_gate(subject.journal.gate, subject.guest)
             await subject.note(replace(subject.journal, gate=""))
 
     # --- sessions ---------------------------------------------------------------------------

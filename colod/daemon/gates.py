@@ -74,22 +74,22 @@ def _spec(gate: str) -> GateSpec:
     return parse_gate(json.loads(gate))
 
 
-async def open_gate(gate: str) -> None:
+async def open_gate(gate: str, guest: GuestName) -> None:
     """Open what a session left of the journaled `gate`; only for an owner alone.
 
     Raises:
         NetworkError: If something is left; it may be tried again.
     """
-    await asyncio.to_thread(open_left, _spec(gate))
+    await asyncio.to_thread(open_left, _spec(gate), guest)
 
 
-async def discard_gate(gate: str) -> None:
+async def discard_gate(gate: str, guest: GuestName) -> None:
     """Drop what the journaled `gate` holds; its guest is never heard again.
 
     Raises:
         NetworkError: If something is left; it may be tried again.
     """
-    await asyncio.to_thread(discard_left, _spec(gate))
+    await asyncio.to_thread(discard_left, _spec(gate), guest)
 
 
 async def announce_guest(parts: Parts, guest: GuestName) -> None:

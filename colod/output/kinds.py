@@ -6,11 +6,15 @@ host owns the guest alone, may open them: `open_left`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from colod.output.port import Plugs
+
+if TYPE_CHECKING:
+    from colod.output.plug import Found
 
 DEFAULT_LIMIT_BYTES: Final = 32 << 20
 """Most that one plug holds: a quarter of a second of a 1 Gbit/s link."""
@@ -83,6 +87,11 @@ def _words(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def label_of(guest: str, pairing: str) -> str:
+    """Return what tells people, and `without_strangers`, whose gate a device is."""
+    return f"guest={guest} pairing={pairing}"
+
+
 def make_plugs(spec: GateSpec, label: str = "") -> Plugs | None:
     """Return the plugs of a guest, None if it has no gate; nothing is touched yet.
 
@@ -103,7 +112,28 @@ def make_plugs(spec: GateSpec, label: str = "") -> Plugs | None:
             return None
 
 
-def discard_left(spec: GateSpec) -> None:
+def without_strangers(spec: GateSpec, guest: str, found: Iterable[Found]) -> GateSpec:
+    """Return `spec` without the interfaces whose kernel device is labelled for another guest.
+
+    After a reboot a domain id, and with it the name of an interface, may belong to any guest.
+    """
+    strangers = {
+        each.interface
+        for each in found
+        if each.label and not each.label.startswith(label_of(guest, ""))
+    }
+    return replace(spec, interfaces=tuple(i for i in spec.interfaces if i not in strangers))
+
+
+def _own(spec: GateSpec, guest: str) -> GateSpec:
+    if spec.kind is not Kind.PLUG:
+        return spec
+    from colod.output.plugs import found_in_kernel
+
+    return without_strangers(spec, guest, found_in_kernel())
+
+
+def discard_left(spec: GateSpec, guest: str) -> None:
     """Drop what the gate of an ended session holds, and let its guest be heard no more; blocks.
 
     For a copy that another host has taken over from, before it is destroyed, or for one whose
@@ -112,12 +142,12 @@ def discard_left(spec: GateSpec) -> None:
     Raises:
         NetworkError: If something is left; it may be tried again.
     """
-    plugs = make_plugs(spec)
+    plugs = make_plugs(_own(spec, guest))
     if plugs is not None:
         plugs.discard()
 
 
-def open_left(spec: GateSpec) -> None:
+def open_left(spec: GateSpec, guest: str) -> None:
     """Open the gate that an ended session left, and take its plugs away; blocks.
 
     Call it only when this host owns the guest alone, and no session of the guest lives any more.
@@ -126,6 +156,6 @@ def open_left(spec: GateSpec) -> None:
     Raises:
         NetworkError: If something is left; it may be tried again.
     """
-    plugs = make_plugs(spec)
+    plugs = make_plugs(_own(spec, guest))
     if plugs is not None:
         plugs.open()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from colod.errors import PeerRefused, PeerUnreachable, StreamError, VersionMismatch
 from colod.measures import Measures
-from colod.output.kinds import make_plugs
+from colod.output.kinds import label_of, make_plugs
 from colod.session.deltas import agreed, make_encoder, offer, warm_up
 from colod.session.ending import Ending, State, said
 from colod.session.handshake import NONCE_BYTES, check_welcome, make_hello
@@ -45,6 +45,7 @@ from colod.v1 import types_pb2
 
 _ATTEMPT_S = 5.0
 _BETWEEN_ATTEMPTS_S = 0.25
+_INIT = 1  # whose child a process becomes when its parent has ended
 # Between xl's death and the end of its pipe: its save helper notices, and closes the other copy.
 _HELPER_S = 2.0
 _RETURN_FRAMES = 64
@@ -60,7 +61,7 @@ class Sender(Session):
         super().__init__(spec, directory)
         self._transport = transport
         self._sending = Sending(self._on_event)
-        self._plugs = make_plugs(spec.gate, f"guest={spec.guest} pairing={spec.pairing}")
+        self._plugs = make_plugs(spec.gate, label_of(spec.guest, spec.pairing))
         self._holding: Holding | None = None
         self._intake: Intake | None = None
         self._returned: asyncio.Queue[bytearray] = asyncio.Queue(_RETURN_FRAMES)
@@ -233,7 +234,9 @@ class Sender(Session):
     async def _watch_toolstack(self) -> None:
         """Notice the end of xl, our parent, also while its pipe is not read."""
         try:
-            xl = Watched(os.getppid())
+            if (parent := os.getppid()) == _INIT:
+                raise ProcessLookupError(parent)
+            xl = Watched(parent)
         except ProcessLookupError:
             raise Ending.toolstack_lost("xl was gone before the session began") from None
         self.report.set_toolstack(xl.pid)

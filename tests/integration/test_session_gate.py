@@ -210,9 +210,9 @@ def test_the_gate_that_a_dead_sender_left_is_closed_until_it_is_opened(
         interfaces=(vif,),
         argv=tuple(trial.gate["argv"]),
     )
-    open_left(spec)
+    open_left(spec, "web")
     trial.client.wait_news()
-    open_left(spec)
+    open_left(spec, "web")
 
 
 def test_a_guest_without_a_gate_is_never_called_protected(
