@@ -212,12 +212,13 @@ class Host:
         """
         guest = GuestName(request.guest)
         service = self._services.get(guest)
+        terms = self._terms(request)
         if service is None:
-            service = await self._established(self._terms(request), Role.SECONDARY)
+            service = await self._established(terms, Role.SECONDARY)
         if service.journal.role is Role.PRIMARY:
             raise NotAllowedNow(service.state, f"{self.parts.host} is itself primary of {guest}")
         return await service.receive(
-            PairingId(request.pairing), Generation(request.generation), request.secret
+            terms, PairingId(request.pairing), Generation(request.generation), request.secret
         )
 
     def _terms(self, request: peer_pb2.PrepareReceiveRequest) -> Protection:

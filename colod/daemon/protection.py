@@ -21,11 +21,12 @@ from colod.daemon.parts import Parts
 from colod.daemon.sessions import SessionHandle, last_words, remove_directory, session_name
 from colod.errors import ColodError, IllegalTransition, InvariantBroken, NotAllowedNow
 from colod.failover.effects import Decision, State
+from colod.failover.learning import join
 from colod.failover.rules import decide
 from colod.failover.rules.facts import guest_is_here, has_lost, winner_is_activated
 from colod.failover.view import Answer, Fence, Journal, Link, Replica, Wanted, replica_of
 from colod.fencing.manual import Confirmation, ManualFencer
-from colod.model import Generation, GuestName, PairingId, Role
+from colod.model import Generation, GuestName, PairingId, Protection, Role
 from colod.observe.logs import Event
 from colod.v1 import peer_pb2
 from colod.witness.manual import ManualWitness
@@ -245,7 +246,9 @@ class ProtectionService:
                     await self._changed.wait()
         return fits()
 
-    async def receive(self, pairing: PairingId, generation: Generation, secret: bytes) -> str:
+    async def receive(
+        self, terms: Protection, pairing: PairingId, generation: Generation, secret: bytes
+    ) -> str:
         """Join a new pairing as its secondary; return where the receiver listens.
 
         The owner's asking shows that it has left any older pairing, so what is left of one is
@@ -266,7 +269,7 @@ class ProtectionService:
         async with self._lock:
             if not self._is_clear():
                 raise NotAllowedNow(self.state, "another request came first")
-            entry = replace(self.journal, pairing=pairing, pairing_generation=generation)
+            entry = join(self.journal, terms, pairing, generation)
             await self.note(entry)
             assert self.session is not None
             self.facts.acted()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from colod.failover.record import OwnershipRecord, RecordState
 from colod.failover.view import Journal, Wanted
-from colod.model import Role
+from colod.model import Generation, PairingId, Protection, Role
 
 
 def learn(journal: Journal, record: OwnershipRecord, revision: int) -> Journal:
@@ -30,6 +30,25 @@ def learn(journal: Journal, record: OwnershipRecord, revision: int) -> Journal:
         may_hand_back=_may_hand_back(journal, record) if is_new_grant else journal.may_hand_back,
         force_reason="" if is_outdated else journal.force_reason,
         switchover="" if is_new_grant else journal.switchover,
+    )
+
+
+def join(
+    journal: Journal, terms: Protection, pairing: PairingId, generation: Generation
+) -> Journal:
+    """Return the journal of a secondary, with no copy of the guest, that joins a new pairing.
+
+    The owner's terms replace ours: it may have ended the protection and begun another one, for
+    instance on shared disks, without our hearing of it. What an operator forced, and what was
+    held, concerned a replica that is gone: neither may act on the new one.
+    """
+    return replace(
+        journal,
+        protection=terms,
+        pairing=pairing,
+        pairing_generation=generation,
+        held=False,
+        force_reason="",
     )
 
 

@@ -302,9 +302,11 @@ def _ended_replica(view: View) -> Replica:
     """Tell a copy that can still be promoted from one that lost its xl before xl let it go.
 
     xl gives the copy the guest's own name when its input ends in good order; until then only a
-    living xl can finish it.
+    living xl can finish it. A guest that ran here before colod paused it came from elsewhere,
+    for instance from the host's own start-up: it is not the replica.
     """
-    if view.guest is Copy.PAUSED or (view.incoming and view.xl_alive):
+    is_let_go = view.guest is Copy.PAUSED and not view.journal.held
+    if is_let_go or (view.incoming and view.xl_alive):
         return Replica.FROZEN
     return Replica.LOST
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from colod.failover.learning import contradicts, learn, unlearn
+from colod.failover.learning import contradicts, join, learn, unlearn
 from colod.failover.view import Journal, Pending, Wanted
-from colod.model import Role
+from colod.model import Disks, Generation, PairingId, Role
 from tests.unit.failover_transcripts.situation import (
     ALPHA,
     BETA,
@@ -106,3 +106,12 @@ def test_so_does_one_whose_operator_wanted_it_gone() -> None:
 def test_a_host_whose_write_met_a_deleted_record_still_knows_that_there_was_one() -> None:
     journal = replace(ON_ALPHA, pending=GOES_ALONE)
     assert unlearn(journal, 5) == replace(journal, pending=None)
+
+
+def test_a_new_pairing_brings_the_owners_terms_and_none_of_what_was_said_of_the_old_one() -> None:
+    """With the old terms the other host would not be fenced; an old force would act on its own."""
+    terms = replace(TERMS, disks=Disks.SHARED)
+    old = replace(ON_BETA, force_reason="alpha burns", held=True)
+    joined = join(old, terms, PairingId("c" * 32), Generation(2))
+    assert (joined.protection, joined.pairing, joined.pairing_generation) == (terms, "c" * 32, 2)
+    assert (joined.force_reason, joined.held) == ("", False)

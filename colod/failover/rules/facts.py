@@ -319,6 +319,11 @@ def _was_given(view: View) -> bool:
 # --- put together -----------------------------------------------------------------------------
 
 
+def replica_may_be_the_last(view: View) -> bool:
+    """The replica has everything, and the other host may never come back with its copy."""
+    return was_handed_over(view) and peer_is_lost(view)
+
+
 def goes_well(view: View) -> bool:
     """The primary's pairing is alive at both ends."""
     return view.is_link_healthy and not replica_is_given_up(view)

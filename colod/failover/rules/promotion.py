@@ -7,7 +7,7 @@ from colod.failover.effects import Do, State
 from colod.failover.record import OwnershipRecord
 from colod.failover.rules import facts as f
 from colod.failover.rules.causes import HELD_FOR_WITNESS
-from colod.failover.rules.table import Not, Rule, act, known, show, swap
+from colod.failover.rules.table import Not, Rule, act, any_of, known, show, swap
 from colod.failover.view import View
 
 
@@ -20,6 +20,26 @@ def _handed_back(view: View) -> OwnershipRecord:
 
 
 OWNER_UNACTIVATED = (
+    # A replica that has everything may be the only copy, and a guest of its name is not it.
+    Rule(
+        "await_rename",
+        (
+            f.promotes,
+            f.incoming_is_here,
+            Not(f.xl_lives),
+            any_of(f.replica_may_be_the_last, f.guest_is_here),
+            Not(f.has_started),
+        ),
+        show(
+            State.MANUAL_HOLD,
+            "xl ended before it gave the replica the guest's name",
+            lambda v: (
+                f"if another domain has that name, xl destroy it; "
+                f"then xl rename {v.journal.protection.guest}--incoming "
+                f"{v.journal.protection.guest}"
+            ),
+        ),
+    ),
     Rule(
         "drop_orphan",
         (f.promotes, f.incoming_is_here, Not(f.xl_lives), Not(f.has_started)),
@@ -28,12 +48,12 @@ OWNER_UNACTIVATED = (
     # Nobody is fenced for a guest that this host cannot run: the other one may hold the last copy.
     Rule(
         "fence",
-        (f.promotes, f.copy_is_here, f.fence_is_needed),
+        (f.owns_unactivated, f.copy_is_here, f.fence_is_needed),
         act(State.FENCING, Do.FENCE_PEER),
     ),
     Rule(
         "await_fence",
-        (f.promotes, f.copy_is_here, f.fence_is_unconfirmed),
+        (f.owns_unactivated, f.copy_is_here, f.fence_is_unconfirmed),
         show(
             State.MANUAL_HOLD,
             lambda v: f"nothing proves that {v.journal.peer} cannot write",

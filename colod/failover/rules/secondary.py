@@ -26,6 +26,16 @@ def _taken_over(view: View) -> OwnershipRecord:
 _DROP_UNPROTECTED = (f.is_unprotected, Not(f.record_is_known), f.witness_was_read)
 
 SECONDARY = (
+    # xl could not give the replica its name, and the other domain would be taken for it.
+    Rule(
+        "stranger",
+        (f.is_promised, f.incoming_is_here, f.guest_is_here),
+        show(
+            State.QUARANTINED,
+            "another domain has the guest's name: the replica cannot take over",
+            "look at it, then xl destroy it",
+        ),
+    ),
     Rule(
         "take_over",
         (

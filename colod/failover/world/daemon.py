@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from colod.failover.effects import Decision, Do, Effect, State, Swap
-from colod.failover.learning import learn, unlearn
+from colod.failover.learning import join, learn, unlearn
 from colod.failover.record import RecordState, check_transition
 from colod.failover.view import Answer, Fence, Journal, Link, Pending, Replica, Wanted
 from colod.failover.world.state import (
@@ -389,9 +389,7 @@ def prepares(i: int, host: Host, pairing: str, generation: int) -> Host:
     journal = host.journal or Journal(protection=TERMS, host=HOSTS[i], role=Role.SECONDARY)
     return replace(
         host,
-        journal=replace(
-            journal, pairing=PairingId(pairing), pairing_generation=Generation(generation)
-        ),
+        journal=join(journal, TERMS, PairingId(pairing), Generation(generation)),
         link=Link.STARTING,
         xl=True,
         acked=0,

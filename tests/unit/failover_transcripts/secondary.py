@@ -93,6 +93,13 @@ LOSER = (
         notes=notes_of("role", "pairing", "held", "started", "reason"),
     ),
     Transcript(
+        "nor is a gate it had opened when the guest comes back on other interfaces",
+        primary(TAKEN, {"gate": "{}"} | IN_PAIR, **GONE),
+        "become_secondary",
+        State.STOPPED,
+        notes=notes_of("role", "pairing", "gate", "reason"),
+    ),
+    Transcript(
         "then it destroys it",
         primary(THEIRS, IN_PAIR, **PAUSED),
         "destroy_own",
