@@ -234,9 +234,7 @@ class Sender(Session):
     async def _watch_toolstack(self) -> None:
         """Notice the end of xl, our parent, also while its pipe is not read."""
         try:
-            if (parent := os.getppid()) == _INIT:
-                raise ProcessLookupError(parent)
-            xl = Watched(parent)
+            xl = watched_parent()
         except ProcessLookupError:
             raise Ending.toolstack_lost("xl was gone before the session began") from None
         self.report.set_toolstack(xl.pid)
@@ -245,6 +243,17 @@ class Sender(Session):
         self.report.set_toolstack(0)
         await asyncio.sleep(_HELPER_S)  # the pipe's own end tells more, if it is being read
         raise Ending.toolstack_lost("xl has ended")
+
+
+def watched_parent() -> Watched:
+    """Watch the process that started us.
+
+    Raises:
+        ProcessLookupError: If it has ended, also if init has adopted us since.
+    """
+    if (parent := os.getppid()) == _INIT:
+        raise ProcessLookupError(parent)
+    return Watched(parent)
 
 
 async def _expect(link: Link, kind: FrameType) -> Frame:
