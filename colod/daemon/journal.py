@@ -85,18 +85,30 @@ class JournalStore:
 
     def _write(self, journal: Journal) -> None:
         path = self._path(journal.protection.guest)
-        fresh = path.with_suffix(".new")
+        fresh, old = path.with_suffix(".new"), path.with_suffix(".old")
         try:
-            with fresh.open("wb") as file:
-                file.write(entry.encode(journal))
-                file.flush()
-                os.fsync(file.fileno())
+            _write_durably(fresh, entry.encode(journal))
+            old.unlink(missing_ok=True)
+            if path.exists():
+                os.link(path, old)
             fresh.replace(path)
+        except OSError as error:
+            _drop(fresh, old)
+            raise JournalError(f"{path}: {error.strerror}") from error
+        try:
             self._sync_directory()
         except OSError as error:
-            with contextlib.suppress(OSError):
-                fresh.unlink()
+            self._put_back(old, path)
             raise JournalError(f"{path}: {error.strerror}") from error
+        _drop(old)
+
+    def _put_back(self, old: Path, path: Path) -> None:
+        """Undo an entry that was refused: another daemon must not read and obey it."""
+        with contextlib.suppress(OSError):
+            if old.exists():
+                old.replace(path)
+            else:
+                path.unlink()
 
     def _erase(self, guest: GuestName) -> None:
         try:
@@ -111,3 +123,16 @@ class JournalStore:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _drop(*paths: Path) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()

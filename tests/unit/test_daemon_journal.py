@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +55,23 @@ async def test_a_write_that_fails_leaves_the_old_entry(store: JournalStore, tmp_
     with pytest.raises(JournalError, match=r"g1\.journal"):
         await store.write(replace(journal(), held=True))
     assert store.read_all() == [journal()]
+
+
+@pytest.mark.parametrize("before", [[], [journal()]])
+async def test_an_entry_whose_directory_cannot_be_synced_is_not_read_later(
+    store: JournalStore, before: list[Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller was told that nothing was written, and has not acted on it."""
+    for each in before:
+        await store.write(each)
+
+    def fails(_: JournalStore) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(JournalStore, "_sync_directory", fails)
+    with pytest.raises(JournalError, match=r"g1\.journal: Input/output error"):
+        await store.write(replace(journal(), force_reason="alpha burns"))
+    assert store.read_all() == before
 
 
 async def test_a_torn_write_that_was_never_finished_is_no_entry(
