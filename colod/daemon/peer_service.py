@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import json
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from colod.witness.manual import ManualWitness
 
 _T = TypeVar("_T")
 
-_CALL_S = 100.0
+_CALL_S = 85.0  # less than what the peer waits, or it would never hear the reason
 _MOST_INTERVAL_MS = 60_000
 _LEAST_INTERVAL_MS = 20
 _SECRET_BYTES = 16
@@ -87,7 +88,14 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         return is_accepted
 
     def _in_loop(self, work: Coroutine[Any, Any, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_CALL_S)
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result(_CALL_S)
+        except concurrent.futures.TimeoutError as error:
+            # It goes on: cut off half-way it might leave a receiver that nobody knows of.
+            raise PeerRefused(
+                f"{self._host.parts.host} is still at work after {_CALL_S:.0f} s",
+                advice="its log tells at what; the request is made again by itself",
+            ) from error
 
     async def _preflight(
         self, request: peer_pb2.PeerPreflightRequest

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from colod.daemon import peer_service
 from colod.daemon.host import Host
 from colod.daemon.peer_service import PeerService
 from colod.errors import ColodError, PeerRefused, PreflightRefused
@@ -109,6 +110,22 @@ def test_a_sound_request_is_passed_on(served: Served) -> None:
     reply = service.PrepareReceive(peer_pb2.PrepareReceiveRequest(**cast("Any", GOOD)), CONTEXT)
     assert reply.address == "127.0.0.1:1"
     assert host.reached == ["receive"]
+
+
+def test_a_slow_request_ends_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = asyncio.Event()
+
+    class SlowHost(QuietHost):
+        async def receive(self, request: peer_pb2.PrepareReceiveRequest) -> str:
+            await done.wait()
+            return await super().receive(request)
+
+    monkeypatch.setattr(peer_service, "_CALL_S", 0.05)
+    with loop_in_thread() as loop:
+        service = PeerService(cast("Host", SlowHost()), loop)
+        with pytest.raises(PeerRefused, match="beta is still at work after"):
+            service.PrepareReceive(peer_pb2.PrepareReceiveRequest(**cast("Any", GOOD)), CONTEXT)
+        loop.call_soon_threadsafe(done.set)
 
 
 @pytest.mark.parametrize(
