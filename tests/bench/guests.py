@@ -75,7 +75,7 @@ def _at_once(count: int, data: bytes) -> dict[str, float]:
         "speed": count * EPOCHS * len(data) / took / 1e6,
         "blocked": statistics.median(blocked) * 1000,
         "memory": memory / MIB,
-        "idle": max(idle * 1000, 0.1),  # the kernel counts in steps of 10 ms
+        "idle": idle * 1000,
     }
 
 
