@@ -13,7 +13,6 @@ from colod.session.protocol import MessageDecoder, encode_message
 from colod.v1 import session_pb2
 
 STATUS_INTERVAL_S = 0.5
-PROGRESS_INTERVAL_S = 0.02
 MAX_CLIENTS = 16
 _READ_BYTES = 16 << 10
 # A daemon that does not read is cut off; it may connect anew and gets the newest status then.
@@ -60,8 +59,6 @@ class ControlServer:
         self._clients: set[_Client] = set()
         self._server: asyncio.Server | None = None
         self._ticker: asyncio.Task[None] | None = None
-        self._progress_due: asyncio.TimerHandle | None = None
-        self._progress_at = 0.0
 
     @property
     def has_clients(self) -> bool:
@@ -85,8 +82,6 @@ class ControlServer:
     async def close(self) -> None:
         """Say the last status and stop."""
         self.publish()
-        if self._progress_due is not None:
-            self._progress_due.cancel()
         if self._ticker is not None:
             self._ticker.cancel()
         if self._server is not None:
@@ -102,21 +97,6 @@ class ControlServer:
         """Send the present status to everybody who is connected."""
         for client in tuple(self._clients):
             client.send(self._make_status())
-
-    def publish_progress(self) -> None:
-        """Send the present status, now or within `PROGRESS_INTERVAL_S` of the last such.
-
-        Of empty epochs there are thousands per second, and every status would be out of date.
-        """
-        if self._progress_due is None:
-            loop = asyncio.get_running_loop()
-            at = max(loop.time(), self._progress_at + PROGRESS_INTERVAL_S)
-            self._progress_due = loop.call_at(at, self._publish_progress)
-
-    def _publish_progress(self) -> None:
-        self._progress_due = None
-        self._progress_at = asyncio.get_running_loop().time()
-        self.publish()
 
     async def _tick(self) -> None:
         while True:

@@ -202,7 +202,7 @@ class Receiver(Session):
         if not handing.epoch:
             return
         self.report.advance(State.REPLICATING)
-        self.control.publish_progress()
+        self.control.publish()
         if self.link is not None:
             with contextlib.suppress(PeerUnreachable):  # whoever reads the link will notice
                 await self.link.send(FrameType.ACK, epoch=handing.epoch)

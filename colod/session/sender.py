@@ -199,7 +199,7 @@ class Sender(Session):
             if self._holding is not None:
                 self._holding.acknowledged(frame.epoch)
             self.report.advance(State.REPLICATING)
-            self.control.publish_progress()
+            self.control.publish()
         elif frame.type is FrameType.RETURN and not self._returned.full():
             self._returned.put_nowait(frame.payload)
         else:
