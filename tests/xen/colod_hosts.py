@@ -25,6 +25,7 @@ SUSPECT_S = 10.0
 SILENCE_S = 6.0
 REACHED_S = 120.0
 STATUS_S = 20.0
+HISTORY_LIMIT = 10_000
 CHANGE_S = 180.0
 
 CONFIG = """
@@ -139,6 +140,11 @@ class ColodHosts:
             MessageToDict(each, preserving_proto_field_name=True) for each in reply.protections
         ]
         return found[0] if found else {}
+
+    def history(self, host: Host) -> list[admin_pb2.HistoryEntry]:
+        """Return the changes of the guest's state that a host noted, the newest last."""
+        with AdminClient(self._socket(host)) as client:
+            return list(client.history(NAME, HISTORY_LIMIT).entries)
 
     def switch_over(self, giver: Host) -> None:
         """Have `giver` give the guest to the other host."""
