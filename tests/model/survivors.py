@@ -6,7 +6,6 @@ from __future__ import annotations
 _IMPLIED = {
     "deleted: without 'is_unprotected'": "`ended`, `ended_elsewhere` and `older` come first",
     "create: without 'not is_unprotected'": "`erase` takes such a primary first",
-    "note_going_on: without 'owns_paired'": "`note_running` does the same for an owner alone",
     "hand_over_to_xl: without 'xl_lives'": "`drop_orphan` takes a replica without an xl first",
     "pair: without 'goes_well'": "`release_given_up` and `release_broken` come first",
     "pair: without 'has_pairing'": "no session can be seen without the pairing that names it",
@@ -14,6 +13,8 @@ _IMPLIED = {
     "take_back: without 'has_lost'": "a secondary's `force` writes the same record",
     "give_switchover_up: after give_away": "what fits both, `resume_from_switchover` takes first",
     "sync: without 'has_pairing'": "no session can be seen without the pairing that names it",
+    "leave_unprotected: without 'guest_is_here'": "`erase` comes first where nothing is",
+    "forget_stranger: without 'has_pairing'": "nothing is held that no pairing brought",
     "forget_pairing: without 'not copy_is_here'": "the rows before it take any copy",
 }
 
@@ -41,7 +42,7 @@ _APART = {
     "note_going_on: after replicate": "the guest is held, or not",
     "hold_without_witness: after await_rename": "the record is PAIRED, or ALONE",
     "fence: after await_fence": "fencing was not tried, or it was",
-    "await_takeover: after run": "xl has not given the copy its name, or it has",
+    "await_takeover: after never_run_stranger": "xl has not given the copy its name, or it has",
     "resume_own: after activate": "the guest is suspended, or it runs",
     "activate: after hand_back": "there is a copy, or none",
     "unactivated_without_witness: after release_receiver": "not activated, or it is",
@@ -52,12 +53,12 @@ _APART = {
     "stay_suspended: after pair": "`release_unwanted` has taken any session that is not wanted",
     "alone: after take_back": "this host owns the guest, or the other one does",
     "put_aside: after lost_without_witness": "the witness was read, or not",
-    "become_secondary: after stranger": "a primary's own pairing is never promised to it",
+    "forget_stranger: after stranger": "the guest is not here, or it is",
     "force: after follow": "`take_over` takes a promised replica first where force is given",
     "replica_lost: after discard": "a promised replica is never void",
     "leave_stranger: after forget_pairing": "there is a copy, or none",
     "forget_pairing: after drop_unprotected": "a record is known, or not",
-    "destroy_unprotected: after sync": "`drop_unprotected` has taken any session first",
+    "leave_unprotected: after sync": "`drop_unprotected` has taken any session first",
 }
 
 SURVIVORS: dict[str, str] = _IMPLIED | _INDIFFERENT | _APART

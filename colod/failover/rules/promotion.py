@@ -76,6 +76,15 @@ OWNER_UNACTIVATED = (
         (f.promotes, f.incoming_is_here, f.xl_lives),
         act(State.PROMOTING, Do.AWAIT_TAKEOVER),
     ),
+    Rule(
+        "never_run_stranger",
+        (f.promotes, f.is_held, f.guest_is_here, Not(f.has_started)),
+        show(
+            State.MANUAL_HOLD,
+            "the guest of that name here is not the replica",
+            "look at it, then xl destroy it",
+        ),
+    ),
     # On disk first: a copy that has begun to run is never handed back.
     Rule(
         "run",

@@ -26,6 +26,13 @@ def _taken_over(view: View) -> OwnershipRecord:
 _DROP_UNPROTECTED = (f.is_unprotected, Not(f.record_is_known), f.witness_was_read)
 
 SECONDARY = (
+    # A guest that colod paused here came from elsewhere. It is gone, and what is paused under that
+    # name from now on is the replica that xl let go.
+    Rule(
+        "forget_stranger",
+        (f.has_pairing, f.is_held, Not(f.guest_is_here)),
+        note(None, held=False),
+    ),
     # xl could not give the replica its name, and the other domain would be taken for it.
     Rule(
         "stranger",
@@ -95,7 +102,7 @@ SECONDARY = (
     Rule(
         "forget_pairing",
         (f.replica_is_void, Not(f.copy_is_here)),
-        note(State.STOPPED, pairing=None, held=False),
+        note(State.STOPPED, pairing=None),
     ),
     Rule(
         "drop_unprotected",
@@ -104,8 +111,13 @@ SECONDARY = (
     ),
     Rule(
         "destroy_unprotected",
-        (*_DROP_UNPROTECTED, f.has_pairing, f.guest_is_paused),
+        (*_DROP_UNPROTECTED, f.has_pairing, f.guest_is_paused, Not(f.is_held)),
         act(State.STOPPED, Do.DESTROY_GUEST),
+    ),
+    Rule(
+        "leave_unprotected",
+        (*_DROP_UNPROTECTED, f.has_pairing, f.guest_is_here),
+        note(None, pairing=None),
     ),
     Rule("sync", (f.has_pairing, f.session_is_healthy), PAIRING_ON),
     Rule(

@@ -532,6 +532,27 @@ PROMOTION = (
         asks_person=True,
     ),
     Transcript(
+        "nor is a guest that colod paused as a stranger run once the replica is gone",
+        secondary(TAKEN, MINE | {"held": True}, **PAUSED),
+        "never_run_stranger",
+        State.MANUAL_HOLD,
+        asks_person=True,
+    ),
+    Transcript(
+        "one that is gone keeps nobody from handing the guest back",
+        secondary(TAKEN, MINE | {"held": True}),
+        "hand_back",
+        State.ARBITRATING,
+        Swap,
+    ),
+    Transcript(
+        "a copy that has begun to run is no stranger",
+        secondary(TAKEN, MINE | {"held": True, "started": True}, **PAUSED),
+        "run",
+        State.PROMOTING,
+        Do.RUN_GUEST,
+    ),
+    Transcript(
         "a guest of the replica's name from elsewhere keeps the replica from taking over",
         secondary(PAIRED, MINE, **(REPLICA | PAUSED | FOLLOWS), contact=Contact.LOST),
         "stranger",

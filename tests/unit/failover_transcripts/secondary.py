@@ -346,10 +346,10 @@ SECONDARY = (
     ),
     Transcript(
         "then the pairing is forgotten",
-        secondary(LATER, IN_PAIR | {"held": True}),
+        secondary(LATER, IN_PAIR),
         "forget_pairing",
         State.STOPPED,
-        notes=notes_of("pairing", "held"),
+        notes=notes_of("pairing"),
     ),
     Transcript(
         "nothing is void without the witness",
@@ -374,9 +374,23 @@ SECONDARY = (
     Transcript(
         "not a running one",
         secondary(None, UNPROTECTED | IN_PAIR, guest=Copy.RUNNING),
-        "sync_broken",
-        State.DEGRADED,
-        asks_person=True,
+        "leave_unprotected",
+        None,
+        notes=notes_of("pairing"),
+    ),
+    Transcript(
+        "nor one that ran here before colod paused it",
+        secondary(None, UNPROTECTED | IN_PAIR | {"held": True}, **PAUSED),
+        "leave_unprotected",
+        None,
+        notes=notes_of("pairing"),
+    ),
+    Transcript(
+        "a stranger that is gone is forgotten, lest the replica be taken for it",
+        secondary(LATER, IN_PAIR | {"held": True}, **REPLICA),
+        "forget_stranger",
+        None,
+        notes=notes_of("held"),
     ),
     Transcript(
         "not a guest that no pairing brought here",
