@@ -13,7 +13,6 @@ _IMPLIED = {
     "take_back: without 'has_lost'": "a secondary's `force` writes the same record",
     "give_switchover_up: after give_away": "what fits both, `resume_from_switchover` takes first",
     "sync: without 'has_pairing'": "no session can be seen without the pairing that names it",
-    "leave_unprotected: without 'guest_is_here'": "`erase` comes first where nothing is",
     "forget_stranger: without 'has_pairing'": "nothing is held that no pairing brought",
     "forget_pairing: without 'not copy_is_here'": "the rows before it take any copy",
 }
@@ -57,8 +56,7 @@ _APART = {
     "force: after follow": "`take_over` takes a promised replica first where force is given",
     "replica_lost: after discard": "a promised replica is never void",
     "leave_stranger: after forget_pairing": "there is a copy, or none",
-    "forget_pairing: after drop_unprotected": "a record is known, or not",
-    "leave_unprotected: after sync": "`drop_unprotected` has taken any session first",
+    "forget_pairing: after sync": "`discard` has taken any session first",
 }
 
 SURVIVORS: dict[str, str] = _IMPLIED | _INDIFFERENT | _APART

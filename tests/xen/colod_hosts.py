@@ -25,7 +25,6 @@ SUSPECT_S = 10.0
 SILENCE_S = 6.0
 REACHED_S = 120.0
 STATUS_S = 20.0
-HISTORY_LIMIT = 10_000
 CHANGE_S = 180.0
 
 CONFIG = """
@@ -144,7 +143,7 @@ class ColodHosts:
     def history(self, host: Host) -> list[admin_pb2.HistoryEntry]:
         """Return the changes of the guest's state that a host noted, the newest last."""
         with AdminClient(self._socket(host)) as client:
-            return list(client.history(NAME, HISTORY_LIMIT).entries)
+            return list(client.history(NAME, limit=0).entries)
 
     def switch_over(self, giver: Host) -> None:
         """Have `giver` give the guest to the other host."""

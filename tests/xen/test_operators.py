@@ -32,10 +32,10 @@ def switch_over(hosts: ColodHosts, giver: Host, taker: Host) -> None:
     assert after.counter >= before.counter
     assert hosts.lab.running_copies() == [f"{taker.name}:{NAME}"]
     assert hosts.status(taker)["owner"] == taker.name
-    # It was given at the first attempt: the checkpoint's window was long enough for it.
-    steps = [(entry.to_state, entry.cause) for entry in hosts.history(giver)[known:]]
-    assert "SWITCHOVER" in [state for state, _cause in steps], steps
-    assert not [cause for _state, cause in steps if "given up" in cause], steps
+    # One that is given up goes on as before: PROTECTED follows.
+    states = [entry.to_state for entry in hosts.history(giver)[known:]]
+    given_at = states.index("SWITCHOVER")
+    assert states[given_at + 1] != "PROTECTED", states
 
 
 def test_a_guest_is_switched_over_and_back(colod: ColodHosts) -> None:

@@ -8,6 +8,7 @@ from colod.failover.view import Answer, Contact, Link, Replica, View
 
 WITNESS_AWAY = "the witness does not answer"
 BRING_BACK_WITNESS = "bring the witness back; nothing is lost meanwhile"
+LOOK_THEN_DESTROY = "look at it, then xl destroy it"
 HELD_FOR_WITNESS = show(State.MANUAL_HOLD, WITNESS_AWAY, BRING_BACK_WITNESS)
 
 

@@ -56,6 +56,11 @@ def protection_has_ended(view: View) -> bool:
     )
 
 
+def protection_is_gone(view: View) -> bool:
+    """The operator wants no protection any more, and no record of it is left."""
+    return is_unprotected(view) and not record_is_known(view) and witness_was_read(view)
+
+
 def record_is_older(view: View) -> bool:
     """The witness knows less than this host: it was restored, erased or tampered with."""
     known = view.journal.record

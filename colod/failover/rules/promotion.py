@@ -6,7 +6,7 @@ from colod.failover import record as records
 from colod.failover.effects import Do, State
 from colod.failover.record import OwnershipRecord
 from colod.failover.rules import facts as f
-from colod.failover.rules.causes import HELD_FOR_WITNESS
+from colod.failover.rules.causes import HELD_FOR_WITNESS, LOOK_THEN_DESTROY
 from colod.failover.rules.table import Not, Rule, act, any_of, known, show, swap
 from colod.failover.view import View
 
@@ -82,7 +82,7 @@ OWNER_UNACTIVATED = (
         show(
             State.MANUAL_HOLD,
             "the guest of that name here is not the replica",
-            "look at it, then xl destroy it",
+            LOOK_THEN_DESTROY,
         ),
     ),
     # On disk first: a copy that has begun to run is never handed back.

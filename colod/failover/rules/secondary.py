@@ -8,6 +8,7 @@ from colod.failover.record import OwnershipRecord
 from colod.failover.rules import facts as f
 from colod.failover.rules.causes import (
     HELD_FOR_WITNESS,
+    LOOK_THEN_DESTROY,
     PAIRING_ON,
     REPLICATE,
     degraded,
@@ -23,7 +24,7 @@ def _taken_over(view: View) -> OwnershipRecord:
     return records.take_over(known(view), pairing, attempt=view.new_id)
 
 
-_DROP_UNPROTECTED = (f.is_unprotected, Not(f.record_is_known), f.witness_was_read)
+_OF_NO_USE = any_of(f.replica_is_void, f.protection_is_gone)
 
 SECONDARY = (
     # A guest that colod paused here came from elsewhere. It is gone, and what is paused under that
@@ -40,7 +41,7 @@ SECONDARY = (
         show(
             State.QUARANTINED,
             "another domain has the guest's name: the replica cannot take over",
-            "look at it, then xl destroy it",
+            LOOK_THEN_DESTROY,
         ),
     ),
     Rule(
@@ -84,40 +85,30 @@ SECONDARY = (
     ),
     Rule(
         "discard",
-        (f.replica_is_void, any_of(f.incoming_is_here, f.is_left_over)),
+        (_OF_NO_USE, any_of(f.incoming_is_here, f.is_left_over)),
         act(State.STOPPED, Do.DISCARD_REPLICA),
     ),
     # A replica that xl let go is paused, by pauses that are not this daemon's. Anything else of
     # that name came from elsewhere, and is shown to a person (`quarantined`).
     Rule(
         "destroy_frozen",
-        (f.replica_is_void, f.guest_is_paused, any_of(Not(f.is_held), f.has_started)),
+        (
+            _OF_NO_USE,
+            f.has_pairing,
+            f.guest_is_paused,
+            any_of(Not(f.is_held), f.has_started),
+        ),
         act(State.STOPPED, Do.DESTROY_GUEST),
     ),
     Rule(
         "leave_stranger",
-        (f.replica_is_void, f.guest_is_here),
+        (_OF_NO_USE, f.has_pairing, f.guest_is_here),
         note(None, pairing=None),
     ),
     Rule(
         "forget_pairing",
         (f.replica_is_void, Not(f.copy_is_here)),
         note(State.STOPPED, pairing=None),
-    ),
-    Rule(
-        "drop_unprotected",
-        (*_DROP_UNPROTECTED, any_of(f.incoming_is_here, f.is_left_over)),
-        act(State.STOPPED, Do.DISCARD_REPLICA),
-    ),
-    Rule(
-        "destroy_unprotected",
-        (*_DROP_UNPROTECTED, f.has_pairing, f.guest_is_paused, Not(f.is_held)),
-        act(State.STOPPED, Do.DESTROY_GUEST),
-    ),
-    Rule(
-        "leave_unprotected",
-        (*_DROP_UNPROTECTED, f.has_pairing, f.guest_is_here),
-        note(None, pairing=None),
     ),
     Rule("sync", (f.has_pairing, f.session_is_healthy), PAIRING_ON),
     Rule(
@@ -135,7 +126,7 @@ SECONDARY = (
         show(
             State.QUARANTINED,
             "a guest of that name is here, but the other host owns it",
-            "look at it, then xl destroy it",
+            LOOK_THEN_DESTROY,
         ),
     ),
     Rule(

@@ -39,14 +39,14 @@ SAFETY = (
     Transcript(
         "a secondary is not erased while it has a copy",
         secondary(None, UNPROTECTED | IN_PAIR, incoming=True),
-        "drop_unprotected",
+        "discard",
         State.STOPPED,
         Do.DISCARD_REPLICA,
     ),
     Transcript(
         "a secondary is not erased while its xl lives",
         secondary(None, UNPROTECTED | IN_PAIR, xl_alive=True),
-        "drop_unprotected",
+        "discard",
         State.STOPPED,
         Do.DISCARD_REPLICA,
     ),

@@ -168,7 +168,7 @@ SECONDARY = (
     Transcript(
         "so it does when the protection has ended",
         secondary(None, UNPROTECTED | IN_PAIR, **PAUSED, link=Link.BROKEN),
-        "drop_unprotected",
+        "discard",
         State.STOPPED,
         Do.DISCARD_REPLICA,
     ),
@@ -367,21 +367,21 @@ SECONDARY = (
     Transcript(
         "an ended protection's copy is destroyed",
         secondary(None, UNPROTECTED | IN_PAIR, **PAUSED),
-        "destroy_unprotected",
+        "destroy_frozen",
         State.STOPPED,
         Do.DESTROY_GUEST,
     ),
     Transcript(
         "not a running one",
         secondary(None, UNPROTECTED | IN_PAIR, guest=Copy.RUNNING),
-        "leave_unprotected",
+        "leave_stranger",
         None,
         notes=notes_of("pairing"),
     ),
     Transcript(
         "nor one that ran here before colod paused it",
         secondary(None, UNPROTECTED | IN_PAIR | {"held": True}, **PAUSED),
-        "leave_unprotected",
+        "leave_stranger",
         None,
         notes=notes_of("pairing"),
     ),
