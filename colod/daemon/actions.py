@@ -87,6 +87,7 @@ class Actions:
             Do.DISCARD_REPLICA: self._discard_replica,
             Do.FENCE_PEER: self._fence_peer,
             Do.OPEN_GATE: self._open_gate,
+            Do.DISCARD_GATE: self._discard_gate,
             Do.ERASE: self._erase,
         }
 
@@ -189,16 +190,19 @@ class Actions:
         await self._parts.toolstack.resume(self._subject.guest)
 
     async def _destroy_guest(self) -> None:
-        subject = self._subject
-        if subject.journal.gate:
-            await discard_gate(subject.journal.gate, subject.guest)
-        await self._parts.toolstack.destroy(subject.guest)
-        await subject.note(replace(subject.journal, gate=""))
+        await self._discard_gate()
+        await self._parts.toolstack.destroy(self._subject.guest)
 
     async def _quarantine_guest(self) -> None:
         journal = self._subject.journal
         aside = f"{self._subject.guest}--quarantine-{journal.generation}"
         await self._parts.toolstack.rename(self._subject.guest, aside)
+
+    async def _discard_gate(self) -> None:
+        subject = self._subject
+        if subject.journal.gate:
+            await discard_gate(subject.journal.gate, subject.guest)
+            await subject.note(replace(subject.journal, gate=""))
 
     async def _open_gate(self) -> None:
         subject = self._subject

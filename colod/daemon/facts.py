@@ -13,6 +13,7 @@ from colod.daemon.parts import Parts
 from colod.daemon.sessions import SessionHandle
 from colod.failover.effects import State
 from colod.failover.record import NO_GENERATION
+from colod.failover.rules.facts import keeps_copy
 from colod.failover.view import (
     Answer,
     Contact,
@@ -172,10 +173,12 @@ class Facts:
             local,
             new_id=uuid.uuid4().hex,
             guest=copy_of(domains.get(guest)),
+            guest_domid=domains[guest].domid if guest in domains else 0,
             incoming=guest + INCOMING_SUFFIX in domains,
             contact=contact,
             peer_replica=_replica_there(journal, theirs),
             peer_gave_up=_gave_up(journal, theirs) and contact is Contact.UP,
+            peer_keeps_copy=_keeps_copy(journal, theirs) and contact is Contact.UP,
             resync_due=self._is_resync_due(),
             failover_asked=time.monotonic() < self._failover_until,
             switchover_is_late=time.monotonic() >= self._switchover_until,
@@ -299,9 +302,15 @@ def _gave_up(journal: Journal, theirs: peer_pb2.ProtectionView | None) -> bool:
     return theirs is not None and journal.pairing is not None and not _is_common(journal, theirs)
 
 
+def _keeps_copy(journal: Journal, theirs: peer_pb2.ProtectionView | None) -> bool:
+    """Whether the peer said so of the grant that this host knows, not of an earlier one."""
+    return theirs is not None and theirs.keeps_copy and theirs.generation == journal.generation
+
+
 def peer_view(journal: Journal, state: State, view: View | None) -> peer_pb2.ProtectionView:
     """Return what the peer is told of this protection in heartbeats."""
-    replica = Replica.NONE if view is None else replica_of(replace(view, journal=journal))
+    seen = None if view is None else replace(view, journal=journal)
+    replica = Replica.NONE if seen is None else replica_of(seen)
     return peer_pb2.ProtectionView(
         guest=journal.protection.guest,
         generation=journal.generation,
@@ -310,6 +319,7 @@ def peer_view(journal: Journal, state: State, view: View | None) -> peer_pb2.Pro
         role=_ROLE_CODES[journal.role],
         replica=_REPLICA_CODES[replica],
         acked_epoch=view.acked_epoch if view else 0,
+        keeps_copy=seen is not None and keeps_copy(seen),
     )
 
 

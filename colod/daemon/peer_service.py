@@ -21,7 +21,8 @@ from colod.witness.manual import ManualWitness
 
 _T = TypeVar("_T")
 
-_CALL_S = 85.0  # less than what the peer waits, or it would never hear the reason
+_CALL_S = 85.0
+_MARGIN_S = 2.0  # on the way back: what arrives after its deadline, the peer never hears
 _MOST_INTERVAL_MS = 60_000
 _LEAST_INTERVAL_MS = 20
 _SECRET_BYTES = 16
@@ -51,28 +52,29 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         self, request: peer_pb2.PeerPreflightRequest, context: grpc.ServicerContext
     ) -> peer_pb2.PeerPreflightReply:
         """Say why this host could not take the guest."""
-        return self._in_loop(self._preflight(request))
+        return self._in_loop(self._preflight(request), context)
 
     def PrepareReceive(
         self, request: peer_pb2.PrepareReceiveRequest, context: grpc.ServicerContext
     ) -> peer_pb2.PrepareReceiveReply:
         """Start a receiver."""
         _check(request)
-        address = self._in_loop(self._host.receive(request))
+        address = self._in_loop(self._host.receive(request), context)
         return peer_pb2.PrepareReceiveReply(address=address)
 
     def Forget(
         self, request: peer_pb2.ForgetRequest, context: grpc.ServicerContext
     ) -> peer_pb2.ForgetReply:
         """Drop the replica of a guest whose protection ended."""
-        self._in_loop(self._host.forget(_guest(request.guest)))
+        self._in_loop(self._host.forget(_guest(request.guest)), context)
         return peer_pb2.ForgetReply()
 
     def OfferRecord(
         self, request: peer_pb2.OfferRecordRequest, context: grpc.ServicerContext
     ) -> peer_pb2.OfferRecordReply:
         """Hold a copy of a record, where the witness is the two hosts themselves."""
-        return peer_pb2.OfferRecordReply(accepted=self._in_loop(self._accept(request)))
+        accepted = self._in_loop(self._accept(request), context)
+        return peer_pb2.OfferRecordReply(accepted=accepted)
 
     async def _accept(self, request: peer_pb2.OfferRecordRequest) -> bool:
         parts = self._host.parts
@@ -87,13 +89,14 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         self._host.record_offered(guest)
         return is_accepted
 
-    def _in_loop(self, work: Coroutine[Any, Any, _T]) -> _T:
+    def _in_loop(self, work: Coroutine[Any, Any, _T], context: grpc.ServicerContext) -> _T:
+        limit_s = _limit_s(context)
         try:
-            return asyncio.run_coroutine_threadsafe(work, self._loop).result(_CALL_S)
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result(limit_s)
         except concurrent.futures.TimeoutError as error:
             # It goes on: cut off half-way it might leave a receiver that nobody knows of.
             raise PeerRefused(
-                f"{self._host.parts.host} is still at work after {_CALL_S:.0f} s",
+                f"{self._host.parts.host} is still at work after {limit_s:.0f} s",
                 advice="its log tells at what; the request is made again by itself",
             ) from error
 
@@ -128,6 +131,12 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         if service is None or service.journal.pairing is None:
             return names
         return [name for name in names if not name.startswith(guest)]
+
+
+def _limit_s(context: grpc.ServicerContext) -> float:
+    """Return how long work may take for the peer to hear its outcome, in seconds."""
+    remaining_s = context.time_remaining()
+    return _CALL_S if remaining_s is None else max(0.0, min(_CALL_S, remaining_s - _MARGIN_S))
 
 
 def _guest(text: str) -> GuestName:

@@ -23,6 +23,7 @@ from colod.errors import ColodError, IllegalTransition, InvariantBroken, NotAllo
 from colod.failover.effects import Decision, State
 from colod.failover.learning import join
 from colod.failover.rules import decide
+from colod.failover.rules.causes import move_aside
 from colod.failover.rules.facts import guest_is_here, has_lost, winner_is_activated
 from colod.failover.view import Answer, Fence, Journal, Link, Replica, Wanted, replica_of
 from colod.fencing.manual import Confirmation, ManualFencer
@@ -187,6 +188,12 @@ class ProtectionService:
                 state,
                 f"{self.journal.host} is the primary of {self.guest}",
                 advice=f"run it on {self.journal.peer}, the host that is to take over",
+            )
+        if view.is_name_taken:
+            raise NotAllowedNow(
+                state,
+                f"another domain has the name {self.guest} here: the replica cannot take over",
+                advice=move_aside(view),
             )
         if (replica := replica_of(view)) not in (Replica.FOLLOWING, Replica.FROZEN):
             raise NotAllowedNow(

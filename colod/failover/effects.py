@@ -62,6 +62,7 @@ class Do(StrEnum):
     FENCE_PEER = "fence_peer"
     """Prove that the other host cannot write."""
     OPEN_GATE = "open_gate"
+    DISCARD_GATE = "discard_gate"
     """Let the guest's output go."""
     FORGET_PEER = "forget_peer"
     """Tell the peer that the protection ended."""

@@ -51,9 +51,9 @@ def decode(raw: bytes) -> Journal:
 
 def _to_fields(journal: Journal) -> dict[str, Any]:
     terms, pending = journal.protection, journal.pending
-    # Only where it is set: an older colod, which knows no switchover, reads what is left.
-    switchover = {"switchover": journal.switchover} if journal.switchover else {}
-    return switchover | {
+    # Only where they are set: an older colod, which knows neither, reads what is left.
+    newer = {"switchover": journal.switchover, "held_domid": journal.held_domid}
+    return {name: value for name, value in newer.items() if value} | {
         "format": FORMAT_VERSION,
         "protection": {
             "guest": terms.guest,

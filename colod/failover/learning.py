@@ -48,6 +48,7 @@ def join(
         pairing=pairing,
         pairing_generation=generation,
         held=False,
+        held_domid=0,
         force_reason="",
     )
 

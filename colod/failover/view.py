@@ -117,7 +117,8 @@ class Journal:
         pending: A write that was sent, or may have been.
         pairing: The pairing that this host's session or replica belongs to.
         pairing_generation: The record's generation when that pairing began.
-        held: Whether colod itself holds pause references on the primary's guest.
+        held: Whether colod itself holds pause references on the guest of that name.
+        held_domid: Secondary: the domain that it holds, which is not the replica; 0 if not known.
         started: Whether this host has begun to run its copy under the record's generation.
         may_hand_back: Whether the other host still keeps a copy because ours was never activated.
         wanted: The operator's wish; kept by the owner.
@@ -138,6 +139,7 @@ class Journal:
     pairing: PairingId | None = None
     pairing_generation: Generation = NO_GENERATION
     held: bool = False
+    held_domid: int = 0
     started: bool = False
     may_hand_back: bool = False
     wanted: Wanted = Wanted.PROTECTED
@@ -184,6 +186,7 @@ class View:
         answer: How the witness stands; `record` and `revision` are its answer when READ.
         last_generation: Generation of a deleted record, where the witness has none.
         guest: The domain under the guest's own name on this host.
+        guest_domid: Its number, 0 where there is none.
         incoming: Whether the domain `GUEST--incoming` exists on this host.
         link: The session of the journal's pairing on this host.
         link_error: Why it is BROKEN.
@@ -195,6 +198,8 @@ class View:
         contact: Signs of life of the other host.
         peer_replica: Primary: what the secondary says of the replica of the journal's pairing.
         peer_gave_up: The other host, asked after our pairing began, said that it has left it.
+        peer_keeps_copy: The other host, which lost the guest to us, still has its own copy, as it
+            stopped; said under our generation, by a daemon that answers now.
         resync_due: Whether a new pairing may be tried now.
         failover_asked: An operator asked this host to take the guest over.
         switchover_is_late: The time for a switchover is over, or nobody knows when it began.
@@ -214,6 +219,7 @@ class View:
     revision: int = 0
     last_generation: Generation = NO_GENERATION
     guest: Copy = Copy.ABSENT
+    guest_domid: int = 0
     incoming: bool = False
     link: Link = Link.NONE
     link_error: str = ""
@@ -224,6 +230,7 @@ class View:
     contact: Contact = Contact.SILENT
     peer_replica: Replica = Replica.NONE
     peer_gave_up: bool = False
+    peer_keeps_copy: bool = False
     resync_due: bool = False
     failover_asked: bool = False
     switchover_is_late: bool = True
@@ -271,6 +278,23 @@ class View:
         return self.incoming or self.guest is not Copy.ABSENT
 
     @property
+    def guest_is_stranger(self) -> bool:
+        """Whether the domain of the guest's name here is one that colod paused: no replica.
+
+        A replica is paused from the beginning, by pauses that are not this daemon's; what ran here
+        before it was paused came from elsewhere, for instance from the host's own start-up.
+        """
+        journal = self.journal
+        is_held = journal.role is Role.SECONDARY and journal.held
+        is_here = self.guest is not Copy.ABSENT
+        return is_held and is_here and journal.held_domid in (0, self.guest_domid)
+
+    @property
+    def is_name_taken(self) -> bool:
+        """Whether another domain has the name that xl is to give the replica."""
+        return self.incoming and self.guest is not Copy.ABSENT
+
+    @property
     def is_promotable_epoch_acked(self) -> bool:
         """Whether PAIRED may be written."""
         is_held = self.gate_closed or not self.gated
@@ -285,11 +309,12 @@ class View:
 def replica_of(view: View) -> Replica:
     """Return how the replica on this host stands; NONE on a primary.
 
-    A host that is being drained calls its replica lost, so that the primary goes on alone.
+    A host that is being drained calls its replica lost, so that the primary goes on alone. So does
+    one where another domain has the guest's name: the replica could not take over.
     """
     if view.journal.role is Role.PRIMARY or view.journal.pairing is None:
         return Replica.NONE
-    if view.draining:
+    if view.draining or view.is_name_taken:
         return Replica.LOST
     if view.link is Link.FOLLOWING:
         return Replica.FOLLOWING
@@ -302,10 +327,9 @@ def _ended_replica(view: View) -> Replica:
     """Tell a copy that can still be promoted from one that lost its xl before xl let it go.
 
     xl gives the copy the guest's own name when its input ends in good order; until then only a
-    living xl can finish it. A guest that ran here before colod paused it came from elsewhere,
-    for instance from the host's own start-up: it is not the replica.
+    living xl can finish it.
     """
-    is_let_go = view.guest is Copy.PAUSED and not view.journal.held
+    is_let_go = view.guest is Copy.PAUSED and not view.guest_is_stranger
     if is_let_go or (view.incoming and view.xl_alive):
         return Replica.FROZEN
     return Replica.LOST

@@ -77,6 +77,7 @@ class ProtectionView(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     REPLICA_FIELD_NUMBER: _builtins.int
     ACKED_EPOCH_FIELD_NUMBER: _builtins.int
+    KEEPS_COPY_FIELD_NUMBER: _builtins.int
     guest: _builtins.str
     generation: _builtins.int
     pairing: _builtins.str
@@ -85,6 +86,8 @@ class ProtectionView(_message.Message):
     role: _types_pb2.Role.ValueType
     replica: _types_pb2.ReplicaState.ValueType
     acked_epoch: _builtins.int
+    keeps_copy: _builtins.bool
+    """A primary that lost the guest under `generation`: its own copy is still there, as it stopped."""
     def __init__(
         self,
         *,
@@ -95,10 +98,11 @@ class ProtectionView(_message.Message):
         role: _types_pb2.Role.ValueType = ...,
         replica: _types_pb2.ReplicaState.ValueType = ...,
         acked_epoch: _builtins.int = ...,
+        keeps_copy: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_epoch", b"acked_epoch", "generation", b"generation", "guest", b"guest", "pairing", b"pairing", "replica", b"replica", "role", b"role", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_epoch", b"acked_epoch", "generation", b"generation", "guest", b"guest", "keeps_copy", b"keeps_copy", "pairing", b"pairing", "replica", b"replica", "role", b"role", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

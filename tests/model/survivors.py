@@ -6,14 +6,14 @@ from __future__ import annotations
 _IMPLIED = {
     "deleted: without 'is_unprotected'": "`ended`, `ended_elsewhere` and `older` come first",
     "create: without 'not is_unprotected'": "`erase` takes such a primary first",
-    "hand_over_to_xl: without 'xl_lives'": "`drop_orphan` takes a replica without an xl first",
+    "hand_over_to_xl: without 'xl_lives'": "`await_rename` takes a replica without an xl first",
     "pair: without 'goes_well'": "`release_given_up` and `release_broken` come first",
     "pair: without 'has_pairing'": "no session can be seen without the pairing that names it",
     "quiesce: without 'goes_well'": "`hold` takes a guest that runs in a broken pair",
     "take_back: without 'has_lost'": "a secondary's `force` writes the same record",
     "give_switchover_up: after give_away": "what fits both, `resume_from_switchover` takes first",
     "sync: without 'has_pairing'": "no session can be seen without the pairing that names it",
-    "forget_stranger: without 'has_pairing'": "nothing is held that no pairing brought",
+    "force: without 'replica_is_sound'": "`drop_force` takes a force without a sound replica first",
     "forget_pairing: without 'not copy_is_here'": "the rows before it take any copy",
 }
 
@@ -23,12 +23,13 @@ _INDIFFERENT = {
     "release_given_up: after release_unwanted": "both release; only the reason noted differs",
     "leave_pairing: after resume": "neither needs the other's work, and both are done",
     "note_running: after open_gate": "neither needs the other's work, and both are done",
+    "erase: after forget_stranger": "what is noted on the way is erased with the rest",
+    "forget_stranger: after hold": "`hold` notes the domain that it pauses now instead",
     "become_primary: after let_run": "a secondary that owns alone was seen running: not paused",
 }
 
 # Neighbours that never fit the same facts: their conditions contradict each other.
 _APART = {
-    "erase: after hold": "a record is not known, or it is",
     "ask: after ended": "the reading is stale, or the witness was read",
     "ended_elsewhere: after older": "the protection has ended, or there is no mark of that",
     "learn: after release_deleted": "the witness holds a record, or none",
@@ -39,11 +40,10 @@ _APART = {
     "give_away: after quiesce": "the guest is paused, or not",
     "go_on: after note_going_on": "the guest is paused, or not",
     "note_going_on: after replicate": "the guest is held, or not",
-    "hold_without_witness: after await_rename": "the record is PAIRED, or ALONE",
+    "hold_without_witness: after hand_back": "the record is PAIRED, or ALONE",
     "fence: after await_fence": "fencing was not tried, or it was",
     "await_takeover: after never_run_stranger": "xl has not given the copy its name, or it has",
     "resume_own: after activate": "the guest is suspended, or it runs",
-    "activate: after hand_back": "there is a copy, or none",
     "unactivated_without_witness: after release_receiver": "not activated, or it is",
     "release_broken: after release_orphan": "the session is there, or not",
     "release_orphan: after release_given_up": "the session is not there, or it is",
@@ -52,7 +52,7 @@ _APART = {
     "stay_suspended: after pair": "`release_unwanted` has taken any session that is not wanted",
     "alone: after take_back": "this host owns the guest, or the other one does",
     "put_aside: after lost_without_witness": "the witness was read, or not",
-    "forget_stranger: after stranger": "the guest is not here, or it is",
+    "stranger: after take_over": "a replica whose name is taken counts as lost",
     "force: after follow": "`take_over` takes a promised replica first where force is given",
     "replica_lost: after discard": "a promised replica is never void",
     "leave_stranger: after forget_pairing": "there is a copy, or none",

@@ -1,24 +1,29 @@
 """How fresh the facts are that decisions rest on."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
-from colod.daemon.facts import Facts
+import pytest
+
+from colod.daemon.facts import Facts, peer_view
 from colod.daemon.parts import Parts
 from colod.failover import record as records
 from colod.failover.effects import State
-from colod.failover.view import Answer, Journal
-from colod.model import Disks, GuestName, HostName, Protection, Role
+from colod.failover.view import Answer, Copy, Journal, View
+from colod.model import Disks, Epoch, GuestName, HostName, PairingId, Protection, Role
 from colod.toolstack.port import Domain
+from colod.v1 import peer_pb2
 from colod.witness.base import Stored
 
 ALPHA, BETA = HostName("alpha"), HostName("beta")
 TERMS = Protection(guest=GuestName("g1"), primary=ALPHA, secondary=BETA, disks=Disks.NONE)
 JOURNAL = Journal(protection=TERMS, host=ALPHA, role=Role.PRIMARY)
-STORED = Stored(records.create(ALPHA, BETA, attempt="a"), 1)
+FIRST = records.create(ALPHA, BETA, attempt="a")
+STORED = Stored(FIRST, 1)
 
 
 class SlowDomains:
@@ -30,17 +35,36 @@ class SlowDomains:
         return {}
 
 
-class SilentHeartbeat:
-    """A peer that was never heard."""
+class NoDomains:
+    """Xen on a host without guests."""
 
-    heard_at = None
+    async def by_name(self, *, since: float) -> Mapping[str, Domain]:
+        """List nothing."""
+        return {}
 
-    def answer(self, guest: str, *, asked_after: float) -> None:
-        """Know nothing."""
+
+class Heartbeat:
+    """A peer that was last heard at `heard_at`, if ever, and said `said`."""
+
+    def __init__(
+        self, heard_at: float | None = None, said: peer_pb2.ProtectionView | None = None
+    ) -> None:
+        """Have heard that."""
+        self.heard_at = heard_at
+        self.said = said
+
+    def answer(self, guest: str, *, asked_after: float) -> peer_pb2.ProtectionView | None:
+        """Repeat it."""
+        return self.said
 
 
 def slow_parts() -> Parts:
-    """Return the ports of a slow host."""
+    """Return the ports of a slow host whose peer was never heard."""
+    return parts_of(SlowDomains(), Heartbeat())
+
+
+def parts_of(domains: SlowDomains | NoDomains, heartbeat: Heartbeat) -> Parts:
+    """Return ports that know this."""
     limits = SimpleNamespace(
         beat_interval_s=1.0,
         suspect_after_s=5.0,
@@ -49,9 +73,7 @@ def slow_parts() -> Parts:
         resync_automatic=False,
         keep_quarantined=False,
     )
-    parts = SimpleNamespace(
-        limits=limits, heartbeat=SilentHeartbeat(), domains=SlowDomains(), boot="b"
-    )
+    parts = SimpleNamespace(limits=limits, heartbeat=heartbeat, domains=domains, boot="b")
     return cast("Parts", parts)
 
 
@@ -82,3 +104,50 @@ async def test_a_gate_that_a_session_left_counts_as_closed_until_it_is_opened() 
     assert view.gate_closed
     opened = await Facts(slow_parts(), JOURNAL).look(JOURNAL, None, State.ALONE)
     assert not opened.gate_closed
+
+
+PAIRED = records.pair(FIRST, PairingId("f" * 32), Epoch(2), attempt="b")
+TAKEN = records.take_over(PAIRED, PairingId("f" * 32), attempt="c")
+LOSER = replace(JOURNAL, record=TAKEN, boot="b")
+WINNER = replace(JOURNAL, host=BETA, role=Role.SECONDARY, record=TAKEN)
+
+
+@pytest.mark.parametrize(
+    ("journal", "boot", "guest", "keeps"),
+    [
+        (LOSER, "b", Copy.PAUSED, True),
+        (LOSER, "b", Copy.SUSPENDED, True),
+        (LOSER, "b", Copy.ABSENT, False),
+        (LOSER, "b", Copy.DOWN, False),
+        (LOSER, "after a reboot", Copy.PAUSED, False),
+        (replace(LOSER, record=PAIRED), "b", Copy.PAUSED, False),
+        (WINNER, "b", Copy.PAUSED, False),
+    ],
+)
+def test_only_a_loser_with_the_copy_that_it_had_says_that_it_keeps_it(
+    journal: Journal, boot: str, guest: Copy, keeps: bool
+) -> None:
+    view = View(journal=journal, boot=boot, new_id="", guest=guest)
+    assert peer_view(journal, State.LOST_RACE, view).keeps_copy is keeps
+
+
+def test_a_daemon_that_has_not_looked_yet_says_of_no_copy_that_it_keeps_it() -> None:
+    assert not peer_view(LOSER, State.STOPPED, None).keeps_copy
+
+
+@pytest.mark.parametrize(
+    ("age_s", "generation", "says", "believed"),
+    [
+        (0.0, TAKEN.generation, True, True),
+        (0.0, TAKEN.generation, False, False),
+        (0.0, TAKEN.generation - 1, True, False),
+        (60.0, TAKEN.generation, True, False),
+    ],
+)
+async def test_the_peer_keeps_its_copy_if_it_says_so_now_and_under_this_generation(
+    age_s: float, generation: int, says: bool, believed: bool
+) -> None:
+    said = peer_pb2.ProtectionView(guest="g1", generation=generation, keeps_copy=says)
+    parts = parts_of(NoDomains(), Heartbeat(time.monotonic() - age_s, said))
+    view = await Facts(parts, WINNER).look(WINNER, None, State.PROMOTING)
+    assert view.peer_keeps_copy is believed

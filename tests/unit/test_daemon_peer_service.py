@@ -23,7 +23,18 @@ from colod.model import HostName
 from colod.toolstack.port import HostFacts
 from colod.v1 import peer_pb2
 
-CONTEXT = cast("grpc.ServicerContext", None)
+
+class Call:
+    """A call whose caller waits for `remaining_s` more."""
+
+    def __init__(self, remaining_s: float | None) -> None:
+        self._remaining_s = remaining_s
+
+    def time_remaining(self) -> float | None:
+        return self._remaining_s
+
+
+CONTEXT = cast("grpc.ServicerContext", Call(None))
 GOOD = {
     "guest": "g1",
     "pairing": "0" * 32,
@@ -112,7 +123,10 @@ def test_a_sound_request_is_passed_on(served: Served) -> None:
     assert host.reached == ["receive"]
 
 
-def test_a_slow_request_ends_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("limit_s", "waits_s"), [(0.05, None), (85.0, 2.05), (85.0, 1.0)])
+def test_a_slow_request_ends_with_a_reason_while_the_peer_still_waits_for_it(
+    limit_s: float, waits_s: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = asyncio.Event()
 
     class SlowHost(QuietHost):
@@ -120,11 +134,12 @@ def test_a_slow_request_ends_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> N
             await done.wait()
             return await super().receive(request)
 
-    monkeypatch.setattr(peer_service, "_CALL_S", 0.05)
+    monkeypatch.setattr(peer_service, "_CALL_S", limit_s)
+    context = cast("grpc.ServicerContext", Call(waits_s))
     with loop_in_thread() as loop:
         service = PeerService(cast("Host", SlowHost()), loop)
         with pytest.raises(PeerRefused, match="beta is still at work after"):
-            service.PrepareReceive(peer_pb2.PrepareReceiveRequest(**cast("Any", GOOD)), CONTEXT)
+            service.PrepareReceive(peer_pb2.PrepareReceiveRequest(**cast("Any", GOOD)), context)
         loop.call_soon_threadsafe(done.set)
 
 

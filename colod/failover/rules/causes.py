@@ -12,6 +12,12 @@ LOOK_THEN_DESTROY = "look at it, then xl destroy it"
 HELD_FOR_WITNESS = show(State.MANUAL_HOLD, WITNESS_AWAY, BRING_BACK_WITNESS)
 
 
+def move_aside(view: View) -> str:
+    """Say how the name is made free; nothing is destroyed, whatever the domain turns out to be."""
+    guest = view.journal.protection.guest
+    return f"look at it, then xl rename {guest} {guest}--aside"
+
+
 def why(view: View) -> str:
     """Say why a pairing cannot go on."""
     if view.link_error:

@@ -201,6 +201,16 @@ def is_left_over(view: View) -> bool:
     return view.link is not Link.NONE or view.xl_alive
 
 
+def guest_is_stranger(view: View) -> bool:
+    """The domain of the guest's name here was running when colod paused it: no replica."""
+    return view.guest_is_stranger
+
+
+def name_is_taken(view: View) -> bool:
+    """Another domain has the name that xl is to give the replica."""
+    return view.is_name_taken
+
+
 def was_handed_over(view: View) -> bool:
     """xl has every acknowledged byte and was told that the stream is over."""
     return view.handed_over
@@ -209,6 +219,11 @@ def was_handed_over(view: View) -> bool:
 def was_restarted(view: View) -> bool:
     """This host was restarted since its copy was last seen."""
     return view.boot != view.journal.boot
+
+
+def gate_is_left(view: View) -> bool:
+    """The journal names a gate, which may still hold output."""
+    return view.journal.gate != ""
 
 
 def gate_is_closed(view: View) -> bool:
@@ -324,9 +339,20 @@ def _was_given(view: View) -> bool:
 # --- put together -----------------------------------------------------------------------------
 
 
-def replica_may_be_the_last(view: View) -> bool:
-    """The replica has everything, and the other host may never come back with its copy."""
-    return was_handed_over(view) and peer_is_lost(view)
+def replica_can_be_spared(view: View) -> bool:
+    """There is no replica, or it cannot run and the other host says that it keeps its own copy.
+
+    Only that proves it: a host that answers may have been restarted, and have nothing.
+    """
+    if not view.incoming:
+        return True
+    return view.peer_keeps_copy and (view.is_name_taken or not view.xl_alive)
+
+
+def keeps_copy(view: View) -> bool:
+    """This host lost the guest, and still has its own copy as it stopped."""
+    is_copy = view.guest not in (Copy.ABSENT, Copy.DOWN)
+    return has_lost(view) and is_copy and not was_restarted(view)
 
 
 def goes_well(view: View) -> bool:

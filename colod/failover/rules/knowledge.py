@@ -31,6 +31,11 @@ def _created(view: View) -> OwnershipRecord:
     )
 
 
+def _stranger(view: View) -> int:
+    """Remember which domain it is: the replica may get its name while nobody looks."""
+    return view.guest_domid if f.is_secondary(view) else 0
+
+
 def _revision(view: View) -> int:
     return view.revision
 
@@ -46,11 +51,17 @@ SAFETY = (
         ),
         act(State.STOPPED, Do.ERASE),
     ),
+    # It is gone, and what is paused under that name is the replica that xl let go.
+    Rule(
+        "forget_stranger",
+        (f.is_secondary, f.is_held, Not(f.guest_is_stranger)),
+        note(None, held=False, held_domid=0),
+    ),
     # First of all: a guest that may belong to the other host does not run, whoever answers.
     Rule(
         "hold",
         (f.guest_is_free, f.ownership_is_unsettled),
-        act(State.ARBITRATING, Do.HOLD_GUEST, why, held=True),
+        act(State.ARBITRATING, Do.HOLD_GUEST, why, held=True, held_domid=_stranger),
     ),
 )
 

@@ -16,7 +16,6 @@ _BECOME_SECONDARY = Then(
         "held": False,
         "started": False,
         "force_reason": "",
-        "gate": "",  # its interfaces may carry another guest's name by the time this host owns it
         "reason": lambda v: f"{v.journal.peer} took over",
     },
 )
@@ -55,5 +54,12 @@ LOSER = (
         act(State.QUARANTINED, Do.QUARANTINE_GUEST),
     ),
     Rule("lost_without_witness", (f.has_lost, Not(f.witness_was_read)), HELD_FOR_WITNESS),
+    # What it holds is nobody's any more, and its interfaces may carry another guest's name by the
+    # time this host owns the guest again.
+    Rule(
+        "discard_gate",
+        (f.has_lost, f.gate_is_left),
+        act(State.QUARANTINED, Do.DISCARD_GATE),
+    ),
     Rule("become_secondary", (f.has_lost,), _BECOME_SECONDARY),
 )

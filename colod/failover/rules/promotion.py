@@ -6,9 +6,10 @@ from colod.failover import record as records
 from colod.failover.effects import Do, State
 from colod.failover.record import OwnershipRecord
 from colod.failover.rules import facts as f
-from colod.failover.rules.causes import HELD_FOR_WITNESS, LOOK_THEN_DESTROY
+from colod.failover.rules.causes import HELD_FOR_WITNESS, LOOK_THEN_DESTROY, move_aside
 from colod.failover.rules.table import Not, Rule, act, any_of, known, show, swap
 from colod.failover.view import View
+from colod.model import INCOMING_SUFFIX
 
 
 def _activated(view: View) -> OwnershipRecord:
@@ -19,31 +20,47 @@ def _handed_back(view: View) -> OwnershipRecord:
     return records.hand_back(known(view), attempt=view.new_id)
 
 
+def _orphaned(view: View) -> str:
+    if view.handed_over:
+        return "xl ended before it gave the replica the guest's name"
+    return "xl ended before it let the replica go, which may lack the end of the last epoch"
+
+
+def _rename(view: View) -> str:
+    guest, peer = view.journal.protection.guest, view.journal.peer
+    rename = f"xl rename {guest}{INCOMING_SUFFIX} {guest}"
+    if view.handed_over:
+        return rename
+    return f"bring {peer} back: if it keeps its copy, it goes on; only if it has none: {rename}"
+
+
 OWNER_UNACTIVATED = (
-    # A replica that has everything may be the only copy, and a guest of its name is not it.
+    # What is left of a replica here is destroyed only after the other host runs its own copy.
     Rule(
-        "await_rename",
+        "hand_back",
         (
             f.promotes,
-            f.incoming_is_here,
-            Not(f.xl_lives),
-            any_of(f.replica_may_be_the_last, f.guest_is_here),
+            f.replica_can_be_spared,
+            any_of(f.incoming_is_here, Not(f.guest_is_here)),
             Not(f.has_started),
+            f.may_hand_back,
+            f.witness_was_read,
         ),
+        swap(State.ARBITRATING, _handed_back, "the replica cannot run here"),
+    ),
+    Rule(
+        "free_name",
+        (f.promotes, f.name_is_taken, Not(f.has_started)),
         show(
             State.MANUAL_HOLD,
-            "xl ended before it gave the replica the guest's name",
-            lambda v: (
-                f"if another domain has that name, xl destroy it; "
-                f"then xl rename {v.journal.protection.guest}--incoming "
-                f"{v.journal.protection.guest}"
-            ),
+            "another domain has the guest's name: the replica cannot take over",
+            move_aside,
         ),
     ),
     Rule(
-        "drop_orphan",
+        "await_rename",
         (f.promotes, f.incoming_is_here, Not(f.xl_lives), Not(f.has_started)),
-        act(State.PROMOTING, Do.DISCARD_REPLICA, "xl died before it let the replica go"),
+        show(State.MANUAL_HOLD, _orphaned, _rename),
     ),
     # Nobody is fenced for a guest that this host cannot run: the other one may hold the last copy.
     Rule(
@@ -78,7 +95,7 @@ OWNER_UNACTIVATED = (
     ),
     Rule(
         "never_run_stranger",
-        (f.promotes, f.is_held, f.guest_is_here, Not(f.has_started)),
+        (f.promotes, f.guest_is_stranger, Not(f.has_started)),
         show(
             State.MANUAL_HOLD,
             "the guest of that name here is not the replica",
@@ -105,17 +122,6 @@ OWNER_UNACTIVATED = (
         "activate",
         (f.owns_unactivated, f.guest_runs, f.witness_was_read),
         swap(State.PROMOTING, _activated, started=True),
-    ),
-    Rule(
-        "hand_back",
-        (
-            f.promotes,
-            Not(f.copy_is_here),
-            Not(f.has_started),
-            f.may_hand_back,
-            f.witness_was_read,
-        ),
-        swap(State.ARBITRATING, _handed_back, "the replica was lost before it ran"),
     ),
     Rule(
         "nothing_to_run",

@@ -13,6 +13,7 @@ from colod.failover.rules.causes import (
     REPLICATE,
     degraded,
     link_error,
+    move_aside,
 )
 from colod.failover.rules.table import Not, Rule, act, any_of, forced, known, note, show, swap
 from colod.failover.view import View
@@ -27,21 +28,20 @@ def _taken_over(view: View) -> OwnershipRecord:
 _OF_NO_USE = any_of(f.replica_is_void, f.protection_is_gone)
 
 SECONDARY = (
-    # A guest that colod paused here came from elsewhere. It is gone, and what is paused under that
-    # name from now on is the replica that xl let go.
+    # Given for the replica of that moment: it does not wait for another one to appear.
     Rule(
-        "forget_stranger",
-        (f.has_pairing, f.is_held, Not(f.guest_is_here)),
-        note(None, held=False),
+        "drop_force",
+        (f.is_forced, Not(f.replica_is_sound)),
+        note(None, force_reason=""),
     ),
     # xl could not give the replica its name, and the other domain would be taken for it.
     Rule(
         "stranger",
-        (f.is_promised, f.incoming_is_here, f.guest_is_here),
+        (f.is_promised, f.name_is_taken),
         show(
             State.QUARANTINED,
             "another domain has the guest's name: the replica cannot take over",
-            LOOK_THEN_DESTROY,
+            move_aside,
         ),
     ),
     Rule(
@@ -96,7 +96,7 @@ SECONDARY = (
             _OF_NO_USE,
             f.has_pairing,
             f.guest_is_paused,
-            any_of(Not(f.is_held), f.has_started),
+            any_of(Not(f.guest_is_stranger), f.has_started),
         ),
         act(State.STOPPED, Do.DESTROY_GUEST),
     ),

@@ -49,6 +49,7 @@ def dies(host: Host, bounds: Bounds) -> Host:
         contact=Host().contact,
         peer_replica=Replica.NONE,
         peer_gave_up=False,
+        peer_keeps=0,
         failover_asked=False,
         in_time=False,
         draining=False,
@@ -268,6 +269,11 @@ def _hand_over(host: Host) -> _Endings:
     yield "", replace(host, handed_over=True)
 
 
+def _no_change(host: Host) -> _Endings:
+    """Do what the model does not look at."""
+    yield "", host
+
+
 def _wait(host: Host) -> _Endings:
     """Wait for what xl does by itself."""
     yield from ()
@@ -289,6 +295,7 @@ _EFFECTS: dict[Do, Callable[[Host], _Endings]] = {
     Do.AWAIT_TAKEOVER: _wait,
     Do.DISCARD_REPLICA: _discard,
     Do.OPEN_GATE: _open,
+    Do.DISCARD_GATE: _no_change,
 }
 
 

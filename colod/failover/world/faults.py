@@ -77,7 +77,9 @@ def _process_deaths(host: Host, bounds: Bounds) -> Iterator[tuple[str, str, Host
     if host.xl:
         yield "xl", "xl dies", xl_dies(host)
         if host.handed_over and host.incoming is not None and host.guest is None:
-            renamed = replace(xl_dies(host), guest=host.incoming, incoming=None)
+            renamed = replace(
+                xl_dies(host), guest=replace(host.incoming, whole=False), incoming=None
+            )
             yield "xl", "xl dies between renaming and unpausing", renamed
     if host.daemon and (host.xl or host.link is not Link.NONE):
         gone = daemon_dies(xl_dies(session_dies(host)), bounds)

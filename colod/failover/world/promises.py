@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from colod.failover.explorer import Verdict
@@ -20,6 +21,8 @@ class Mark(NamedTuple):
     incoming_runs: bool
     holds: bool
     """Whether it has a copy that can still be run."""
+    keeps: bool
+    """Whether it has one, or a replica of which a person may make one."""
     holds_fresh: bool
     """Whether that copy has everything that the world has seen."""
     started: bool
@@ -53,6 +56,7 @@ def mark_of(host: Host) -> Mark:
         is_closed=guest is not None and guest.closed,
         incoming_runs=incoming is not None and incoming.runs,
         holds=copy is not None,
+        keeps=copy is not None or (incoming is not None and incoming.whole),
         holds_fresh=copy is not None and copy.fresh,
         started=journal is not None and journal.started,
         follows=host.link is Link.FOLLOWING,
@@ -80,9 +84,9 @@ def grant_of(shared: Shared) -> Grant:
 def judge(alpha: Mark, beta: Mark, grant: Grant, bounds: Bounds) -> Verdict:
     """Return what a state is worth."""
     marks = (alpha, beta)
-    alive = is_alive(marks, grant)
+    alive = is_alive(tuple(mark._replace(holds=mark.keeps) for mark in marks), grant)
     broken = _broken(marks, grant, bounds.gated, bounds.fencing)
-    return Verdict(broken, not alive or _is_good(marks, grant), alive)
+    return Verdict(broken, not is_alive(marks, grant) or _is_good(marks, grant), alive)
 
 
 def _broken(marks: tuple[Mark, Mark], grant: Grant, gated: bool, fencing: bool) -> str:
@@ -109,7 +113,7 @@ def _misspoken(marks: tuple[Mark, Mark], grant: Grant) -> str:
     return ""
 
 
-def _is_good(marks: tuple[Mark, Mark], grant: Grant) -> bool:
+def _is_good(marks: Sequence[Mark], grant: Grant) -> bool:
     """Whether the guest speaks from its owner, alone or protected, or nobody protects it.
 
     Also good, since only a person can go on: fencing proved nothing, and a person must see to it
@@ -130,10 +134,11 @@ def _is_good(marks: tuple[Mark, Mark], grant: Grant) -> bool:
     return grant.is_activated and owner.runs and (owner.speaks or is_protected)
 
 
-def is_alive(marks: tuple[Mark, Mark], grant: Grant) -> bool:
+def is_alive(marks: Sequence[Mark], grant: Grant) -> bool:
     """Whether some copy is left that the record allows to run, now or after a hand-back.
 
-    Where it is not, an accident took the guest and a person decides what becomes of it.
+    Where it is not, an accident took the guest and a person decides what becomes of it: of the
+    other host's disk, or of a replica that its xl left half-way (`Mark.keeps`).
     """
     if grant.is_over:
         return False

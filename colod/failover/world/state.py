@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from colod.failover.effects import Decision
 from colod.failover.record import NO_GENERATION, OwnershipRecord
+from colod.failover.rules import facts
 from colod.failover.view import (
     Answer,
     Contact,
@@ -36,12 +37,14 @@ class Domain:
         suspended: Whether libxc has suspended it for a checkpoint.
         closed: Whether its output gate is closed.
         fresh: Whether it holds everything that the world has seen of the guest.
+        whole: Incoming: whether it has a promotable epoch, so that a person may make a guest of it.
     """
 
     pauses: int = 0
     suspended: bool = False
     closed: bool = False
     fresh: bool = True
+    whole: bool = False
 
     @property
     def runs(self) -> bool:
@@ -72,6 +75,7 @@ class Host:
         final: Sender: the guest was paused in the window of a checkpoint, for the switchover that
             was last asked for.
         pairings: How many pairings it has begun; the source of fresh ids.
+        peer_keeps: The generation under which the other host last said that it keeps its copy.
     """
 
     is_up: bool = True
@@ -92,6 +96,7 @@ class Host:
     contact: Contact = Contact.SILENT
     peer_replica: Replica = Replica.NONE
     peer_gave_up: bool = False
+    peer_keeps: int = 0
     failover_asked: bool = False
     in_time: bool = False
     draining: bool = False
@@ -233,6 +238,7 @@ def view_of(host: Host, bounds: Bounds) -> View:
         contact=host.contact,
         peer_replica=host.peer_replica,
         peer_gave_up=host.peer_gave_up,
+        peer_keeps_copy=host.contact is Contact.UP and _is_current(host.peer_keeps, journal),
         resync_due=host.pairings < bounds.pairings,
         failover_asked=host.failover_asked,
         switchover_is_late=not host.in_time,
@@ -242,6 +248,10 @@ def view_of(host: Host, bounds: Bounds) -> View:
         draining=host.draining,
         keep_quarantined=bounds.keep_quarantined,
     )
+
+
+def _is_current(generation: int, journal: Journal) -> bool:
+    return journal.record is not None and journal.generation == generation
 
 
 def copy_of(domain: Domain | None) -> Copy:
@@ -267,6 +277,13 @@ def replica_on(host: Host) -> Replica:
         draining=host.draining,
     )
     return replica_of(view)
+
+
+def keeps_copy(host: Host) -> bool:
+    """Return whether a host says in its heartbeats that its own copy is still there."""
+    assert host.journal is not None
+    view = View(journal=host.journal, boot=str(host.boot), new_id="", guest=copy_of(host.guest))
+    return facts.keeps_copy(view)
 
 
 def with_guest(host: Host, **changes: object) -> Host:

@@ -7,7 +7,16 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from colod.failover.view import Answer, Contact, Link, Replica
-from colod.failover.world.state import LIVE, Bounds, Domain, Host, Meeting, replica_on, with_guest
+from colod.failover.world.state import (
+    LIVE,
+    Bounds,
+    Domain,
+    Host,
+    Meeting,
+    keeps_copy,
+    replica_on,
+    with_guest,
+)
 from colod.model import FIRST_PROMOTABLE_EPOCH, PairingId, Role
 
 # --- one host ---------------------------------------------------------------------------------
@@ -33,7 +42,7 @@ def takes_over(host: Host) -> Host:
     copy = host.incoming
     if copy is None or host.acked == 0 or host.guest is not None:
         return replace(host, xl=False, incoming=None)
-    copy = replace(copy, pauses=max(0, copy.pauses - 1))
+    copy = replace(copy, pauses=max(0, copy.pauses - 1), whole=False)
     return replace(host, xl=False, incoming=None, guest=copy)
 
 
@@ -82,7 +91,9 @@ def _has_first(host: Host) -> Host:
 def _has_promotable(host: Host) -> Host:
     assert host.incoming is not None
     return replace(
-        host, acked=int(FIRST_PROMOTABLE_EPOCH), incoming=replace(host.incoming, fresh=True)
+        host,
+        acked=int(FIRST_PROMOTABLE_EPOCH),
+        incoming=replace(host.incoming, fresh=True, whole=True),
     )
 
 
@@ -113,6 +124,8 @@ class Said(NamedTuple):
     answers: bool
     pairing: PairingId | None
     replica: Replica
+    keeps_under: int
+    """The generation under which it has lost the guest and keeps its copy, 0 if it does not."""
 
 
 def wire_of(host: Host) -> Wire:
@@ -167,28 +180,34 @@ def _advance(host: Host, there: int, pauses: int, bounds: Bounds) -> Iterator[Me
 
 
 def hear_of(host: Host) -> Said:
-    """Return what a host says in a heartbeat: whether anything, its pairing, its replica."""
+    """Return what a host says in a heartbeat, if anything."""
     if not host.answers:
-        return Said(False, None, Replica.NONE)
-    is_secondary = host.journal is not None and host.journal.role is Role.SECONDARY
-    return Said(True, host.pairing, replica_on(host) if is_secondary else Replica.NONE)
+        return Said(False, None, Replica.NONE, 0)
+    journal = host.journal
+    if journal is None:
+        return Said(True, None, Replica.NONE, 0)
+    is_secondary = journal.role is Role.SECONDARY
+    replica = replica_on(host) if is_secondary else Replica.NONE
+    return Said(True, host.pairing, replica, journal.generation if keeps_copy(host) else 0)
 
 
 def contact(host: Host, said: Said, net: bool) -> Iterator[Meeting]:
     """Yield a heartbeat, or its absence, as one host's daemon meets it."""
     if not host.answers:
         return
-    answers, pairing, replica = said
+    answers, pairing, replica, keeps = said
     if net and answers:
         common = host.pairing is not None and host.pairing == pairing
         replica = replica if common else Replica.NONE
         gave_up = host.pairing is not None and not common
-        if (host.contact, host.peer_replica, host.peer_gave_up) != (Contact.UP, replica, gave_up):
+        known = (host.contact, host.peer_replica, host.peer_gave_up, host.peer_keeps)
+        if known != (Contact.UP, replica, gave_up, keeps):
             heard = replace(
                 host,
                 contact=Contact.UP,
                 peer_replica=replica,
                 peer_gave_up=gave_up,
+                peer_keeps=keeps,
                 answer=Answer.STALE,
             )
             yield Meeting("hears the other", heard)

@@ -97,6 +97,14 @@ SAFETY = (
         notes_of("held"),
     ),
     Transcript(
+        "a guest started beside a replica is paused, and which domain it is, remembered",
+        secondary(PAIRED, IN_PAIR, **REPLICA, guest=Copy.RUNNING, guest_domid=4),
+        "hold",
+        State.ARBITRATING,
+        Do.HOLD_GUEST,
+        notes_of("held", "held_domid"),
+    ),
+    Transcript(
         "a guest that would be paired by a write on its way is paused when its session breaks",
         primary(FIRST, IN_PAIR | {"pending": WRITING}, **BROKEN),
         "hold",

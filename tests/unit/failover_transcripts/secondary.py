@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from colod.failover.effects import Do, State, Swap
-from colod.failover.view import Copy, Link, Replica
+from colod.failover.view import Contact, Copy, Link, Replica
 from colod.model import PairingId
 from tests.unit.failover_transcripts.situation import (
     AWAY,
@@ -93,11 +93,18 @@ LOSER = (
         notes=notes_of("role", "pairing", "held", "started", "reason"),
     ),
     Transcript(
-        "nor is a gate it had opened when the guest comes back on other interfaces",
+        "what its gate holds is never let out, whoever gets its interfaces",
         primary(TAKEN, {"gate": "{}"} | IN_PAIR, **GONE),
-        "become_secondary",
-        State.STOPPED,
-        notes=notes_of("role", "pairing", "gate", "reason"),
+        "discard_gate",
+        State.QUARANTINED,
+        Do.DISCARD_GATE,
+    ),
+    Transcript(
+        "and kept while the witness has not said that the guest is lost",
+        primary(TAKEN, {"gate": "{}"} | IN_PAIR, **GONE, **AWAY),
+        "lost_without_witness",
+        State.MANUAL_HOLD,
+        asks_person=True,
     ),
     Transcript(
         "then it destroys it",
@@ -186,6 +193,40 @@ SECONDARY = (
         asks_person=True,
     ),
     Transcript(
+        "a force waits for no other replica than the one that it was given for",
+        secondary(PAIRED, IN_PAIR | FORCE, contact=Contact.LOST),
+        "drop_force",
+        None,
+        notes=notes_of("force_reason"),
+    ),
+    Transcript(
+        "nor while a replica that is promised could not take over",
+        secondary(PAIRED, IN_PAIR | FORCE, **(REPLICA | PAUSED)),
+        "drop_force",
+        None,
+        notes=notes_of("force_reason"),
+    ),
+    Transcript(
+        "a guest that colod paused has the name even when it is shut down",
+        secondary(PAIRED, IN_PAIR | {"held": True}, **REPLICA, guest=Copy.DOWN),
+        "stranger",
+        State.QUARANTINED,
+        asks_person=True,
+    ),
+    Transcript(
+        "a secondary has no gate to discard",
+        secondary(PAIRED, IN_PAIR | {"gate": "{}"}, **REPLICA),
+        "follow",
+        State.REPLICATING,
+    ),
+    Transcript(
+        "nor until another domain has given the guest's name up",
+        secondary(LATER, IN_PAIR | FORCE, **(REPLICA | PAUSED)),
+        "drop_force",
+        None,
+        notes=notes_of("force_reason"),
+    ),
+    Transcript(
         "a force waits until the record is known",
         secondary(None, IN_PAIR | FORCE, **REPLICA),
         "sync",
@@ -272,9 +313,9 @@ SECONDARY = (
     Transcript(
         "not without a replica",
         secondary(FIRST, IN_PAIR | FORCE),
-        "sync_broken",
-        State.DEGRADED,
-        asks_person=True,
+        "drop_force",
+        None,
+        notes=notes_of("force_reason"),
     ),
     Transcript(
         "a promised replica follows",
