@@ -276,10 +276,7 @@ class Actions:
         order = session_pb2.SessionCommand(generation=self._subject.journal.generation)
         order.hand_over.SetInParent()
         await session.command(order, timeout_s=COMMAND_S)
-        done = await session.until(
-            lambda: session.process is None or bool(session.status and session.status.handed_over),
-            timeout_s=TAKEOVER_S,
-        )
+        done = await session.until(lambda: _has_let_go(session), timeout_s=TAKEOVER_S)
         if not done:
             xl = session.toolstack
             raise SessionError(
@@ -339,6 +336,12 @@ def _expected(pending: Pending) -> Stored:
 def _keeps_window(session: SessionHandle, attempt: str) -> bool:
     status = session.status
     return status is not None and status.quiesce_attempt == attempt and status.kept_epoch > 0
+
+
+def _has_let_go(session: SessionHandle) -> bool:
+    """Whether nothing more comes of the handover; how it ended, the next look tells."""
+    is_done = session.status is not None and session.status.handed_over
+    return is_done or session.process is None or session.toolstack is None
 
 
 def _learned(journal: Journal, stored: Stored) -> Journal:

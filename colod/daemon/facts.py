@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from colod.failover.view import (
     replica_of,
 )
 from colod.model import INCOMING_SUFFIX, Generation, Role
+from colod.toolstack.port import Domain
 from colod.v1 import peer_pb2, types_pb2
 from colod.v1.session_pb2 import SessionStatus
 from colod.v1.types_pb2 import Gate
@@ -173,8 +175,9 @@ class Facts:
             local,
             new_id=uuid.uuid4().hex,
             guest=copy_of(domains.get(guest)),
-            guest_domid=domains[guest].domid if guest in domains else 0,
+            guest_domid=_domid(domains, guest),
             incoming=guest + INCOMING_SUFFIX in domains,
+            incoming_domid=_domid(domains, guest + INCOMING_SUFFIX),
             contact=contact,
             peer_replica=_replica_there(journal, theirs),
             peer_gave_up=_gave_up(journal, theirs) and contact is Contact.UP,
@@ -254,6 +257,10 @@ def _local(journal: Journal, boot: str, session: SessionHandle | None) -> View:
         handed_over=bool(status and status.handed_over),
         **_gate(journal, link, status),
     )
+
+
+def _domid(domains: Mapping[str, Domain], name: str) -> int:
+    return domains[name].domid if name in domains else 0
 
 
 def _final_epoch(journal: Journal, status: SessionStatus | None) -> int:

@@ -51,8 +51,12 @@ def decode(raw: bytes) -> Journal:
 
 def _to_fields(journal: Journal) -> dict[str, Any]:
     terms, pending = journal.protection, journal.pending
-    # Only where they are set: an older colod, which knows neither, reads what is left.
-    newer = {"switchover": journal.switchover, "held_domid": journal.held_domid}
+    # Only where they are set: an older colod, which knows none of them, reads what is left.
+    newer = {
+        "switchover": journal.switchover,
+        "held_domid": journal.held_domid,
+        "replica_domid": journal.replica_domid,
+    }
     return {name: value for name, value in newer.items() if value} | {
         "format": FORMAT_VERSION,
         "protection": {

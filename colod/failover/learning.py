@@ -49,6 +49,7 @@ def join(
         pairing_generation=generation,
         held=False,
         held_domid=0,
+        replica_domid=0,
         force_reason="",
     )
 

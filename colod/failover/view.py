@@ -119,6 +119,7 @@ class Journal:
         pairing_generation: The record's generation when that pairing began.
         held: Whether colod itself holds pause references on the guest of that name.
         held_domid: Secondary: the domain that it holds, which is not the replica; 0 if not known.
+        replica_domid: Secondary: the domain that xl made for this pairing; 0 if never seen.
         started: Whether this host has begun to run its copy under the record's generation.
         may_hand_back: Whether the other host still keeps a copy because ours was never activated.
         wanted: The operator's wish; kept by the owner.
@@ -140,6 +141,7 @@ class Journal:
     pairing_generation: Generation = NO_GENERATION
     held: bool = False
     held_domid: int = 0
+    replica_domid: int = 0
     started: bool = False
     may_hand_back: bool = False
     wanted: Wanted = Wanted.PROTECTED
@@ -188,6 +190,7 @@ class View:
         guest: The domain under the guest's own name on this host.
         guest_domid: Its number, 0 where there is none.
         incoming: Whether the domain `GUEST--incoming` exists on this host.
+        incoming_domid: Its number, 0 where there is none.
         link: The session of the journal's pairing on this host.
         link_error: Why it is BROKEN.
         xl_alive: Whether xl, which replicates or receives the guest here, is still there.
@@ -221,6 +224,7 @@ class View:
     guest: Copy = Copy.ABSENT
     guest_domid: int = 0
     incoming: bool = False
+    incoming_domid: int = 0
     link: Link = Link.NONE
     link_error: str = ""
     xl_alive: bool = False
@@ -279,15 +283,16 @@ class View:
 
     @property
     def guest_is_stranger(self) -> bool:
-        """Whether the domain of the guest's name here is one that colod paused: no replica.
+        """Whether the domain of the guest's name here is not the replica, but came from elsewhere.
 
-        A replica is paused from the beginning, by pauses that are not this daemon's; what ran here
-        before it was paused came from elsewhere, for instance from the host's own start-up.
+        It is not the one that xl made, or it was running when this daemon paused it: a replica is
+        paused from the beginning, by pauses that are not this daemon's.
         """
         journal = self.journal
-        is_held = journal.role is Role.SECONDARY and journal.held
-        is_here = self.guest is not Copy.ABSENT
-        return is_held and is_here and journal.held_domid in (0, self.guest_domid)
+        if journal.role is Role.PRIMARY or self.guest is Copy.ABSENT:
+            return False
+        was_running = journal.held and journal.held_domid in (0, self.guest_domid)
+        return was_running or journal.replica_domid not in (0, self.guest_domid)
 
     @property
     def is_name_taken(self) -> bool:

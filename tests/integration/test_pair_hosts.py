@@ -62,6 +62,80 @@ def test_a_promotion_waits_for_an_xl_that_stands_still_and_loses_nothing(quick: 
     assert quick.pair.ask_guest(limit_s=5)["counter"] > before["counter"]
 
 
+def promote_with_a_stopped_xl(trial: Trial) -> list[int]:
+    """Have beta take over from a dead host, its xl standing still; return who stands still."""
+    trial.replicate()
+    target = trial.acked() + 5
+    until(lambda: trial.acked() >= target, "some epochs are acknowledged")
+    stopped = [trial.xl(trial.beta), trial.helper(trial.beta, "g1--incoming")]
+    for pid in stopped:
+        kill(pid, signal.SIGSTOP)
+    trial.alpha.die()
+    trial.until_state(trial.beta, "PROMOTING")
+    return stopped
+
+
+def create_paused_stranger(trial: Trial) -> None:
+    """Create a domain of the guest's name on beta, which nobody lets run."""
+    config = trial.pair.root / "stranger.cfg"
+    config.write_text('name="g1"\nmemory=64\nsim_memory_pages=16\n')
+    trial.beta.xl("create", "-p", str(config))
+
+
+def test_what_may_be_the_last_copy_is_kept_though_the_other_host_answers_again(
+    quick: Trial,
+) -> None:
+    """It came back without its copy: the replica that xl left unfinished is all there is."""
+    stopped = promote_with_a_stopped_xl(quick)
+    quick.alpha.start_daemon()
+    quick.until_state(quick.alpha, "STOPPED")
+    for pid in stopped:
+        quick.kill(pid)
+    quick.until_state(quick.beta, "MANUAL_HOLD")
+    time.sleep(3)
+    assert quick.seen(quick.beta, "g1--incoming") is not None
+    status = quick.status(quick.beta)
+    assert (status.owner, status.state) == ("beta", "MANUAL_HOLD")
+    assert "bring alpha back" in status.advice
+
+
+def test_a_takeover_waits_for_its_name_and_nothing_of_that_name_is_run_or_destroyed(
+    quick: Trial,
+) -> None:
+    stopped = promote_with_a_stopped_xl(quick)
+    create_paused_stranger(quick)
+    stranger = quick.seen(quick.beta)
+    for pid in stopped:
+        kill(pid, signal.SIGCONT)
+    quick.until_state(quick.beta, "MANUAL_HOLD")
+    assert quick.status(quick.beta).advice == "look at it, then xl rename g1 g1--aside"
+    # One after the other, so soon that the daemon may see no name free in between.
+    quick.beta.xl("rename", "g1", "g1--aside")
+    quick.beta.xl("rename", "g1--incoming", "g1")
+    quick.until_state(quick.beta, "ALONE")
+    assert stranger is not None
+    aside = quick.seen(quick.beta, "g1--aside")
+    assert aside is not None
+    assert not aside.running
+    runs = quick.seen(quick.beta)
+    assert runs is not None
+    assert runs.running
+
+
+def test_a_domain_of_the_guests_name_beside_the_replica_ends_the_pairing(quick: Trial) -> None:
+    """The replica could not take over, so the owner does not go on as if it could."""
+    quick.replicate()
+    create_paused_stranger(quick)
+    quick.until_state(quick.alpha, "ALONE")
+    quick.until_state(quick.beta, "QUARANTINED")
+    until(lambda: quick.seen(quick.beta, "g1--incoming") is None, "the replica is discarded")
+    stranger = quick.seen(quick.beta)
+    assert stranger is not None
+    assert not stranger.running
+    assert quick.runs(quick.alpha)
+    quick.beta.xl("destroy", "g1")
+
+
 def test_the_primary_goes_on_alone_when_the_secondary_dies(quick: Trial) -> None:
     quick.replicate()
     before = quick.pair.ask_guest(limit_s=5)

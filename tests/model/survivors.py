@@ -12,7 +12,6 @@ _IMPLIED = {
     "quiesce: without 'goes_well'": "`hold` takes a guest that runs in a broken pair",
     "take_back: without 'has_lost'": "a secondary's `force` writes the same record",
     "give_switchover_up: after give_away": "what fits both, `resume_from_switchover` takes first",
-    "sync: without 'has_pairing'": "no session can be seen without the pairing that names it",
     "force: without 'replica_is_sound'": "`drop_force` takes a force without a sound replica first",
     "forget_pairing: without 'not copy_is_here'": "the rows before it take any copy",
 }
@@ -23,6 +22,7 @@ _INDIFFERENT = {
     "release_given_up: after release_unwanted": "both release; only the reason noted differs",
     "leave_pairing: after resume": "neither needs the other's work, and both are done",
     "note_running: after open_gate": "neither needs the other's work, and both are done",
+    "note_replica: after settle": "neither needs the other's work, and both are done",
     "erase: after forget_stranger": "what is noted on the way is erased with the rest",
     "forget_stranger: after hold": "`hold` notes the domain that it pauses now instead",
     "become_primary: after let_run": "a secondary that owns alone was seen running: not paused",

@@ -69,6 +69,7 @@ JOURNALS = st.builds(
     force_reason=TEXTS,
     switchover=TEXTS,
     held_domid=st.integers(0, 2**15),
+    replica_domid=st.integers(0, 2**15),
 )
 
 ENTRY = entry.encode(
@@ -153,6 +154,7 @@ def test_an_entry_without_a_switchover_is_as_before_there_were_any() -> None:
     fields = json.loads(ENTRY.partition(b" ")[2])
     assert "switchover" not in fields
     assert "held_domid" not in fields
+    assert "replica_domid" not in fields
     assert entry.decode(ENTRY).switchover == ""
 
 

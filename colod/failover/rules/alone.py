@@ -37,6 +37,7 @@ _BECOME_PRIMARY = Then(
     journal={
         "role": Role.PRIMARY,
         "pairing": None,
+        "replica_domid": 0,
         "held": False,
         "started": False,
         "may_hand_back": False,

@@ -202,8 +202,13 @@ def is_left_over(view: View) -> bool:
 
 
 def guest_is_stranger(view: View) -> bool:
-    """The domain of the guest's name here was running when colod paused it: no replica."""
+    """The domain of the guest's name here is not the one that xl made, or was seen running."""
     return view.guest_is_stranger
+
+
+def replica_is_unknown(view: View) -> bool:
+    """The journal does not name the domain that xl has made for the replica."""
+    return view.incoming_domid not in (0, view.journal.replica_domid)
 
 
 def name_is_taken(view: View) -> bool:

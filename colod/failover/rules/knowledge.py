@@ -63,6 +63,12 @@ SAFETY = (
         (f.guest_is_free, f.ownership_is_unsettled),
         act(State.ARBITRATING, Do.HOLD_GUEST, why, held=True, held_domid=_stranger),
     ),
+    # Only while it has the name that xl alone gives: later it could be mistaken for another one.
+    Rule(
+        "note_replica",
+        (f.is_secondary, f.has_pairing, f.replica_is_unknown),
+        note(None, replica_domid=lambda v: v.incoming_domid),
+    ),
 )
 
 _DELETED = (f.witness_was_read, f.witness_has_none, f.record_is_known, f.is_unprotected)

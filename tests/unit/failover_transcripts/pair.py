@@ -103,6 +103,12 @@ PAIR = (
         State.REPLICATING,
     ),
     Transcript(
+        "a primary has no replica to remember",
+        primary(PAIRED, IN_PAIR, **FOLLOWS, incoming_domid=3),
+        "replicate",
+        State.REPLICATING,
+    ),
+    Transcript(
         "a pair with a closed gate is protected",
         primary(PAIRED, IN_PAIR, **FOLLOWS, gated=True, gate_closed=True),
         "replicate",
@@ -622,6 +628,21 @@ PROMOTION = (
         "forget_stranger",
         None,
         notes=notes_of("held", "held_domid"),
+    ),
+    Transcript(
+        "a paused domain of the guest's name that xl did not make is not run",
+        secondary(TAKEN, MINE | {"replica_domid": 3}, **PAUSED, guest_domid=4),
+        "never_run_stranger",
+        State.MANUAL_HOLD,
+        asks_person=True,
+    ),
+    Transcript(
+        "the one that it made runs, whatever name it had",
+        secondary(TAKEN, MINE | {"replica_domid": 3}, **PAUSED, guest_domid=3),
+        "run",
+        State.PROMOTING,
+        Do.RUN_GUEST,
+        notes_of("started"),
     ),
     Transcript(
         "not while it is the one that colod paused",
