@@ -1,7 +1,7 @@
 """Transport `tcp`: bare TCP, for a replication network that only the two hosts can reach.
 
 The hello proves who the other session is, but nothing on the wire is encrypted or protected
-against change by somebody in between; `tls` is for networks where that matters.
+against change by somebody in between.
 
 Options: `listen` (host or address of the interface, default 127.0.0.1), `port` (default 0: any),
 `advertise` (host that the sender is told, default the address listened on).
