@@ -120,6 +120,7 @@ class Journal:
         held: Whether colod itself holds pause references on the guest of that name.
         held_domid: Secondary: the domain that it holds, which is not the replica; 0 if not known.
         replica_domid: Secondary: the domain that xl made for this pairing; 0 if never seen.
+            `boot` is then the host's at that time.
         started: Whether this host has begun to run its copy under the record's generation.
         may_hand_back: Whether the other host still keeps a copy because ours was never activated.
         wanted: The operator's wish; kept by the owner.
@@ -292,7 +293,8 @@ class View:
         if journal.role is Role.PRIMARY or self.guest is Copy.ABSENT:
             return False
         was_running = journal.held and journal.held_domid in (0, self.guest_domid)
-        return was_running or journal.replica_domid not in (0, self.guest_domid)
+        made = (journal.replica_domid, journal.boot)
+        return was_running or (made[0] > 0 and made != (self.guest_domid, self.boot))
 
     @property
     def is_name_taken(self) -> bool:

@@ -12,7 +12,6 @@ _IMPLIED = {
     "quiesce: without 'goes_well'": "`hold` takes a guest that runs in a broken pair",
     "take_back: without 'has_lost'": "a secondary's `force` writes the same record",
     "give_switchover_up: after give_away": "what fits both, `resume_from_switchover` takes first",
-    "force: without 'replica_is_sound'": "`drop_force` takes a force without a sound replica first",
     "forget_pairing: without 'not copy_is_here'": "the rows before it take any copy",
 }
 
@@ -23,6 +22,7 @@ _INDIFFERENT = {
     "leave_pairing: after resume": "neither needs the other's work, and both are done",
     "note_running: after open_gate": "neither needs the other's work, and both are done",
     "note_replica: after settle": "neither needs the other's work, and both are done",
+    "keep_orphan: after sync": "a session whose xl is gone is a broken one in a moment",
     "erase: after forget_stranger": "what is noted on the way is erased with the rest",
     "forget_stranger: after hold": "`hold` notes the domain that it pauses now instead",
     "become_primary: after let_run": "a secondary that owns alone was seen running: not paused",
@@ -56,7 +56,9 @@ _APART = {
     "force: after follow": "`take_over` takes a promised replica first where force is given",
     "replica_lost: after discard": "a promised replica is never void",
     "leave_stranger: after forget_pairing": "there is a copy, or none",
-    "forget_pairing: after sync": "`discard` has taken any session first",
+    "forget_pairing: after keep_orphan": "there is no copy, or an orphan",
+    "activate: after forget_replica": "the guest runs, or is down",
+    "hold: after hold_stranger": "ownership is not settled, or this host owns alone",
 }
 
 SURVIVORS: dict[str, str] = _IMPLIED | _INDIFFERENT | _APART

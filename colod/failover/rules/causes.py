@@ -5,6 +5,7 @@ from __future__ import annotations
 from colod.failover.effects import State
 from colod.failover.rules.table import show
 from colod.failover.view import Answer, Contact, Link, Replica, View
+from colod.model import INCOMING_SUFFIX
 
 WITNESS_AWAY = "the witness does not answer"
 BRING_BACK_WITNESS = "bring the witness back; nothing is lost meanwhile"
@@ -16,6 +17,12 @@ def move_aside(view: View) -> str:
     """Say how the name is made free; nothing is destroyed, whatever the domain turns out to be."""
     guest = view.journal.protection.guest
     return f"look at it, then xl rename {guest} {guest}--aside"
+
+
+def rename_orphan(view: View) -> str:
+    """Say how a replica that xl left gets its name."""
+    guest = view.journal.protection.guest
+    return f"xl rename {guest}{INCOMING_SUFFIX} {guest}"
 
 
 def why(view: View) -> str:

@@ -206,6 +206,11 @@ def guest_is_stranger(view: View) -> bool:
     return view.guest_is_stranger
 
 
+def replica_is_gone(view: View) -> bool:
+    """The journal still names the replica's domain, and neither name has a living one."""
+    return view.journal.replica_domid > 0 and guest_is_down(view) and not view.incoming
+
+
 def replica_is_unknown(view: View) -> bool:
     """The journal does not name the domain that xl has made for the replica."""
     return view.incoming_domid not in (0, view.journal.replica_domid)
@@ -410,6 +415,11 @@ def is_promised(view: View) -> bool:
 def replica_is_sound(view: View) -> bool:
     """The replica here can be promoted as far as Xen goes."""
     return replica_of(view) in (Replica.FOLLOWING, Replica.FROZEN)
+
+
+def replica_is_lost(view: View) -> bool:
+    """There is no replica here that can be promoted, nor one that is on its way."""
+    return replica_of(view) in (Replica.LOST, Replica.NONE)
 
 
 def promotable_epoch_is_acked(view: View) -> bool:

@@ -63,11 +63,18 @@ SAFETY = (
         (f.guest_is_free, f.ownership_is_unsettled),
         act(State.ARBITRATING, Do.HOLD_GUEST, why, held=True, held_domid=_stranger),
     ),
+    # It would go on beside the replica, under whatever name.
+    Rule(
+        "hold_stranger",
+        (f.promotes, f.guest_is_free, f.name_is_taken, Not(f.has_started)),
+        act(State.PROMOTING, Do.HOLD_GUEST, held=True, held_domid=_stranger),
+    ),
     # Only while it has the name that xl alone gives: later it could be mistaken for another one.
+    # Domains are numbered anew with each start of the host.
     Rule(
         "note_replica",
         (f.is_secondary, f.has_pairing, f.replica_is_unknown),
-        note(None, replica_domid=lambda v: v.incoming_domid),
+        note(None, replica_domid=lambda v: v.incoming_domid, boot=lambda v: v.boot),
     ),
 )
 

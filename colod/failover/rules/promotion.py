@@ -6,8 +6,13 @@ from colod.failover import record as records
 from colod.failover.effects import Do, State
 from colod.failover.record import OwnershipRecord
 from colod.failover.rules import facts as f
-from colod.failover.rules.causes import HELD_FOR_WITNESS, LOOK_THEN_DESTROY, move_aside
-from colod.failover.rules.table import Not, Rule, act, any_of, known, show, swap
+from colod.failover.rules.causes import (
+    HELD_FOR_WITNESS,
+    LOOK_THEN_DESTROY,
+    move_aside,
+    rename_orphan,
+)
+from colod.failover.rules.table import Not, Rule, act, any_of, known, note, show, swap
 from colod.failover.view import View
 from colod.model import INCOMING_SUFFIX
 
@@ -28,10 +33,27 @@ def _orphaned(view: View) -> str:
 
 def _rename(view: View) -> str:
     guest, peer = view.journal.protection.guest, view.journal.peer
-    rename = f"xl rename {guest}{INCOMING_SUFFIX} {guest}"
     if view.handed_over:
-        return rename
-    return f"bring {peer} back: if it keeps its copy, it goes on; only if it has none: {rename}"
+        return rename_orphan(view)
+    goes_on = "it goes on"
+    if not view.journal.may_hand_back:
+        goes_on = f"colodctl failover {guest} there, with --force-reason"
+    return (
+        f"bring {peer} back: if it keeps its copy, {goes_on}; "
+        f"only if it has none: {rename_orphan(view)}"
+    )
+
+
+def _start_by_hand(view: View) -> str:
+    """Say what to do without a copy here; what the other host has goes once this one runs."""
+    guest, peer = view.journal.protection.guest, view.journal.peer
+    by_hand = "start the guest here by hand; colod takes it from there"
+    if f.is_secondary(view):
+        return by_hand
+    return (
+        f"look on {peer} first: {guest}{INCOMING_SUFFIX} may be all that is left "
+        f"(colodctl status there); else {by_hand}"
+    )
 
 
 OWNER_UNACTIVATED = (
@@ -123,13 +145,19 @@ OWNER_UNACTIVATED = (
         (f.owns_unactivated, f.guest_runs, f.witness_was_read),
         swap(State.PROMOTING, _activated, started=True),
     ),
+    # What is started by hand from now on is nobody's replica, and nobody's stranger.
+    Rule(
+        "forget_replica",
+        (f.promotes, f.replica_is_gone, Not(f.xl_lives), Not(f.has_started)),
+        note(None, replica_domid=0),
+    ),
     Rule(
         "nothing_to_run",
         (f.owns_unactivated, f.witness_was_read),
         show(
             State.MANUAL_HOLD,
             "this host owns the guest and has no copy of it",
-            "start the guest here by hand; colod takes it from there",
+            _start_by_hand,
         ),
     ),
     Rule("unactivated_without_witness", (f.owns_unactivated,), HELD_FOR_WITNESS),

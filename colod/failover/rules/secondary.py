@@ -14,6 +14,7 @@ from colod.failover.rules.causes import (
     degraded,
     link_error,
     move_aside,
+    rename_orphan,
 )
 from colod.failover.rules.table import Not, Rule, act, any_of, forced, known, note, show, swap
 from colod.failover.view import View
@@ -31,7 +32,7 @@ SECONDARY = (
     # Given for the replica of that moment: it does not wait for another one to appear.
     Rule(
         "drop_force",
-        (f.is_forced, Not(f.replica_is_sound)),
+        (f.is_forced, f.replica_is_lost),
         note(None, force_reason=""),
     ),
     # xl could not give the replica its name, and the other domain would be taken for it.
@@ -103,12 +104,30 @@ SECONDARY = (
     Rule(
         "leave_stranger",
         (_OF_NO_USE, f.has_pairing, f.guest_is_here),
-        note(None, pairing=None),
+        note(None, pairing=None, replica_domid=0),
     ),
     Rule(
         "forget_pairing",
         (f.replica_is_void, Not(f.copy_is_here)),
-        note(State.STOPPED, pairing=None),
+        note(State.STOPPED, pairing=None, replica_domid=0),
+    ),
+    # Handed back, or never promised: until its owner runs, it may be all that is left.
+    Rule(
+        "keep_orphan",
+        (
+            f.is_peers,
+            f.incoming_is_here,
+            Not(f.xl_lives),
+            Not(f.winner_is_activated),
+        ),
+        show(
+            degraded,
+            lambda v: f"an unfinished replica is kept until {v.journal.peer} runs its own copy",
+            lambda v: (
+                f"wait for {v.journal.peer}; only if it has none: {rename_orphan(v)}, "
+                f"then colodctl failover {v.journal.protection.guest} with --force-reason"
+            ),
+        ),
     ),
     Rule("sync", (f.has_pairing, f.session_is_healthy), PAIRING_ON),
     Rule(
