@@ -18,6 +18,8 @@ from colod.errors import ColodError
 COMMANDS: Final = {
     "protect": Lazy("colod.cli.protect", "protect", "Begin to replicate a guest."),
     "unprotect": Lazy("colod.cli.protect", "unprotect", "End a guest's protection."),
+    "suspend": Lazy("colod.cli.suspend", "suspend", "Replicate a guest no more for a while."),
+    "resume": Lazy("colod.cli.suspend", "resume", "Replicate a guest again."),
     "status": Lazy("colod.cli.status", "status", "Show protections and how they stand."),
     "lag": Lazy("colod.cli.lag", "lag", "Show how far replicas lag, and what an epoch takes."),
     "failover": Lazy("colod.cli.failover", "failover", "Make this host a guest's owner."),

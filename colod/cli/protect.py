@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from colod.cli.daemon import GUEST, HOST, connect, json_option, print_json
-from colod.errors import ColodError, NotAllowedNow, NotFound, OutcomeUnknown
+from colod.cli.waiting import (
+    await_replica,
+    print_reached,
+    progress,
+    wait_option,
+    wait_timeout_option,
+)
 
 if TYPE_CHECKING:
-    from colod.rpc.admin_client import AdminClient
     from colod.v1.admin_pb2 import ProtectionStatus
-
-WAIT_TIMEOUT_S: Final = 600.0
-
-_REACHED: Final = frozenset({"REPLICATING", "PROTECTED"})
-_STUCK: Final = frozenset({"MANUAL_HOLD", "QUARANTINED", "LOST_RACE", "GUEST_SHUTDOWN"})
-# A hold can pass by itself, as when the witness is away for a moment. The daemon reports at least
-# once a second, so this is some ten seconds.
-_PATIENCE_REPORTS: Final = 10
 
 
 @click.command()
@@ -40,20 +35,8 @@ _PATIENCE_REPORTS: Final = 10
     type=click.IntRange(20, 60000),
     help="Time from one commit to the next checkpoint.  [default: 200]",
 )
-@click.option(
-    "--wait/--no-wait",
-    default=True,
-    show_default=True,
-    help="Wait until the guest could be taken over, showing the first copy.",
-)
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
-    default=WAIT_TIMEOUT_S,
-    show_default=True,
-    help="Longest wait, in seconds; the daemon goes on after it.",
-)
+@wait_option
+@wait_timeout_option
 @click.option("--dry-run", is_flag=True, help="Check, and say what would be done.")
 @json_option
 @click.pass_context
@@ -82,12 +65,12 @@ def protect(
                 click.echo(line)
         reached = None
         if wait and not dry_run:
-            with _progress(quiet=as_json) as show:
-                reached = _await_replica(client, guest, timeout_s, show)
+            with progress(quiet=as_json) as show:
+                reached = await_replica(client, guest, timeout_s, show)
     if as_json:
         print_json(_result(guest, plan, reached, dry_run=dry_run))
     elif reached is not None:
-        _print_reached(reached)
+        print_reached(reached)
     elif dry_run:
         click.echo(f"{guest}: can be protected so; nothing was changed")
     else:
@@ -108,56 +91,6 @@ def unprotect(context: click.Context, guest: str, *, as_json: bool) -> None:
         click.echo(f"{guest}: not protected any more")
 
 
-class Show(Protocol):
-    """Shows the present state while somebody waits."""
-
-    def __call__(self, protection: ProtectionStatus) -> None:
-        """Show it if it differs from what was shown."""
-        ...
-
-
-def _await_replica(
-    client: AdminClient, guest: str, timeout_s: float, show: Show
-) -> ProtectionStatus:
-    """Return the state once the replica could take over.
-
-    Raises:
-        NotAllowedNow: If the protection is held up and does not go on by itself.
-        NotFound: If it was ended meanwhile.
-        OutcomeUnknown: If `timeout_s` passed; the daemon goes on.
-    """
-    stuck = 0
-    last = "starting"
-    try:
-        for reply in client.watch_status(guest, timeout_s=timeout_s):
-            protection = next((one for one in reply.protections if one.guest == guest), None)
-            if protection is None:
-                raise NotFound(f"{guest}: the protection was ended while it was waited for")
-            show(protection)
-            last = protection.state
-            if last in _REACHED:
-                return protection
-            stuck = stuck + 1 if last in _STUCK else 0
-            if stuck == _PATIENCE_REPORTS:
-                raise NotAllowedNow(last, f"{guest}: {protection.cause}", advice=protection.advice)
-    except OutcomeUnknown as error:
-        raise _not_reached(guest, last, str(error)) from error
-    raise _not_reached(guest, last, "the daemon ended its reports")
-
-
-def _not_reached(guest: str, state: str, why: str) -> ColodError:
-    return OutcomeUnknown(
-        f"{guest}: last seen {state}, then: {why}",
-        advice=f"the daemon goes on by itself; see: colodctl status {guest}",
-    )
-
-
-def _print_reached(protection: ProtectionStatus) -> None:
-    from colod.cli.report import shown_state
-
-    click.echo(f"{protection.guest}: {shown_state(protection)}, replica on {protection.peer}")
-
-
 def _result(
     guest: str, plan: list[str], reached: ProtectionStatus | None, *, dry_run: bool
 ) -> Mapping[str, Any]:
@@ -165,54 +98,3 @@ def _result(
 
     status = None if reached is None else protection_json(reached)
     return {"guest": guest, "dry_run": dry_run, "plan": plan, "status": status}
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Show]:
-    """Give a way to show progress: a bar on a terminal, else lines, on standard error."""
-    if quiet:
-        yield lambda protection: None
-    elif sys.stderr.isatty():
-        with _bar() as show:
-            yield show
-    else:
-        yield _Lines()
-
-
-@contextmanager
-def _bar() -> Iterator[Show]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from colod.cli.report import shown_state
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None)
-
-        def show(protection: ProtectionStatus) -> None:
-            progress.update(
-                task,
-                description=f"{protection.guest}: {shown_state(protection)}",
-                total=protection.progress.domain_pages or None,
-                completed=protection.progress.first_copy_pages,
-            )
-
-        yield show
-
-
-class _Lines:
-    """Prints a line for each change of state, and for each tenth of the first copy."""
-
-    def __init__(self) -> None:
-        self._shown: tuple[str, int] | None = None
-
-    def __call__(self, protection: ProtectionStatus) -> None:
-        from colod.cli.report import first_copy_percent, shown_state
-
-        tenth = (first_copy_percent(protection) or 0) // 10
-        if (protection.state, tenth) == self._shown:
-            return
-        self._shown = (protection.state, tenth)
-        cause = f" ({protection.cause})" if protection.cause else ""
-        click.echo(f"{protection.guest}: {shown_state(protection)}{cause}", err=True)

@@ -359,7 +359,7 @@ class PolicyTable(Table):
     resync: Literal["automatic", "manual"] = Field(
         default="automatic",
         description="Whether an owner that is alone pairs again when the peer is back. `manual` "
-        "leaves the guest unprotected until an operator asks.",
+        "leaves the guest unprotected until `colodctl resume`.",
     )
     resync_backoff_s: float = _quantity(
         5.0,

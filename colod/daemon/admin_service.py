@@ -25,6 +25,7 @@ _log = structlog.get_logger()
 _WATCH_S = 1.0
 _FAILOVER_S = 150.0
 _UNPROTECT_S = 60.0
+_SUSPEND_S = 60.0
 _SWITCHOVER_S = 150.0
 
 
@@ -73,6 +74,25 @@ class AdminService(admin_pb2_grpc.AdminServicer):
                 advice="it goes on by itself; watch colodctl status",
             )
         return admin_pb2.UnprotectReply()
+
+    async def Suspend(self, request: admin_pb2.SuspendRequest, context: Any) -> Any:
+        """End a replication until it is resumed; return once its pairing has ended."""
+        service = self._host.find(request.guest)
+        await self._host.suspend(request.guest)
+        _audit("suspend", request.guest)
+        if not await service.until(service.is_drained, timeout_s=_SUSPEND_S):
+            raise NotAllowedNow(
+                service.state,
+                f"{request.guest} is still paired: {service.trouble}",
+                advice="it goes on by itself; watch colodctl status",
+            )
+        return admin_pb2.SuspendReply()
+
+    async def Resume(self, request: admin_pb2.ResumeRequest, context: Any) -> Any:
+        """Begin to replicate again."""
+        await self._host.resume(request.guest)
+        _audit("resume", request.guest)
+        return admin_pb2.ResumeReply()
 
     async def Status(self, request: admin_pb2.StatusRequest, context: Any) -> Any:
         """Return how everything stands."""

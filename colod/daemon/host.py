@@ -181,6 +181,48 @@ class Host:
             )
         await service.want(Wanted.UNPROTECTED)
 
+    async def suspend(self, guest: str) -> None:
+        """Replicate `guest` no more until it is resumed; it runs on, unprotected.
+
+        Raises:
+            NotAllowedNow: If the other host owns it, or its protection is ending.
+        """
+        await self._lasting(guest).want(Wanted.SUSPENDED)
+
+    async def resume(self, guest: str) -> None:
+        """Replicate `guest` again, without waiting for the next attempt's time.
+
+        Raises:
+            NotAllowedNow: If the other host owns it, its protection is ending, or this host is
+                drained.
+        """
+        service = self._lasting(guest)
+        if service.facts.draining:
+            raise NotAllowedNow(
+                service.state,
+                f"{self.parts.host} was drained, so it begins no pairing",
+                advice="systemctl restart colod",
+            )
+        await service.want(Wanted.PROTECTED)
+
+    def _lasting(self, guest: str) -> ProtectionService:
+        """Return a protection that an operator may suspend or resume here."""
+        service = self.find(guest)
+        journal = service.journal
+        if journal.role is Role.SECONDARY:
+            raise NotAllowedNow(
+                service.state,
+                f"{journal.peer} owns {guest}",
+                advice=f"run it on {journal.peer}",
+            )
+        if journal.wanted is Wanted.UNPROTECTED:
+            raise NotAllowedNow(
+                service.state,
+                f"the protection of {guest} is ending",
+                advice="protect it anew once colodctl status shows it no more",
+            )
+        return service
+
     async def drain(self) -> Sequence[str]:
         """Give up all pairings of this host; what it owns goes on alone.
 

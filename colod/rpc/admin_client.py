@@ -58,6 +58,14 @@ class AdminClient:
         """End a protection."""
         self._call(self._stub.Unprotect, admin_pb2.UnprotectRequest(guest=guest), CHANGE_TIMEOUT_S)
 
+    def suspend(self, guest: str) -> None:
+        """End a guest's replication until it is resumed."""
+        self._call(self._stub.Suspend, admin_pb2.SuspendRequest(guest=guest), CHANGE_TIMEOUT_S)
+
+    def resume(self, guest: str) -> None:
+        """Have a guest replicated again."""
+        self._call(self._stub.Resume, admin_pb2.ResumeRequest(guest=guest), CHANGE_TIMEOUT_S)
+
     def status(
         self, guest: str = "", *, timeout_s: float = READ_TIMEOUT_S
     ) -> admin_pb2.StatusReply:

@@ -49,6 +49,16 @@ class AdminStub:
                 request_serializer=colod_dot_v1_dot_admin__pb2.UnprotectRequest.SerializeToString,
                 response_deserializer=colod_dot_v1_dot_admin__pb2.UnprotectReply.FromString,
                 _registered_method=True)
+        self.Suspend = channel.unary_unary(
+                '/colod.v1.Admin/Suspend',
+                request_serializer=colod_dot_v1_dot_admin__pb2.SuspendRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.SuspendReply.FromString,
+                _registered_method=True)
+        self.Resume = channel.unary_unary(
+                '/colod.v1.Admin/Resume',
+                request_serializer=colod_dot_v1_dot_admin__pb2.ResumeRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.ResumeReply.FromString,
+                _registered_method=True)
         self.Status = channel.unary_unary(
                 '/colod.v1.Admin/Status',
                 request_serializer=colod_dot_v1_dot_admin__pb2.StatusRequest.SerializeToString,
@@ -109,6 +119,20 @@ class AdminServicer:
 
     def Unprotect(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Suspend(self, request, context):
+        """Replicate the guest no more until it is resumed; returns once its pairing has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resume(self, request, context):
+        """Replicate it again, at once; returns once that is journaled.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -184,6 +208,16 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Unprotect,
                     request_deserializer=colod_dot_v1_dot_admin__pb2.UnprotectRequest.FromString,
                     response_serializer=colod_dot_v1_dot_admin__pb2.UnprotectReply.SerializeToString,
+            ),
+            'Suspend': grpc.unary_unary_rpc_method_handler(
+                    servicer.Suspend,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.SuspendRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.SuspendReply.SerializeToString,
+            ),
+            'Resume': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.ResumeRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.ResumeReply.SerializeToString,
             ),
             'Status': grpc.unary_unary_rpc_method_handler(
                     servicer.Status,
@@ -307,6 +341,60 @@ class Admin:
             '/colod.v1.Admin/Unprotect',
             colod_dot_v1_dot_admin__pb2.UnprotectRequest.SerializeToString,
             colod_dot_v1_dot_admin__pb2.UnprotectReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Suspend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/Suspend',
+            colod_dot_v1_dot_admin__pb2.SuspendRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.SuspendReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/Resume',
+            colod_dot_v1_dot_admin__pb2.ResumeRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.ResumeReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class AdminStub:
     Protect: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ProtectRequest, _admin_pb2.ProtectReply]
     """Begin to protect a guest; returns once it is accepted and journaled."""
     Unprotect: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UnprotectRequest, _admin_pb2.UnprotectReply]
+    Suspend: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SuspendRequest, _admin_pb2.SuspendReply]
+    """Replicate the guest no more until it is resumed; returns once its pairing has ended."""
+    Resume: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ResumeRequest, _admin_pb2.ResumeReply]
+    """Replicate it again, at once; returns once that is journaled."""
     Status: _grpc.UnaryUnaryMultiCallable[_admin_pb2.StatusRequest, _admin_pb2.StatusReply]
     WatchStatus: _grpc.UnaryStreamMultiCallable[_admin_pb2.StatusRequest, _admin_pb2.StatusReply]
     """The status again at each change, and at least once a second."""
@@ -58,6 +62,10 @@ class AdminAsyncStub(AdminStub):
     Protect: _aio.UnaryUnaryMultiCallable[_admin_pb2.ProtectRequest, _admin_pb2.ProtectReply]  # type: ignore[assignment]
     """Begin to protect a guest; returns once it is accepted and journaled."""
     Unprotect: _aio.UnaryUnaryMultiCallable[_admin_pb2.UnprotectRequest, _admin_pb2.UnprotectReply]  # type: ignore[assignment]
+    Suspend: _aio.UnaryUnaryMultiCallable[_admin_pb2.SuspendRequest, _admin_pb2.SuspendReply]  # type: ignore[assignment]
+    """Replicate the guest no more until it is resumed; returns once its pairing has ended."""
+    Resume: _aio.UnaryUnaryMultiCallable[_admin_pb2.ResumeRequest, _admin_pb2.ResumeReply]  # type: ignore[assignment]
+    """Replicate it again, at once; returns once that is journaled."""
     Status: _aio.UnaryUnaryMultiCallable[_admin_pb2.StatusRequest, _admin_pb2.StatusReply]  # type: ignore[assignment]
     WatchStatus: _aio.UnaryStreamMultiCallable[_admin_pb2.StatusRequest, _admin_pb2.StatusReply]  # type: ignore[assignment]
     """The status again at each change, and at least once a second."""
@@ -96,6 +104,22 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.UnprotectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.UnprotectReply, _abc.Awaitable[_admin_pb2.UnprotectReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Suspend(
+        self,
+        request: _admin_pb2.SuspendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SuspendReply, _abc.Awaitable[_admin_pb2.SuspendReply]]:
+        """Replicate the guest no more until it is resumed; returns once its pairing has ended."""
+
+    @_abc_1.abstractmethod
+    def Resume(
+        self,
+        request: _admin_pb2.ResumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ResumeReply, _abc.Awaitable[_admin_pb2.ResumeReply]]:
+        """Replicate it again, at once; returns once that is journaled."""
 
     @_abc_1.abstractmethod
     def Status(

@@ -48,6 +48,14 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
         self._take(request)
         return admin_pb2.UnprotectReply()
 
+    async def Suspend(self, request: Any, context: Any) -> admin_pb2.SuspendReply:
+        self._take(request)
+        return admin_pb2.SuspendReply()
+
+    async def Resume(self, request: Any, context: Any) -> admin_pb2.ResumeReply:
+        self._take(request)
+        return admin_pb2.ResumeReply()
+
     async def Status(self, request: Any, context: Any) -> admin_pb2.StatusReply:
         self._take(request)
         return self.reports[-1]

@@ -406,6 +406,38 @@ def test_unprotect_says_what_it_did(daemon: FakeDaemon, colodctl: Run) -> None:
     }
 
 
+def test_suspend_says_how_to_go_on(daemon: FakeDaemon, colodctl: Run) -> None:
+    said = "web: not replicated until: colodctl resume web\n"
+    assert colodctl("suspend", "web").out == said
+    assert daemon.requests == [admin_pb2.SuspendRequest(guest="web")]
+    assert colodctl("suspend", "web", "--json").json == {
+        "schema_version": 1,
+        "guest": "web",
+        "suspended": True,
+    }
+
+
+def test_resume_waits_for_the_replica(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.reports = [report(syncing(1)), report(replicating())]
+    ran = colodctl("resume", "web")
+    assert ran.status == 0
+    assert ran.out == "web: REPLICATING (output not held), replica on host-b\n"
+    assert daemon.requests[0] == admin_pb2.ResumeRequest(guest="web")
+    status = colodctl("resume", "web", "--json").json["status"]
+    assert status["state"] == "REPLICATING"
+
+
+def test_resume_need_not_wait(daemon: FakeDaemon, colodctl: Run) -> None:
+    ran = colodctl("resume", "web", "--no-wait")
+    assert ran.out == "web: accepted, not replicated yet; see: colodctl status web\n"
+    assert colodctl("resume", "web", "--no-wait", "--json").json == {
+        "schema_version": 1,
+        "guest": "web",
+        "suspended": False,
+        "status": None,
+    }
+
+
 def test_failover_shows_plan_and_generation(daemon: FakeDaemon, colodctl: Run) -> None:
     daemon.plan = ["take web over from host-b", "lose at most 0.2 s"]
     ran = colodctl("failover", "web", "--yes", "--force-reason", "host-b burnt down")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 
 import pytest
 
@@ -33,6 +34,46 @@ def test_a_drained_host_has_no_pairing_and_the_guest_goes_on_alone(trial: Trial,
     until(lambda: not trial.beta.guests(), "the replica is given up")
     assert trial.runs(trial.alpha)
     until(lambda: not any(each.session_pids() for each in trial.pair.hosts), "no session is left")
+
+
+def test_a_suspended_guest_is_not_paired_again_until_it_is_resumed(
+    make_trial: MakeTrial,
+) -> None:
+    trial = make_trial(resync="automatic")
+    trial.replicate()
+    refused = trial.beta.run(
+        "colodctl", "--config", str(trial.beta.config), "suspend", "g1", check=False
+    )
+    assert refused.returncode == 4
+    assert "run it on alpha" in refused.stderr
+    trial.alpha.ctl("suspend", "g1")
+    trial.until_state(trial.alpha, "SUSPENDED")
+    until(lambda: trial.seen(trial.beta, "g1--incoming") is None, "the replica is gone")
+    trial.kill_daemon(trial.alpha)
+    trial.alpha.start_daemon()
+    time.sleep(3)
+    assert trial.state(trial.alpha) == "SUSPENDED"
+    assert trial.runs(trial.alpha)
+    resumed = json.loads(trial.alpha.ctl("resume", "g1", "--json"))
+    assert resumed["status"]["state"] == "REPLICATING"
+    assert resumed["status"]["owner"] == "alpha"
+
+
+def test_resume_pairs_where_only_an_operator_may(trial: Trial) -> None:
+    """With `policy.resync` manual; a drained host says why it cannot."""
+    trial.replicate()
+    trial.kill(trial.session(trial.beta))
+    trial.until_state(trial.alpha, "ALONE")
+    time.sleep(2)
+    assert trial.state(trial.alpha) == "ALONE"
+    trial.alpha.ctl("resume", "g1")
+    assert trial.state(trial.alpha) == "REPLICATING"
+    trial.alpha.ctl("drain")
+    refused = trial.alpha.run(
+        "colodctl", "--config", str(trial.alpha.config), "resume", "g1", check=False
+    )
+    assert refused.returncode == 4
+    assert "systemctl restart colod" in refused.stderr
 
 
 def test_an_operator_moves_the_guest_to_the_secondary(make_trial: MakeTrial) -> None:

@@ -1,0 +1,55 @@
+"""`colodctl suspend` and `resume`."""
+
+from __future__ import annotations
+
+import click
+
+from colod.cli.daemon import GUEST, connect, json_option, print_json
+from colod.cli.waiting import (
+    await_replica,
+    print_reached,
+    progress,
+    wait_option,
+    wait_timeout_option,
+)
+
+
+@click.command()
+@click.argument("guest", type=GUEST)
+@json_option
+@click.pass_context
+def suspend(context: click.Context, guest: str, *, as_json: bool) -> None:
+    """Replicate GUEST no more until `resume`: it runs on here, unprotected, and stays known."""
+    with connect(context) as client:
+        client.suspend(guest)
+    if as_json:
+        print_json({"guest": guest, "suspended": True})
+    else:
+        click.echo(f"{guest}: not replicated until: colodctl resume {guest}")
+
+
+@click.command()
+@click.argument("guest", type=GUEST)
+@wait_option
+@wait_timeout_option
+@json_option
+@click.pass_context
+def resume(
+    context: click.Context, *, guest: str, wait: bool, timeout_s: float, as_json: bool
+) -> None:
+    """Replicate GUEST again, at once: after `suspend`, or before the next attempt is due."""
+    from colod.cli.report import protection_json
+
+    reached = None
+    with connect(context) as client:
+        client.resume(guest)
+        if wait:
+            with progress(quiet=as_json) as show:
+                reached = await_replica(client, guest, timeout_s, show)
+    if as_json:
+        status = None if reached is None else protection_json(reached)
+        print_json({"guest": guest, "suspended": False, "status": status})
+    elif reached is not None:
+        print_reached(reached)
+    else:
+        click.echo(f"{guest}: accepted, not replicated yet; see: colodctl status {guest}")
