@@ -44,6 +44,12 @@ class FakeAdmin(admin_pb2_grpc.AdminServicer):
     async def Unprotect(self, request: Any, context: Any) -> admin_pb2.UnprotectReply:
         return admin_pb2.UnprotectReply()
 
+    async def Suspend(self, request: Any, context: Any) -> admin_pb2.SuspendReply:
+        return admin_pb2.SuspendReply()
+
+    async def Resume(self, request: Any, context: Any) -> admin_pb2.ResumeReply:
+        return admin_pb2.ResumeReply()
+
     async def Status(self, request: Any, context: Any) -> admin_pb2.StatusReply:
         return self._reply()
 
