@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from colod.cli.exits import Exit, exit_of
+from colod.cli.interrupt import INTERRUPTED, end_after_interrupt
 from colod.cli.lazy import Lazy, LazyGroup
 from colod.errors import ColodError
 
@@ -67,6 +68,7 @@ def cli(context: click.Context, socket: str | None, config_path: str | None) -> 
 
 def main() -> None:
     """Run `colodctl` and end the process."""
+    end_after_interrupt()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -89,7 +91,7 @@ def run(arguments: Sequence[str]) -> int:
         _report("usage", error.format_message(), "", Exit.FAILED, as_json=as_json)
         return Exit.FAILED
     except click.Abort:
-        click.echo("colodctl: interrupted; what the daemon was asked goes on", err=True)
+        click.echo(INTERRUPTED, err=True)
         return Exit.INTERRUPTED
     except ColodError as error:
         status = exit_of(error)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,16 @@ def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
     double = FakeDaemon()
     with serving(double, tmp_path / "admin.sock"):
         yield double
+
+
+@contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Kill the process if the test ends before it: Popen would wait for ever."""
+    try:
+        yield
+    except BaseException:
+        process.kill()
+        raise
 
 
 def on_terminal(
@@ -48,7 +58,7 @@ def on_terminal(
     ) as process:
         os.close(theirs)
         os.write(ours, typed)
-        with suppress(OSError):  # EIO: the last process has closed the terminal
+        with ended(process), suppress(OSError):  # EIO: the last process has closed the terminal
             while piece := os.read(ours, 65536):
                 drawn += piece
                 if interrupt_at in drawn:

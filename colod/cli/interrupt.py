@@ -1,0 +1,38 @@
+"""See to it that an interrupt ends the process, also where a library gets stuck over it.
+
+Python raises KeyboardInterrupt wherever the main thread happens to be. Inside gRPC that can be
+between a lock and what it guards; then closing the channel waits for ever, and no further interrupt
+gets through to it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import Final
+
+from colod.cli.exits import Exit
+
+INTERRUPTED: Final = "colodctl: interrupted; what the daemon was asked goes on"
+GRACE_S: Final = 2.0
+
+
+def end_after_interrupt(grace_s: float = GRACE_S) -> None:
+    """End the process `grace_s` seconds after SIGINT, unless it has ended in good order by then.
+
+    Call it once, in the main thread, before anything else.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reader, grace_s), daemon=True).start()
+
+
+def _watch(reader: int, grace_s: float) -> None:
+    while signal.SIGINT not in os.read(reader, 64):
+        pass
+    time.sleep(grace_s)
+    os.write(2, f"{INTERRUPTED}\n".encode())
+    os._exit(Exit.INTERRUPTED)

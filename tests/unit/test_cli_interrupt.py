@@ -1,0 +1,58 @@
+"""An interrupt ends colodctl, whatever it is stuck in."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from colod.cli.interrupt import INTERRUPTED
+
+STUCK = """
+import threading
+from colod.cli.interrupt import end_after_interrupt
+
+end_after_interrupt(0.1)
+lock = threading.Lock()
+lock.acquire()
+begin = ["ready"]
+while True:
+    try:
+        while begin:
+            print(begin.pop(), flush=True)
+        lock.acquire()
+    except KeyboardInterrupt:
+        pass
+"""
+QUICK = """
+import sys
+import threading
+from colod.cli.interrupt import end_after_interrupt
+
+end_after_interrupt(60)
+try:
+    print("ready", flush=True)
+    threading.Event().wait()
+except KeyboardInterrupt:
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize(("program", "status", "said"), [(STUCK, 130, True), (QUICK, 7, False)])
+def test_an_interrupt_ends_the_process_and_leaves_it_time_to_end_by_itself(
+    program: str, status: int, said: bool
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        try:
+            _, words = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == status
+    assert (INTERRUPTED in words) is said
