@@ -356,6 +356,12 @@ class OutputTable(Table):
 class PolicyTable(Table):
     """What is done without being asked."""
 
+    takeover: Literal["automatic", "manual"] = Field(
+        default="automatic",
+        description="Whether a secondary takes over by itself when the other host is lost. "
+        "`manual` keeps everything as it is until `colodctl failover`, as for work on the network "
+        "between the hosts; read again at SIGHUP.",
+    )
     resync: Literal["automatic", "manual"] = Field(
         default="automatic",
         description="Whether an owner that is alone pairs again when the peer is back. `manual` "

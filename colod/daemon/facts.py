@@ -186,6 +186,7 @@ class Facts:
             failover_asked=time.monotonic() < self._failover_until,
             switchover_is_late=time.monotonic() >= self._switchover_until,
             fence=self._fence_of(journal),
+            takeover_automatic=self._limits.takeover_automatic,
             keep_quarantined=self._limits.keep_quarantined,
             draining=self.draining,
         )

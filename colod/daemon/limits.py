@@ -23,6 +23,7 @@ class Limits:
     staging_bytes: int
     resync_backoff_s: float
     resync_backoff_max_s: float
+    takeover_automatic: bool
     resync_automatic: bool
     keep_quarantined: bool
     hold_output: bool
@@ -41,6 +42,7 @@ class Limits:
             staging_bytes=config.session.staging_mib << 20,
             resync_backoff_s=config.policy.resync_backoff_s,
             resync_backoff_max_s=config.policy.resync_backoff_max_s,
+            takeover_automatic=config.policy.takeover == "automatic",
             resync_automatic=config.policy.resync == "automatic",
             keep_quarantined=config.policy.quarantine == "keep",
             hold_output=config.output.hold == "automatic",

@@ -212,6 +212,7 @@ class View:
         gated: Whether output of this guest can be held at all.
         sound_from: The first epoch from which on the gate let out nothing that the peer lacks.
         draining: Whether this host is giving up all its pairings.
+        takeover_automatic: Whether a secondary takes over without being asked.
         keep_quarantined: Whether a copy that lost ownership is put aside, not destroyed.
     """
 
@@ -243,6 +244,7 @@ class View:
     gate_closed: bool = False
     gated: bool = False
     sound_from: int = 0
+    takeover_automatic: bool = True
     keep_quarantined: bool = False
     draining: bool = False
 

@@ -97,6 +97,23 @@ def test_an_operator_moves_the_guest_to_the_secondary(make_trial: MakeTrial) -> 
     assert not trial.runs(trial.alpha)
 
 
+def test_only_an_operator_has_a_host_take_over_where_the_policy_says_so(
+    make_trial: MakeTrial,
+) -> None:
+    trial = make_trial(suspect_s=3.0, silence_s=2.0, extra='takeover = "manual"\n')
+    trial.replicate()
+    trial.alpha.die()
+    trial.until_state(trial.beta, "MANUAL_HOLD")
+    time.sleep(3)
+    status = trial.status(trial.beta)
+    assert (status.state, status.owner) == ("MANUAL_HOLD", "alpha")
+    assert status.cause == "alpha is lost, and policy.takeover is manual"
+    assert not trial.runs(trial.beta)
+    trial.beta.ctl("failover", "g1", "--yes")
+    assert trial.status(trial.beta).owner == "beta"
+    until(lambda: trial.runs(trial.beta), "the guest goes on")
+
+
 def test_a_failover_that_the_record_does_not_allow_needs_a_reason(make_trial: MakeTrial) -> None:
     """The primary died before it could write PAIRED."""
     trial = make_trial(suspect_s=3.0, silence_s=2.0)

@@ -70,6 +70,7 @@ def parts_of(domains: SlowDomains | NoDomains, heartbeat: Heartbeat) -> Parts:
         suspect_after_s=5.0,
         resync_backoff_s=5.0,
         resync_backoff_max_s=5.0,
+        takeover_automatic=True,
         resync_automatic=False,
         keep_quarantined=False,
     )

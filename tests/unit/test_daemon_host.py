@@ -53,6 +53,7 @@ def host_with(disk: Disk, sessions: Path) -> Host:
         suspect_after_s=5.0,
         resync_backoff_s=5.0,
         resync_backoff_max_s=5.0,
+        takeover_automatic=True,
         resync_automatic=False,
         keep_quarantined=False,
     )

@@ -330,6 +330,16 @@ def peer_is_lost(view: View) -> bool:
     return view.contact is Contact.LOST
 
 
+def takeover_is_manual(view: View) -> bool:
+    """This host takes over only when an operator asks for it."""
+    return not view.takeover_automatic
+
+
+def takeover_is_due(view: View) -> bool:
+    """The other host is lost, and this one may take over by itself."""
+    return peer_is_lost(view) and view.takeover_automatic
+
+
 def fence_is_needed(view: View) -> bool:
     """The other host must first be proved unable to write; one that gave the guest need not."""
     return view.fence is Fence.NEEDED and not _was_given(view)

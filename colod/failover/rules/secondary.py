@@ -50,7 +50,7 @@ SECONDARY = (
         (
             f.is_promised,
             f.replica_is_sound,
-            any_of(f.peer_is_lost, f.failover_is_asked, f.is_forced),
+            any_of(f.takeover_is_due, f.failover_is_asked, f.is_forced),
             f.witness_was_read,
         ),
         swap(
@@ -73,6 +73,17 @@ SECONDARY = (
         "await_primary",
         (f.is_promised, f.replica_is_sound, Not(f.peer_is_lost)),
         show(State.DEGRADED, lambda v: f"{link_error(v)}; {v.journal.peer} decides"),
+    ),
+    Rule(
+        "await_operator",
+        (f.is_promised, f.replica_is_sound, f.takeover_is_manual),
+        show(
+            State.MANUAL_HOLD,
+            lambda v: f"{v.journal.peer} is lost, and policy.takeover is manual",
+            lambda v: (
+                f"bring {v.journal.peer} back, or: colodctl failover {v.journal.protection.guest}"
+            ),
+        ),
     ),
     Rule("await_witness", (f.is_promised, f.replica_is_sound), HELD_FOR_WITNESS),
     Rule(

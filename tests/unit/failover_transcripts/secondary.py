@@ -275,6 +275,47 @@ SECONDARY = (
         Swap,
     ),
     Transcript(
+        "not by itself where only operators do",
+        secondary(PAIRED, IN_PAIR, **REPLICA, **LOST, takeover_automatic=False),
+        "await_operator",
+        State.MANUAL_HOLD,
+        asks_person=True,
+    ),
+    Transcript(
+        "who are heard there",
+        secondary(
+            PAIRED, IN_PAIR, **REPLICA, **LOST, takeover_automatic=False, failover_asked=True
+        ),
+        "take_over",
+        State.ARBITRATING,
+        Swap,
+    ),
+    Transcript(
+        "and not waited for while the other host is there",
+        secondary(PAIRED, IN_PAIR, **REPLICA, takeover_automatic=False),
+        "follow",
+        State.REPLICATING,
+    ),
+    Transcript(
+        "even if its session is gone",
+        secondary(PAIRED, IN_PAIR, **(REPLICA | BROKEN), takeover_automatic=False),
+        "await_primary",
+        State.DEGRADED,
+    ),
+    Transcript(
+        "nor where they could promote nothing",
+        secondary(PAIRED, IN_PAIR, **LOST, takeover_automatic=False),
+        "replica_lost",
+        State.MANUAL_HOLD,
+        asks_person=True,
+    ),
+    Transcript(
+        "nor where nothing is promised",
+        secondary(FIRST, IN_PAIR, **REPLICA, **LOST, takeover_automatic=False),
+        "sync",
+        State.SYNCING,
+    ),
+    Transcript(
         "a frozen replica is as good",
         secondary(PAIRED, IN_PAIR, **(REPLICA | BROKEN), **LOST),
         "take_over",
