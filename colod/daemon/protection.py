@@ -439,6 +439,7 @@ class ProtectionService:
             self.last_error = ""
             return self._calm_s() if decision.journal is None else 0.0
         self.facts.acted()
+        _log.debug(Event.EFFECT_STARTED, protection=self.guest, rule=decision.rule)
         try:
             await self._actions.do(decision.effect)
         finally:

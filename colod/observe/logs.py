@@ -35,6 +35,7 @@ class Event(StrEnum):
     DOMAIN_PAUSED = "domain.paused"
     DOMAIN_UNPAUSED = "domain.unpaused"
     EFFECT_FAILED = "effect.failed"
+    EFFECT_STARTED = "effect.started"
     EPOCH_COMMITTED = "epoch.committed"
     EPOCH_SEALED = "epoch.sealed"
     FAILOVER_FINISHED = "failover.finished"

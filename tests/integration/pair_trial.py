@@ -322,10 +322,11 @@ class Trial:
 
     def report(self) -> str:
         """Return what happened, for a test that failed."""
-        parts = ["\n".join(self.observer.changes[-200:])]
+        parts = ["\n".join(self.observer.changes[-200:]), "--- processes", *self.left()]
         for host in self.pair.hosts:
-            lines = [line for line in host.log().splitlines() if '"debug"' not in line]
-            parts.append(f"--- {host.name}\n" + "\n".join(lines[-120:]))
+            lines = host.log().splitlines()
+            early = [line for line in lines[:-40] if '"debug"' not in line]
+            parts.append(f"--- {host.name}\n" + "\n".join([*early[-120:], *lines[-40:]]))
             for path in (host.root / "run" / "sessions").glob("*/log"):
                 parts.append(f"--- {path}\n" + "\n".join(path.read_text().splitlines()[-30:]))
         return "\n".join(parts)

@@ -139,7 +139,7 @@ def test_a_failover_that_the_record_does_not_allow_needs_a_reason(make_trial: Ma
 
 def test_a_guest_that_powers_off_is_not_failed_over(trial: Trial) -> None:
     trial.replicate()
-    trial.pair.ask_guest("poweroff")
+    trial.pair.ask_guest("poweroff", limit_s=5)
     trial.until_state(trial.alpha, "GUEST_SHUTDOWN")
     trial.until_state(trial.beta, "STOPPED")
     until(lambda: not trial.beta.guests(), "the replica is given up")
