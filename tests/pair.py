@@ -248,6 +248,18 @@ def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         return
 
 
+def _answer(link: socket.socket, request: str, limit_s: float) -> dict[str, Any]:
+    """Return what the guest at the other end answers, {} if nothing."""
+    try:
+        with link:
+            link.settimeout(limit_s)
+            link.sendall(request.encode() + b"\n")
+            line = link.makefile("rb").readline()
+        return dict(json.loads(line)) if line.strip() else {}
+    except (OSError, ValueError):
+        return {}
+
+
 class Pair:
     """Two hosts, `alpha` and `beta`, a witness on the file system, and a guest's address."""
 
@@ -344,15 +356,19 @@ class Pair:
         self.alpha.ctl(*argv, *options)
 
     def ask_guest(self, request: str = "get", *, limit_s: float = 0.5) -> dict[str, Any]:
-        """Ask the guest at its address, wherever it runs; {} when nobody answers in time."""
-        try:
-            with socket.create_connection(("127.0.0.1", self.guest_port), timeout=limit_s) as link:
-                link.settimeout(limit_s)
-                link.sendall(request.encode() + b"\n")
-                line = link.makefile("rb").readline()
-            return dict(json.loads(line)) if line.strip() else {}
-        except (OSError, ValueError):
-            return {}
+        """Ask the guest at its address, wherever it runs; {} when nobody answers in time.
+
+        A guest that is suspended for a moment refuses connections: it is tried again.
+        """
+        deadline = time.monotonic() + limit_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            try:
+                link = socket.create_connection(("127.0.0.1", self.guest_port), timeout=left_s)
+            except OSError:
+                time.sleep(POLL_S)
+                continue
+            return _answer(link, request, left_s)
+        return {}
 
     def running_copies(self, guest: str = "g1") -> Sequence[str]:
         """Return the hosts on which a copy of the guest runs, by the simulated Xen's own view."""
