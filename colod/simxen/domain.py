@@ -76,7 +76,7 @@ class Domain:
         self._cpu_s = 0.0
         self._stopped_at = 0.0
         self._suspend_delay_s = 0.0
-        self._request: int | None = None
+        self._wish: int | None = None
         self._suspenders: list[Caller] = []
         self._watchers: list[Caller] = []
         self._callers: set[Caller] = set()
@@ -123,15 +123,13 @@ class Domain:
         self._has_run = True
         self._guest.tick()
         self._cpu_s += self._tick_s
-        if self._request is not None:
-            self._honour_request()
-
-    def _honour_request(self) -> None:
-        reason, self._request = self._request, None
-        if reason == SHUTDOWN_SUSPEND and self._suspend_delay_s:
+        # A kernel that is asked to suspend on its way down suspends first, and goes on down once
+        # it is resumed: the wish outlives any number of checkpoints.
+        if self._suspenders:
             time.sleep(self._suspend_delay_s)
-        if reason is not None:
-            self._shut_down(reason)
+            self._shut_down(SHUTDOWN_SUSPEND)
+        elif self._wish is not None:
+            self._shut_down(self._wish)
 
     def _shut_down(self, reason: int) -> None:
         self._shutdown = reason
@@ -164,7 +162,7 @@ class Domain:
             "host": self._host.name,
         }
         if request in {"poweroff", "reboot"}:
-            self._request = SHUTDOWN_POWEROFF if request == "poweroff" else SHUTDOWN_REBOOT
+            self._wish = SHUTDOWN_POWEROFF if request == "poweroff" else SHUTDOWN_REBOOT
             fields["doing"] = request
         elif request != "get":
             fields["error"] = f"unknown request: {request[:40]}"
@@ -200,8 +198,6 @@ class Domain:
             self._watchers.remove(caller)
         if caller in self._suspenders:
             self._suspenders.remove(caller)
-            if not self._suspenders and self._request == SHUTDOWN_SUSPEND:
-                self._request = None
 
     def _dispatch(self, caller: Caller, request: JsonObject) -> None:
         command = str(request.get("command"))
@@ -229,7 +225,6 @@ class Domain:
             caller.reply({"ok": self._shutdown == SHUTDOWN_SUSPEND, "shutdown": self._shutdown})
             return
         self._suspenders.append(caller)
-        self._request = SHUTDOWN_SUSPEND
 
     def _add_watcher(self, caller: Caller) -> None:
         self._watchers.append(caller)
@@ -292,7 +287,7 @@ class Domain:
         return {"ok": True}
 
     def _ask_shutdown(self, request: JsonObject) -> JsonObject:
-        self._request = int(request["reason"])
+        self._wish = int(request["reason"])
         return {"ok": True}
 
     def _plug(self, request: JsonObject) -> JsonObject:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from colod.simxen import control
+from colod.simxen.domain import SHUTDOWN_SUSPEND
 from colod.simxen.guest import PAGE_BYTES
 from colod.simxen.host import Host, kill_processes
 from colod.stream import libxl, writer
@@ -120,6 +122,22 @@ def test_a_paused_guest_does_nothing_and_does_not_answer(alpha: SimHost) -> None
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), LIMIT_S)
     assert alpha.guest("g1") == before
+
+
+def test_a_guest_on_its_way_down_suspends_when_asked_and_goes_on_down_once_resumed(
+    alpha: SimHost,
+) -> None:
+    alpha.create()
+    host, domid = Host(alpha.root), alpha.guests()["g1"]["domid"]
+    alpha.xl("pause", "g1")
+    alpha.xl("shutdown", "g1")
+    with control.DomainLink(host, domid) as link:
+        link.send("suspend")
+        alpha.xl("unpause", "g1")
+        assert link.receive(LIMIT_S) == {"ok": True, "shutdown": SHUTDOWN_SUSPEND}
+    assert reason(alpha) == SHUTDOWN_SUSPEND
+    alpha.xl("resume", "g1")
+    until(lambda: control.is_gone(host, domid), "the guest is powered off")
 
 
 # --- every end of a stream means failover ---------------------------------------------------------
