@@ -143,14 +143,21 @@ class SimulatedHost:
 
     def ctl(self, *arguments: str, check: bool = True, limit_s: float = LIMIT_S) -> str:
         """Run colodctl."""
+        return self._ctl(arguments, check=check, limit_s=limit_s).stdout
+
+    def try_ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run colodctl, which may fail."""
+        return self._ctl(arguments, check=False, limit_s=LIMIT_S)
+
+    def _ctl(
+        self, arguments: Sequence[str], *, check: bool, limit_s: float
+    ) -> subprocess.CompletedProcess[str]:
         argv = ("colodctl", "--config", str(self.config), *arguments)
-        return self.run(*argv, check=check, limit_s=limit_s).stdout
+        return self.run(*argv, check=check, limit_s=limit_s)
 
     def status(self, guest: str = "g1") -> dict[str, Any]:
         """Return what `colodctl status` says of the guest, {} when the daemon does not know it."""
-        done = self.run(
-            "colodctl", "--config", str(self.config), "status", guest, "--json", check=False
-        )
+        done = self.try_ctl("status", guest, "--json")
         if done.returncode:
             return {}
         found: list[dict[str, Any]] = json.loads(done.stdout)["protections"]

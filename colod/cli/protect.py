@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
 import click
 
 from colod.cli.daemon import GUEST, HOST, connect, json_option, print_json
 from colod.cli.waiting import (
-    await_replica,
     print_reached,
-    progress,
+    reach_replica,
+    reached_json,
     wait_option,
     wait_timeout_option,
 )
-
-if TYPE_CHECKING:
-    from colod.v1.admin_pb2 import ProtectionStatus
 
 
 @click.command()
@@ -65,16 +59,14 @@ def protect(
                 click.echo(line)
         reached = None
         if wait and not dry_run:
-            with progress(quiet=as_json) as show:
-                reached = await_replica(client, guest, timeout_s, show)
+            reached = reach_replica(client, guest, timeout_s, quiet=as_json)
     if as_json:
-        print_json(_result(guest, plan, reached, dry_run=dry_run))
-    elif reached is not None:
-        print_reached(reached)
+        status = reached_json(reached)
+        print_json({"guest": guest, "dry_run": dry_run, "plan": plan, "status": status})
     elif dry_run:
         click.echo(f"{guest}: can be protected so; nothing was changed")
     else:
-        click.echo(f"{guest}: accepted, not replicated yet; see: colodctl status {guest}")
+        print_reached(guest, reached)
 
 
 @click.command()
@@ -89,12 +81,3 @@ def unprotect(context: click.Context, guest: str, *, as_json: bool) -> None:
         print_json({"guest": guest, "protected": False})
     else:
         click.echo(f"{guest}: not protected any more")
-
-
-def _result(
-    guest: str, plan: list[str], reached: ProtectionStatus | None, *, dry_run: bool
-) -> Mapping[str, Any]:
-    from colod.cli.report import protection_json
-
-    status = None if reached is None else protection_json(reached)
-    return {"guest": guest, "dry_run": dry_run, "plan": plan, "status": status}

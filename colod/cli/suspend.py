@@ -6,9 +6,9 @@ import click
 
 from colod.cli.daemon import GUEST, connect, json_option, print_json
 from colod.cli.waiting import (
-    await_replica,
     print_reached,
-    progress,
+    reach_replica,
+    reached_json,
     wait_option,
     wait_timeout_option,
 )
@@ -38,18 +38,12 @@ def resume(
     context: click.Context, *, guest: str, wait: bool, timeout_s: float, as_json: bool
 ) -> None:
     """Replicate GUEST again, at once: after `suspend`, or before the next attempt is due."""
-    from colod.cli.report import protection_json
-
     reached = None
     with connect(context) as client:
         client.resume(guest)
         if wait:
-            with progress(quiet=as_json) as show:
-                reached = await_replica(client, guest, timeout_s, show)
+            reached = reach_replica(client, guest, timeout_s, quiet=as_json)
     if as_json:
-        status = None if reached is None else protection_json(reached)
-        print_json({"guest": guest, "suspended": False, "status": status})
-    elif reached is not None:
-        print_reached(reached)
+        print_json({"guest": guest, "suspended": False, "status": reached_json(reached)})
     else:
-        click.echo(f"{guest}: accepted, not replicated yet; see: colodctl status {guest}")
+        print_reached(guest, reached)

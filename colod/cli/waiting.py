@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
 
@@ -47,16 +47,40 @@ class Show(Protocol):
         ...
 
 
-def await_replica(
-    client: AdminClient, guest: str, timeout_s: float, show: Show
+def reach_replica(
+    client: AdminClient, guest: str, timeout_s: float, *, quiet: bool
 ) -> ProtectionStatus:
-    """Return the state once the replica could take over.
+    """Wait until the replica could take over, showing progress unless `quiet`; return the state.
 
     Raises:
         NotAllowedNow: If the protection is held up and does not go on by itself.
         NotFound: If it was ended meanwhile.
         OutcomeUnknown: If `timeout_s` passed; the daemon goes on.
     """
+    with _progress(quiet=quiet) as show:
+        return _await_replica(client, guest, timeout_s, show)
+
+
+def print_reached(guest: str, reached: ProtectionStatus | None) -> None:
+    """Print what was reached, or that nobody has waited for it."""
+    from colod.cli.report import shown_state
+
+    if reached is None:
+        click.echo(f"{guest}: accepted, not replicated yet; see: colodctl status {guest}")
+    else:
+        click.echo(f"{guest}: {shown_state(reached)}, replica on {reached.peer}")
+
+
+def reached_json(reached: ProtectionStatus | None) -> Mapping[str, Any] | None:
+    """Return the same for `--json`."""
+    from colod.cli.report import protection_json
+
+    return None if reached is None else protection_json(reached)
+
+
+def _await_replica(
+    client: AdminClient, guest: str, timeout_s: float, show: Show
+) -> ProtectionStatus:
     stuck = 0
     last = "starting"
     try:
@@ -83,15 +107,8 @@ def _not_reached(guest: str, state: str, why: str) -> ColodError:
     )
 
 
-def print_reached(protection: ProtectionStatus) -> None:
-    """Print what was reached."""
-    from colod.cli.report import shown_state
-
-    click.echo(f"{protection.guest}: {shown_state(protection)}, replica on {protection.peer}")
-
-
 @contextmanager
-def progress(*, quiet: bool) -> Iterator[Show]:
+def _progress(*, quiet: bool) -> Iterator[Show]:
     """Give a way to show progress: a bar on a terminal, else lines, on standard error."""
     if quiet:
         yield lambda protection: None

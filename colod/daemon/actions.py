@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -199,15 +200,15 @@ class Actions:
         await self._parts.toolstack.rename(self._subject.guest, aside)
 
     async def _discard_gate(self) -> None:
-        subject = self._subject
-        if subject.journal.gate:
-            await discard_gate(subject.journal.gate, subject.guest)
-            await subject.note(replace(subject.journal, gate=""))
+        await self._leave_gate(discard_gate)
 
     async def _open_gate(self) -> None:
+        await self._leave_gate(open_gate)
+
+    async def _leave_gate(self, end: Callable[[str, GuestName], Awaitable[None]]) -> None:
         subject = self._subject
         if subject.journal.gate:
-            await open_gate(subject.journal.gate, subject.guest)
+            await end(subject.journal.gate, subject.guest)
             await subject.note(replace(subject.journal, gate=""))
 
     # --- sessions ---------------------------------------------------------------------------

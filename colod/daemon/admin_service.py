@@ -68,11 +68,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         _audit("unprotect", request.guest)
         await self._host.unprotect(request.guest)
         if not await service.until(service.erased.is_set, timeout_s=_UNPROTECT_S):
-            raise NotAllowedNow(
-                service.state,
-                f"{request.guest} is not unprotected yet: {service.trouble}",
-                advice="it goes on by itself; watch colodctl status",
-            )
+            raise _not_yet(service, "is not unprotected yet")
         return admin_pb2.UnprotectReply()
 
     async def Suspend(self, request: admin_pb2.SuspendRequest, context: Any) -> Any:
@@ -81,11 +77,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         await self._host.suspend(request.guest)
         _audit("suspend", request.guest)
         if not await service.until(service.is_drained, timeout_s=_SUSPEND_S):
-            raise NotAllowedNow(
-                service.state,
-                f"{request.guest} is still paired: {service.trouble}",
-                advice="it goes on by itself; watch colodctl status",
-            )
+            raise _not_yet(service, "is still paired")
         return admin_pb2.SuspendReply()
 
     async def Resume(self, request: admin_pb2.ResumeRequest, context: Any) -> Any:
@@ -202,6 +194,14 @@ def _parsed(parse: Callable[[str], Any], text: str) -> Any:
         return parse(text)
     except ValueError as error:
         raise PreflightRefused([str(error)]) from error
+
+
+def _not_yet(service: ProtectionService, what: str) -> NotAllowedNow:
+    return NotAllowedNow(
+        service.state,
+        f"{service.guest} {what}: {service.trouble}",
+        advice="it goes on by itself; watch colodctl status",
+    )
 
 
 def _audit(call: str, guest: str, **fields: object) -> None:

@@ -172,14 +172,7 @@ class Host:
         Raises:
             NotAllowedNow: If the other host owns it.
         """
-        service = self.find(guest)
-        if service.journal.role is Role.SECONDARY:
-            raise NotAllowedNow(
-                service.state,
-                f"{service.journal.peer} owns {guest}",
-                advice=f"run it on {service.journal.peer}",
-            )
-        await service.want(Wanted.UNPROTECTED)
+        await self._primary(guest).want(Wanted.UNPROTECTED)
 
     async def suspend(self, guest: str) -> None:
         """Replicate `guest` no more until it is resumed; it runs on, unprotected.
@@ -207,19 +200,23 @@ class Host:
 
     def _lasting(self, guest: str) -> ProtectionService:
         """Return a protection that an operator may suspend or resume here."""
-        service = self.find(guest)
-        journal = service.journal
-        if journal.role is Role.SECONDARY:
-            raise NotAllowedNow(
-                service.state,
-                f"{journal.peer} owns {guest}",
-                advice=f"run it on {journal.peer}",
-            )
-        if journal.wanted is Wanted.UNPROTECTED:
+        service = self._primary(guest)
+        if service.journal.wanted is Wanted.UNPROTECTED:
             raise NotAllowedNow(
                 service.state,
                 f"the protection of {guest} is ending",
                 advice="protect it anew once colodctl status shows it no more",
+            )
+        return service
+
+    def _primary(self, guest: str) -> ProtectionService:
+        """Return a protection of which this host is the primary."""
+        service = self.find(guest)
+        if service.journal.role is Role.SECONDARY:
+            raise NotAllowedNow(
+                service.state,
+                f"{service.journal.peer} owns {guest}",
+                advice=f"run it on {service.journal.peer}",
             )
         return service
 

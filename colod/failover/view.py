@@ -295,8 +295,8 @@ class View:
         if journal.role is Role.PRIMARY or self.guest is Copy.ABSENT:
             return False
         was_running = journal.held and journal.held_domid in (0, self.guest_domid)
-        made = (journal.replica_domid, journal.boot)
-        return was_running or (made[0] > 0 and made != (self.guest_domid, self.boot))
+        is_made_by_xl = (self.guest_domid, self.boot) == (journal.replica_domid, journal.boot)
+        return was_running or (journal.replica_domid > 0 and not is_made_by_xl)
 
     @property
     def is_name_taken(self) -> bool:

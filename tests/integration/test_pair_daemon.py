@@ -66,8 +66,7 @@ def test_a_journal_that_cannot_be_written_changes_nothing_and_says_so(trial: Tri
     pairing = trial.replicate()
     before = journal(trial.alpha).read_bytes()
     limit_files(trial.alpha, 16)
-    command = ("colodctl", "--config", str(trial.alpha.config), "unprotect", "g1")
-    refused = trial.alpha.run(*command, check=False)
+    refused = trial.alpha.try_ctl("unprotect", "g1")
     assert refused.returncode == 1, refused
     assert "g1.journal" in refused.stderr
     trial.until_epochs_go_on()
@@ -75,7 +74,7 @@ def test_a_journal_that_cannot_be_written_changes_nothing_and_says_so(trial: Tri
     assert trial.is_in_step()
     assert trial.status(trial.alpha).pairing == pairing
     limit_files(trial.alpha, resource.RLIM_INFINITY)
-    trial.alpha.run(*command)
+    trial.alpha.ctl("unprotect", "g1")
 
 
 def test_nothing_is_promoted_before_it_could_be_journaled(make_trial: MakeTrial) -> None:
@@ -109,12 +108,7 @@ def test_a_session_that_the_journal_does_not_know_is_reported_and_left_alone(
     assert found["pid"] == trial.session(trial.beta)
     assert not dead.exists()
     trial.until_epochs_go_on()
-    assert (
-        "g1-secondary"
-        in trial.beta.run(
-            "colodctl", "--config", str(trial.beta.config), "doctor", check=False
-        ).stdout
-    )
+    assert "g1-secondary" in trial.beta.try_ctl("doctor").stdout
     trial.beta.stop_daemon()
     entry.write_bytes(kept)
     trial.beta.start_daemon()
@@ -253,8 +247,7 @@ def test_a_rescue_leaves_a_pairing_that_works_as_it_is(trial: Trial) -> None:
 
 
 def fence_confirm(host: SimulatedHost) -> subprocess.CompletedProcess[str]:
-    command = ("colodctl", "--config", str(host.config), "fence-confirm", "g1")
-    return host.run(*command, "--reason", "pulled the plug", check=False)
+    return host.try_ctl("fence-confirm", "g1", "--reason", "pulled the plug")
 
 
 def test_a_guest_on_shared_disks_waits_for_the_operators_word_that_the_peer_is_off(
@@ -321,8 +314,7 @@ def test_an_agent_that_proves_nothing_leaves_the_guest_held_for_an_operator(
 def test_shared_disks_are_refused_without_fencing(trial: Trial) -> None:
     trial.pair.create_guest()
     argv = ("protect", "g1", "--to", "beta", "--disks", "shared")
-    command = ("colodctl", "--config", str(trial.alpha.config), *argv)
-    done = trial.alpha.run(*command, check=False)
+    done = trial.alpha.try_ctl(*argv)
     assert done.returncode == 4
     assert "fenc" in done.stderr
 

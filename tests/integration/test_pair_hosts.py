@@ -26,6 +26,18 @@ def await_counter(trial: Trial, beyond: int) -> int:
     return int(trial.pair.ask_guest(limit_s=5)["counter"])
 
 
+def promote_with_a_stopped_xl(trial: Trial) -> list[int]:
+    """Have beta take over from a dead host, its xl standing still; return who stands still."""
+    target = trial.acked() + 5
+    until(lambda: trial.acked() >= target, "the present state is acknowledged")
+    stopped = [trial.xl(trial.beta), trial.helper(trial.beta, "g1--incoming")]
+    for pid in stopped:
+        kill(pid, signal.SIGSTOP)
+    trial.alpha.die()
+    trial.until_state(trial.beta, "PROMOTING")
+    return stopped
+
+
 def test_the_guest_goes_on_at_the_secondary_when_its_host_dies(quick: Trial) -> None:
     quick.replicate()
     before = quick.pair.ask_guest(limit_s=5)
@@ -46,13 +58,7 @@ def test_a_promotion_waits_for_an_xl_that_stands_still_and_loses_nothing(quick: 
     """Nothing else has the acknowledged state, so nothing else is done than to wait for it."""
     quick.replicate()
     before = quick.pair.ask_guest(limit_s=5)
-    target = quick.acked() + 5
-    until(lambda: quick.acked() >= target, "that state is acknowledged")
-    stopped = [quick.xl(quick.beta), quick.helper(quick.beta, "g1--incoming")]
-    for pid in stopped:
-        kill(pid, signal.SIGSTOP)
-    quick.alpha.die()
-    quick.until_state(quick.beta, "PROMOTING")
+    stopped = promote_with_a_stopped_xl(quick)
     time.sleep(3)
     assert quick.beta.state() == "PROMOTING"
     assert not quick.runs(quick.beta)
@@ -60,19 +66,6 @@ def test_a_promotion_waits_for_an_xl_that_stands_still_and_loses_nothing(quick: 
         kill(pid, signal.SIGCONT)
     quick.until_state(quick.beta, "ALONE")
     assert quick.pair.ask_guest(limit_s=5)["counter"] > before["counter"]
-
-
-def promote_with_a_stopped_xl(trial: Trial) -> list[int]:
-    """Have beta take over from a dead host, its xl standing still; return who stands still."""
-    trial.replicate()
-    target = trial.acked() + 5
-    until(lambda: trial.acked() >= target, "some epochs are acknowledged")
-    stopped = [trial.xl(trial.beta), trial.helper(trial.beta, "g1--incoming")]
-    for pid in stopped:
-        kill(pid, signal.SIGSTOP)
-    trial.alpha.die()
-    trial.until_state(trial.beta, "PROMOTING")
-    return stopped
 
 
 def create_paused_stranger(trial: Trial) -> None:
@@ -86,6 +79,7 @@ def test_what_may_be_the_last_copy_is_kept_though_the_other_host_answers_again(
     quick: Trial,
 ) -> None:
     """It came back without its copy: the replica that xl left unfinished is all there is."""
+    quick.replicate()
     stopped = promote_with_a_stopped_xl(quick)
     quick.alpha.start_daemon()
     quick.until_state(quick.alpha, "STOPPED")
@@ -102,6 +96,7 @@ def test_what_may_be_the_last_copy_is_kept_though_the_other_host_answers_again(
 def test_a_takeover_waits_for_its_name_and_nothing_of_that_name_is_run_or_destroyed(
     quick: Trial,
 ) -> None:
+    quick.replicate()
     stopped = promote_with_a_stopped_xl(quick)
     create_paused_stranger(quick)
     stranger = quick.seen(quick.beta)

@@ -41,9 +41,7 @@ def test_a_suspended_guest_is_not_paired_again_until_it_is_resumed(
 ) -> None:
     trial = make_trial(resync="automatic")
     trial.replicate()
-    refused = trial.beta.run(
-        "colodctl", "--config", str(trial.beta.config), "suspend", "g1", check=False
-    )
+    refused = trial.beta.try_ctl("suspend", "g1")
     assert refused.returncode == 4
     assert "run it on alpha" in refused.stderr
     trial.alpha.ctl("suspend", "g1")
@@ -69,9 +67,7 @@ def test_resume_pairs_where_only_an_operator_may(trial: Trial) -> None:
     trial.alpha.ctl("resume", "g1")
     assert trial.state(trial.alpha) == "REPLICATING"
     trial.alpha.ctl("drain")
-    refused = trial.alpha.run(
-        "colodctl", "--config", str(trial.alpha.config), "resume", "g1", check=False
-    )
+    refused = trial.alpha.try_ctl("resume", "g1")
     assert refused.returncode == 4
     assert "systemctl restart colod" in refused.stderr
 
@@ -79,9 +75,7 @@ def test_resume_pairs_where_only_an_operator_may(trial: Trial) -> None:
 def test_an_operator_moves_the_guest_to_the_secondary(make_trial: MakeTrial) -> None:
     trial = make_trial(suspect_s=8.0, silence_s=6.0, resync="automatic")
     trial.replicate()
-    refused = trial.alpha.run(
-        "colodctl", "--config", str(trial.alpha.config), "failover", "g1", "--yes", check=False
-    )
+    refused = trial.alpha.try_ctl("failover", "g1", "--yes")
     assert refused.returncode == 4
     assert "primary" in refused.stderr
     counter = trial.pair.ask_guest(limit_s=5)["counter"]
@@ -127,12 +121,12 @@ def test_a_failover_that_the_record_does_not_allow_needs_a_reason(make_trial: Ma
     trial.alpha.die()
     away.rename(witness)
     trial.until_state(trial.beta, "MANUAL_HOLD")
-    command = ("colodctl", "--config", str(trial.beta.config), "failover", "g1", "--yes")
-    refused = trial.beta.run(*command, check=False)
+    command = ("failover", "g1", "--yes")
+    refused = trial.beta.try_ctl(*command)
     assert refused.returncode == 4
     assert "--force-reason" in refused.stderr
     assert not trial.runs(trial.beta)
-    trial.beta.run(*command, "--force-reason", "alpha burnt down")
+    trial.beta.ctl(*command, "--force-reason", "alpha burnt down")
     trial.until_state(trial.beta, "ALONE")
     assert trial.runs(trial.beta)
 
@@ -194,7 +188,7 @@ def test_after_a_takeover_the_new_host_deals_with_the_guests_end(
 def refusal(trial: Trial, *options: str) -> str:
     """Return why `protect` is refused; check that nothing was begun."""
     argv = ("protect", "g1", "--to", "beta", "--disks", "none", *options)
-    done = trial.alpha.run("colodctl", "--config", str(trial.alpha.config), *argv, check=False)
+    done = trial.alpha.try_ctl(*argv)
     assert done.returncode == 4, done
     assert not trial.status(trial.alpha).guest
     assert not trial.status(trial.beta).guest
@@ -215,19 +209,14 @@ def test_a_guest_is_not_protected_while_the_peers_daemon_is_away(trial: Trial) -
     trial.pair.create_guest()
     trial.kill_daemon(trial.beta)
     argv = ("protect", "g1", "--to", "beta", "--disks", "none")
-    done = trial.alpha.run("colodctl", "--config", str(trial.alpha.config), *argv, check=False)
+    done = trial.alpha.try_ctl(*argv)
     assert done.returncode not in (0, 2)
     assert "beta" in done.stderr
     assert not trial.status(trial.alpha).guest
     assert trial.runs(trial.alpha)
     trial.beta.start_daemon()
     until(
-        lambda: (
-            trial.alpha.run(
-                "colodctl", "--config", str(trial.alpha.config), *argv, check=False
-            ).returncode
-            == 0
-        ),
+        lambda: trial.alpha.try_ctl(*argv).returncode == 0,
         "it can be protected now",
     )
 

@@ -9,6 +9,7 @@ from colod.model import INCOMING_SUFFIX
 
 WITNESS_AWAY = "the witness does not answer"
 BRING_BACK_WITNESS = "bring the witness back; nothing is lost meanwhile"
+NAME_TAKEN = "another domain has the guest's name: the replica cannot take over"
 LOOK_THEN_DESTROY = "look at it, then xl destroy it"
 HELD_FOR_WITNESS = show(State.MANUAL_HOLD, WITNESS_AWAY, BRING_BACK_WITNESS)
 

@@ -9,6 +9,7 @@ from colod.failover.rules import facts as f
 from colod.failover.rules.causes import (
     HELD_FOR_WITNESS,
     LOOK_THEN_DESTROY,
+    NAME_TAKEN,
     move_aside,
     rename_orphan,
 )
@@ -75,7 +76,7 @@ OWNER_UNACTIVATED = (
         (f.promotes, f.name_is_taken, Not(f.has_started)),
         show(
             State.MANUAL_HOLD,
-            "another domain has the guest's name: the replica cannot take over",
+            NAME_TAKEN,
             move_aside,
         ),
     ),

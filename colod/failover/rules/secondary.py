@@ -9,6 +9,7 @@ from colod.failover.rules import facts as f
 from colod.failover.rules.causes import (
     HELD_FOR_WITNESS,
     LOOK_THEN_DESTROY,
+    NAME_TAKEN,
     PAIRING_ON,
     REPLICATE,
     degraded,
@@ -41,7 +42,7 @@ SECONDARY = (
         (f.is_promised, f.name_is_taken),
         show(
             State.QUARANTINED,
-            "another domain has the guest's name: the replica cannot take over",
+            NAME_TAKEN,
             move_aside,
         ),
     ),

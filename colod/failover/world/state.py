@@ -265,10 +265,20 @@ def copy_of(domain: Domain | None) -> Copy:
 
 def replica_on(host: Host) -> Replica:
     """Return what a host says in its heartbeats of its replica."""
+    return replica_of(_own_view(host))
+
+
+def keeps_copy(host: Host) -> bool:
+    """Return whether a host says in its heartbeats that its own copy is still there."""
+    return facts.keeps_copy(_own_view(host))
+
+
+def _own_view(host: Host) -> View:
+    """Return what a host knows of itself, which is all that it speaks of."""
     assert host.journal is not None
-    view = View(
+    return View(
         journal=host.journal,
-        boot="",
+        boot=str(host.boot),
         new_id="",
         guest=copy_of(host.guest),
         incoming=host.incoming is not None,
@@ -276,14 +286,6 @@ def replica_on(host: Host) -> Replica:
         xl_alive=host.xl,
         draining=host.draining,
     )
-    return replica_of(view)
-
-
-def keeps_copy(host: Host) -> bool:
-    """Return whether a host says in its heartbeats that its own copy is still there."""
-    assert host.journal is not None
-    view = View(journal=host.journal, boot=str(host.boot), new_id="", guest=copy_of(host.guest))
-    return facts.keeps_copy(view)
 
 
 def with_guest(host: Host, **changes: object) -> Host:

@@ -17,7 +17,7 @@ from colod.failover.world.state import (
     replica_on,
     with_guest,
 )
-from colod.model import FIRST_PROMOTABLE_EPOCH, PairingId, Role
+from colod.model import FIRST_PROMOTABLE_EPOCH, PairingId
 
 # --- one host ---------------------------------------------------------------------------------
 
@@ -181,14 +181,11 @@ def _advance(host: Host, there: int, pauses: int, bounds: Bounds) -> Iterator[Me
 
 def hear_of(host: Host) -> Said:
     """Return what a host says in a heartbeat, if anything."""
-    if not host.answers:
-        return Said(False, None, Replica.NONE, 0)
     journal = host.journal
-    if journal is None:
-        return Said(True, None, Replica.NONE, 0)
-    is_secondary = journal.role is Role.SECONDARY
-    replica = replica_on(host) if is_secondary else Replica.NONE
-    return Said(True, host.pairing, replica, journal.generation if keeps_copy(host) else 0)
+    if not host.answers or journal is None:
+        return Said(host.answers, None, Replica.NONE, 0)
+    keeps_under = journal.generation if keeps_copy(host) else 0
+    return Said(True, host.pairing, replica_on(host), keeps_under)
 
 
 def contact(host: Host, said: Said, net: bool) -> Iterator[Meeting]:
