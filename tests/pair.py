@@ -365,7 +365,8 @@ class Pair:
     def ask_guest(self, request: str = "get", *, limit_s: float = 0.5) -> dict[str, Any]:
         """Ask the guest at its address, wherever it runs; {} when nobody answers in time.
 
-        A guest that is suspended for a moment refuses connections: it is tried again.
+        A guest that is paused for a moment refuses connections, and ends those that it has not
+        taken yet: it is tried again.
         """
         deadline = time.monotonic() + limit_s
         while (left_s := deadline - time.monotonic()) > 0:
@@ -374,7 +375,8 @@ class Pair:
             except OSError:
                 time.sleep(POLL_S)
                 continue
-            return _answer(link, request, left_s)
+            if answer := _answer(link, request, left_s):
+                return answer
         return {}
 
     def running_copies(self, guest: str = "g1") -> Sequence[str]:

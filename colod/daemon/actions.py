@@ -311,14 +311,14 @@ class Actions:
     # --- the rest ---------------------------------------------------------------------------
 
     async def _fence_peer(self) -> None:
-        generation = self._subject.journal.generation
-        verdict = await self._parts.fencer.fence(self._parts.peer)
+        generation, peer = self._subject.journal.generation, self._subject.journal.peer
+        verdict = await self._parts.fencer.fence(peer)
         if isinstance(verdict, Fenced):
             self._subject.facts.fenced(generation, Fence.CONFIRMED)
-            _log.info(Event.FENCE_CONFIRMED, host=self._parts.peer, evidence=verdict.evidence)
+            _log.info(Event.FENCE_CONFIRMED, host=peer, evidence=verdict.evidence)
             return
         self._subject.facts.fenced(generation, Fence.UNCONFIRMED)
-        raise FenceUnconfirmed(f"{self._parts.peer}: {verdict.reason}")
+        raise FenceUnconfirmed(f"{peer}: {verdict.reason}")
 
     async def _erase(self) -> None:
         await self._parts.journal.erase(self._subject.guest)

@@ -110,6 +110,8 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     async def Failover(self, request: admin_pb2.FailoverRequest, context: Any) -> Any:
         """Make this host the owner of a guest; return once it runs here."""
         service = self._host.find(request.guest)
+        if request.force_reason:
+            _check_reason(request.force_reason)
         service.check_failover(request.force_reason)
         plan = _failover_plan(service, request.force_reason)
         if request.dry_run:
@@ -154,10 +156,9 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     async def FenceConfirm(self, request: admin_pb2.FenceConfirmRequest, context: Any) -> Any:
         """Take an operator's word that the other host is off."""
         service = self._host.find(request.guest)
-        if not request.reason.strip() or not request.operator.strip():
-            raise PreflightRefused(["a confirmation needs a reason and the name of who gives it"])
-        if len(request.reason) > MAX_REASON_CHARS:
-            raise PreflightRefused([f"reason: at most {MAX_REASON_CHARS} characters"])
+        _check_reason(request.reason)
+        if not request.operator.strip():
+            raise PreflightRefused(["a confirmation needs the name of who gives it"])
         _audit("fence-confirm", request.guest, reason=request.reason, operator=request.operator)
         given_to = await service.confirm_peer_off(request.reason, request.operator)
         return admin_pb2.FenceConfirmReply(given_to=given_to)
@@ -194,6 +195,18 @@ def _parsed(parse: Callable[[str], Any], text: str) -> Any:
         return parse(text)
     except ValueError as error:
         raise PreflightRefused([str(error)]) from error
+
+
+def _check_reason(reason: str) -> None:
+    """Check what is to be recorded for good.
+
+    Raises:
+        PreflightRefused: If nobody could make anything of it, or no record could hold it.
+    """
+    if not reason.strip():
+        raise PreflightRefused(["reason: say why, for whoever reads the history later"])
+    if len(reason) > MAX_REASON_CHARS:
+        raise PreflightRefused([f"reason: at most {MAX_REASON_CHARS} characters"])
 
 
 def _not_yet(service: ProtectionService, what: str) -> NotAllowedNow:

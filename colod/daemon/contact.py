@@ -139,11 +139,16 @@ class PeerContact:
             now=time.monotonic(),
         )
 
-    def look(self, session_heard_at: float | None) -> Contact:
-        """Return how the peer stands now."""
+    def look(self, session_heard_at: float | None, *, is_peer: bool = True) -> Contact:
+        """Return how the protection's other host stands now.
+
+        Args:
+            session_heard_at: When its session was last heard.
+            is_peer: Whether it is the configured peer, whose heartbeats these are.
+        """
         if self._used != (self._limits.beat_interval_s, self._limits.suspect_after_s):
             self._detector = self._fresh()  # the configuration was read again
-        if (heard_at := self._heartbeat.heard_at) is not None:
+        if is_peer and (heard_at := self._heartbeat.heard_at) is not None:
             self._detector.control_heard(heard_at)
         if session_heard_at is not None:
             self._detector.data_heard(session_heard_at)

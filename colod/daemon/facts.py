@@ -166,11 +166,11 @@ class Facts:
         # In step, a listing of a moment ago will do.
         since = self._acted_at if local.link is Link.FOLLOWING else began
         domains = await self._parts.domains.by_name(since=since)
-        contact = self._contact.look(session.peer_heard_at if session else None)
-        theirs = self._parts.heartbeat.answer(
-            journal.protection.guest, asked_after=self._pairing_since
-        )
-        guest = journal.protection.guest
+        guest, is_peer = journal.protection.guest, journal.peer == self._parts.peer
+        contact = self._contact.look(session.peer_heard_at if session else None, is_peer=is_peer)
+        theirs = None
+        if is_peer:
+            theirs = self._parts.heartbeat.answer(guest, asked_after=self._pairing_since)
         view = replace(
             local,
             new_id=uuid.uuid4().hex,
@@ -180,6 +180,7 @@ class Facts:
             incoming_domid=_domid(domains, guest + INCOMING_SUFFIX),
             contact=contact,
             peer_replica=_replica_there(journal, theirs),
+            peer_is_configured=is_peer,
             peer_gave_up=_gave_up(journal, theirs) and contact is Contact.UP,
             peer_keeps_copy=_keeps_copy(journal, theirs) and contact is Contact.UP,
             resync_due=self._is_resync_due(),

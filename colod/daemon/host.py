@@ -11,7 +11,8 @@ from colod.daemon.adoption import clear_sessions
 from colod.daemon.pairing import Pairing
 from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService
-from colod.errors import NotAllowedNow, NotFound, PreflightRefused
+from colod.daemon.unbroken import unbroken
+from colod.errors import JournalError, NotAllowedNow, NotFound, PreflightRefused
 from colod.failover.view import Journal, Wanted
 from colod.model import (
     Disks,
@@ -56,9 +57,11 @@ class Host:
         """Take over what the journal knows.
 
         Raises:
-            JournalError: If any of it cannot be read.
+            JournalError: If any of it cannot be read, or this host has another name now.
         """
         journals = self.parts.journal.read_all()
+        if renamed := [text for each in journals if (text := self._renamed(each))]:
+            raise JournalError("; ".join(renamed), advice="set host.name as it was")
         clear_sessions(self.parts.sessions, journals)
         for journal in journals:
             self._begin(journal)
@@ -66,9 +69,20 @@ class Host:
     def adopt_readable(self) -> Sequence[str]:
         """Take over what of the journal can be read; return what cannot, in words."""
         journals, unreadable = self.parts.journal.read_readable()
+        left = list(unreadable)
         for journal in journals:
-            self._begin(journal)
-        return unreadable
+            if renamed := self._renamed(journal):
+                left.append(renamed)
+            else:
+                self._begin(journal)
+        return left
+
+    def _renamed(self, journal: Journal) -> str:
+        """Say that this host has another name now: records would be written in a stranger's."""
+        if journal.host == self.parts.host:
+            return ""
+        guest = journal.protection.guest
+        return f"host.name is {self.parts.host}, but {guest} is protected here as {journal.host}"
 
     async def look_around(self, *, timeout_s: float) -> None:
         """Wait until each protection has been looked at, so that what is shown of it is true."""
@@ -232,13 +246,14 @@ class Host:
         paired = [s for s in self._services.values() if s.journal.pairing is not None]
         for service in self._services.values():
             service.drain()
-        done = await asyncio.gather(
-            *(s.until(s.is_drained, timeout_s=DRAIN_S) for s in paired), return_exceptions=False
-        )
-        left = [s for s, ended in zip(paired, done, strict=True) if not ended]
-        if left:
+        await asyncio.gather(*(s.until_drained(timeout_s=DRAIN_S) for s in paired))
+        if left := [s for s in paired if not s.is_drained()]:
             names = ", ".join(f"{s.guest} ({s.state}: {s.trouble})" for s in left)
-            raise NotAllowedNow(left[0].state, f"not drained in {DRAIN_S:g} s: {names}")
+            raise NotAllowedNow(
+                left[0].state,
+                f"not drained: {names}",
+                advice=left[0].decision.advice or "watch colodctl status",
+            )
         return [s.guest for s in paired]
 
     # --- what the peer asks -----------------------------------------------------------------
@@ -293,10 +308,13 @@ class Host:
             known = self._services.get(terms.guest)
             if known is not None:
                 return known
-            parts = self.parts
-            journal = Journal(protection=terms, host=parts.host, role=role, boot=parts.boot)
-            await parts.journal.write(journal)
-            return self._begin(journal)
+            return await unbroken(self._found(terms, role))
+
+    async def _found(self, terms: Protection, role: Role) -> ProtectionService:
+        parts = self.parts
+        journal = Journal(protection=terms, host=parts.host, role=role, boot=parts.boot)
+        await parts.journal.write(journal)
+        return self._begin(journal)
 
     def _begin(self, journal: Journal) -> ProtectionService:
         guest = journal.protection.guest
@@ -312,6 +330,7 @@ class Host:
             return
         error = task.exception()
         if error is not None:
+            _log.critical(Event.DEFECT_FOUND, protection=guest, exc_info=error)
             if not self.defect.done():
                 self.defect.set_exception(error)
             return

@@ -66,6 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ColodError as error:
         _log.critical(Event.DAEMON_FAILED, code=error.code, error=str(error), advice=error.advice)
         return EXIT_FAILED
+    except Exception as error:
+        _log.critical(
+            Event.DAEMON_FAILED,
+            error=f"a defect of colod: {type(error).__name__}: {error}",
+            advice="report it with this log; colod is started again, and guests go on as they are",
+            exc_info=True,
+        )
+        return EXIT_FAILED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,13 +19,15 @@ from colod.daemon.history import Change
 from colod.daemon.pairing import Pairing
 from colod.daemon.parts import Parts
 from colod.daemon.sessions import SessionHandle, last_words, remove_directory, session_name
+from colod.daemon.unbroken import unbroken
 from colod.errors import ColodError, IllegalTransition, InvariantBroken, NotAllowedNow
 from colod.failover.effects import Decision, State
 from colod.failover.learning import join
 from colod.failover.rules import decide
 from colod.failover.rules.causes import move_aside
 from colod.failover.rules.facts import guest_is_here, has_lost, winner_is_activated
-from colod.failover.view import Answer, Fence, Journal, Link, Replica, Wanted, replica_of
+from colod.failover.rules.secondary import KEPT_FOR_WORD
+from colod.failover.view import Answer, Contact, Fence, Journal, Link, Replica, Wanted, replica_of
 from colod.fencing.manual import Confirmation, ManualFencer
 from colod.model import Generation, GuestName, PairingId, Protection, Role
 from colod.observe.logs import Event
@@ -195,6 +197,12 @@ class ProtectionService:
                 f"another domain has the name {self.guest} here: the replica cannot take over",
                 advice=move_aside(view),
             )
+        if view.draining and view.contact is not Contact.LOST:
+            raise NotAllowedNow(
+                state,
+                f"{self.journal.host} was drained, and gives its replica of {self.guest} up",
+                advice="systemctl restart colod ends that",
+            )
         if (replica := replica_of(view)) not in (Replica.FOLLOWING, Replica.FROZEN):
             raise NotAllowedNow(
                 state, f"nothing to promote: the replica of {self.guest} here is {replica}"
@@ -239,6 +247,12 @@ class ProtectionService:
     def is_drained(self) -> bool:
         """Whether no pairing is left here."""
         return self.journal.pairing is None and self.journal.pending is None
+
+    async def until_drained(self, *, timeout_s: float) -> None:
+        """Wait until no pairing is left here, or the replica is kept for an operator's word."""
+        await self.until(
+            lambda: self.is_drained() or self.decision.rule == KEPT_FOR_WORD, timeout_s=timeout_s
+        )
 
     async def until_looked(self, *, timeout_s: float) -> bool:
         """Wait until what is shown was decided on facts; return whether it was."""
@@ -327,8 +341,10 @@ class ProtectionService:
         """
         if self.erased.is_set():
             raise NotAllowedNow(self.state, f"the protection of {self.guest} has just ended")
-        if journal == self.journal:
-            return
+        if journal != self.journal:
+            await unbroken(self._replace(journal))
+
+    async def _replace(self, journal: Journal) -> None:
         await self._parts.journal.write(journal)
         was, self.journal = self.journal, journal
         if journal.pairing != was.pairing:
@@ -336,6 +352,7 @@ class ProtectionService:
             await self._leave_session()
             self._clear_away(was)
             self._adopt()
+        self.poke()
 
     def finish(self) -> None:
         """The protection is gone from this host."""

@@ -26,9 +26,16 @@ MAX_ENTRY_BYTES = 64 * 1024
 
 
 def encode(journal: Journal) -> bytes:
-    """Return `journal` as one line of JSON, preceded by the CRC-32 of the rest in hexadecimal."""
+    """Return `journal` as one line of JSON, preceded by the CRC-32 of the rest in hexadecimal.
+
+    Raises:
+        JournalError: If it is too large to be read back.
+    """
     body = json.dumps(_to_fields(journal), sort_keys=True).encode()
-    return b"%08x %s\n" % (zlib.crc32(body), body)
+    raw = b"%08x %s\n" % (zlib.crc32(body), body)
+    if len(raw) > MAX_ENTRY_BYTES:
+        raise JournalError(f"entry of {len(raw)} bytes, limit {MAX_ENTRY_BYTES}")
+    return raw
 
 
 def decode(raw: bytes) -> Journal:

@@ -12,12 +12,13 @@ from colod.model import Generation, PairingId, Protection, Role
 def learn(journal: Journal, record: OwnershipRecord, revision: int) -> Journal:
     """Return `journal` with `record` confirmed at `revision`, by our own write or by reading it.
 
-    A record that contradicts what is known is not learned: the witness was restored, and what this
+    A record between other hosts is another protection's. One that contradicts what is known is not
+    learned either: the witness was restored, and what this
     host knows may be all that is left of the truth. An operator's force is a word about the grant
     that was known then: with a newer one the other host has shown that it was not down.
     """
     old = journal.record
-    if old is not None and contradicts(record, old):
+    if not is_between(record, journal) or (old is not None and contradicts(record, old)):
         return replace(journal, pending=None)
     is_new_grant = old is None or record.generation != old.generation
     is_outdated = old is not None and is_new_grant
@@ -52,6 +53,11 @@ def join(
         replica_domid=0,
         force_reason="",
     )
+
+
+def is_between(record: OwnershipRecord, journal: Journal) -> bool:
+    """Return whether `record` is about the two hosts of this protection."""
+    return {record.owner, record.peer} == {journal.host, journal.peer}
 
 
 def contradicts(record: OwnershipRecord, known: OwnershipRecord) -> bool:

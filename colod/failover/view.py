@@ -201,6 +201,7 @@ class View:
         handed_over: Receiver: xl has got everything and was told that the stream is over.
         contact: Signs of life of the other host.
         peer_replica: Primary: what the secondary says of the replica of the journal's pairing.
+        peer_is_configured: Whether the configuration names the protection's other host as peer.
         peer_gave_up: The other host, asked after our pairing began, said that it has left it.
         peer_keeps_copy: The other host, which lost the guest to us, still has its own copy, as it
             stopped; said under our generation, by a daemon that answers now.
@@ -235,6 +236,7 @@ class View:
     handed_over: bool = False
     contact: Contact = Contact.SILENT
     peer_replica: Replica = Replica.NONE
+    peer_is_configured: bool = True
     peer_gave_up: bool = False
     peer_keeps_copy: bool = False
     resync_due: bool = False
@@ -318,12 +320,14 @@ class View:
 def replica_of(view: View) -> Replica:
     """Return how the replica on this host stands; NONE on a primary.
 
-    A host that is being drained calls its replica lost, so that the primary goes on alone. So does
-    one where another domain has the guest's name: the replica could not take over.
+    A host that is being drained calls its replica lost, so that the primary goes on alone; once the
+    primary is lost, the replica may be all that is left. It counts as lost, too, where another
+    domain has the guest's name: the replica could not take over.
     """
     if view.journal.role is Role.PRIMARY or view.journal.pairing is None:
         return Replica.NONE
-    if view.draining or view.is_name_taken:
+    is_given_up = view.draining and view.contact is not Contact.LOST
+    if is_given_up or view.is_name_taken:
         return Replica.LOST
     if view.link is Link.FOLLOWING:
         return Replica.FOLLOWING

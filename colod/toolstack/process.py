@@ -118,9 +118,19 @@ def _wait_gone(ref: ProcessRef, timeout_s: float) -> bool:
 
 
 def processes() -> Sequence[Process]:
-    """Return all living processes that can be seen; one that ends meanwhile may be missing."""
-    found = (_process(int(entry.name)) for entry in _PROC.iterdir() if entry.name.isdecimal())
+    """Return all living processes of this user's and root's; one that ends may be missing.
+
+    Anybody can give a process the command line of an xl; only these can be one of ours.
+    """
+    found = (_process(int(entry.name)) for entry in _PROC.iterdir() if _is_trusted(entry))
     return [process for process in found if process is not None]
+
+
+def _is_trusted(entry: Path) -> bool:
+    try:
+        return entry.name.isdecimal() and entry.stat().st_uid in (0, os.geteuid())
+    except OSError:
+        return False
 
 
 def save_helpers(among: Sequence[Process]) -> Sequence[SaveHelper]:

@@ -108,6 +108,28 @@ def test_only_an_operator_has_a_host_take_over_where_the_policy_says_so(
     until(lambda: trial.runs(trial.beta), "the guest goes on")
 
 
+def test_a_drained_host_keeps_what_may_be_the_last_copy_and_says_so(make_trial: MakeTrial) -> None:
+    trial = make_trial(suspect_s=3.0, silence_s=2.0, extra='takeover = "manual"\n')
+    trial.replicate()
+    trial.alpha.die()
+    trial.until_state(trial.beta, "MANUAL_HOLD")
+    drained = trial.beta.try_ctl("drain")
+    assert drained.returncode == 4
+    assert "may be all that is left" in drained.stderr
+    assert "do not stop this host" in drained.stderr
+    trial.beta.ctl("failover", "g1", "--yes")
+    until(lambda: trial.runs(trial.beta), "the guest goes on")
+
+
+def test_a_reason_that_no_record_can_hold_is_refused(trial: Trial) -> None:
+    trial.replicate()
+    for reason in (" ", "x" * 1001):
+        refused = trial.beta.try_ctl("failover", "g1", "--yes", "--force-reason", reason)
+        assert refused.returncode == 4
+        assert "reason: " in refused.stderr
+    assert trial.status(trial.beta).owner == "alpha"
+
+
 def test_a_failover_that_the_record_does_not_allow_needs_a_reason(make_trial: MakeTrial) -> None:
     """The primary died before it could write PAIRED."""
     trial = make_trial(suspect_s=3.0, silence_s=2.0)

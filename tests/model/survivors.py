@@ -31,7 +31,8 @@ _INDIFFERENT = {
 # Neighbours that never fit the same facts: their conditions contradict each other.
 _APART = {
     "ask: after ended": "the reading is stale, or the witness was read",
-    "ended_elsewhere: after older": "the protection has ended, or there is no mark of that",
+    "ended_elsewhere: after foreign": "there is no record, or one between other hosts",
+    "await_primary: after await_word": "a drained host's replica is sound only once that is lost",
     "learn: after release_deleted": "the witness holds a record, or none",
     "release_deleted: without 'is_unprotected'": "`ended_elsewhere` and `older` come first",
     "release_deleted: without 'record_is_known'": "`erase` comes first for a primary",

@@ -13,7 +13,7 @@ from colod.daemon.facts import Facts, peer_view
 from colod.daemon.parts import Parts
 from colod.failover import record as records
 from colod.failover.effects import State
-from colod.failover.view import Answer, Copy, Journal, View
+from colod.failover.view import Answer, Contact, Copy, Journal, View
 from colod.model import Disks, Epoch, GuestName, HostName, PairingId, Protection, Role
 from colod.toolstack.port import Domain
 from colod.v1 import peer_pb2
@@ -63,7 +63,9 @@ def slow_parts() -> Parts:
     return parts_of(SlowDomains(), Heartbeat())
 
 
-def parts_of(domains: SlowDomains | NoDomains, heartbeat: Heartbeat) -> Parts:
+def parts_of(
+    domains: SlowDomains | NoDomains, heartbeat: Heartbeat, *, peer: HostName = BETA
+) -> Parts:
     """Return ports that know this."""
     limits = SimpleNamespace(
         beat_interval_s=1.0,
@@ -74,7 +76,9 @@ def parts_of(domains: SlowDomains | NoDomains, heartbeat: Heartbeat) -> Parts:
         resync_automatic=False,
         keep_quarantined=False,
     )
-    parts = SimpleNamespace(limits=limits, heartbeat=heartbeat, domains=domains, boot="b")
+    parts = SimpleNamespace(
+        peer=peer, limits=limits, heartbeat=heartbeat, domains=domains, boot="b"
+    )
     return cast("Parts", parts)
 
 
@@ -149,6 +153,17 @@ async def test_the_peer_keeps_its_copy_if_it_says_so_now_and_under_this_generati
     age_s: float, generation: int, says: bool, believed: bool
 ) -> None:
     said = peer_pb2.ProtectionView(guest="g1", generation=generation, keeps_copy=says)
-    parts = parts_of(NoDomains(), Heartbeat(time.monotonic() - age_s, said))
+    parts = parts_of(NoDomains(), Heartbeat(time.monotonic() - age_s, said), peer=ALPHA)
     view = await Facts(parts, WINNER).look(WINNER, None, State.PROMOTING)
     assert view.peer_keeps_copy is believed
+
+
+async def test_what_another_host_than_the_protections_says_is_not_taken_for_its_word() -> None:
+    """The configuration may name a new peer: it knows nothing of what the old one has."""
+    said = peer_pb2.ProtectionView(guest="g1", generation=TAKEN.generation, keeps_copy=True)
+    gamma = HostName("gamma")
+    parts = parts_of(NoDomains(), Heartbeat(time.monotonic(), said), peer=gamma)
+    view = await Facts(parts, WINNER).look(WINNER, None, State.PROMOTING)
+    assert not view.peer_is_configured
+    assert not view.peer_keeps_copy
+    assert view.contact is not Contact.UP

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from colod.daemon.host import Host
 from colod.daemon.parts import Parts
-from colod.errors import NotAllowedNow
+from colod.errors import JournalError, NotAllowedNow
 from colod.failover.view import Journal, Wanted
 from colod.model import Disks, GuestName, HostName, Protection, Role
 from colod.toolstack.port import Domain
@@ -29,13 +30,19 @@ class Disk:
     def __init__(self, *entries: Journal) -> None:
         self.entries = entries
         self.written: list[Journal] = []
+        self.stalled: asyncio.Event | None = None
 
     def read_all(self) -> Sequence[Journal]:
         return self.entries
 
+    def read_readable(self) -> tuple[Sequence[Journal], Sequence[str]]:
+        return self.entries, ()
+
     async def write(self, journal: Journal) -> None:
         for _ in range(5):
             await asyncio.sleep(0)
+        if self.stalled is not None:
+            await self.stalled.wait()
         self.written.append(journal)
 
 
@@ -123,4 +130,55 @@ async def test_nothing_is_written_for_a_protection_that_has_ended(tmp_path: Path
     with pytest.raises(NotAllowedNow, match="just ended"):
         await service.want(Wanted.SUSPENDED)
     assert not disk.written
+    await host.stop()
+
+
+async def cut_off(work: Coroutine[Any, Any, object], disk: Disk) -> None:
+    """Have the caller of `work` go away while the disk stalls, and the disk recover later."""
+    disk.stalled = asyncio.Event()
+    request = asyncio.create_task(work)
+    await asyncio.sleep(0.01)
+    request.cancel()
+    await asyncio.sleep(0.01)
+    assert not request.done(), "it ended before its write"
+    disk.stalled.set()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+
+
+async def test_a_wish_whose_caller_went_away_is_remembered_as_it_was_written(
+    tmp_path: Path,
+) -> None:
+    """Else it would come into force at the next start, weeks later."""
+    disk = Disk(PRIMARY)
+    host = host_with(disk, tmp_path)
+    host.adopt_all()
+    service = host.services[GUEST]
+    await cut_off(service.note(replace(PRIMARY, wanted=Wanted.SUSPENDED)), disk)
+    assert disk.written == [service.journal]
+    assert service.journal.wanted is Wanted.SUSPENDED
+    await host.stop()
+
+
+async def test_a_protection_whose_caller_went_away_is_there_if_it_was_written(
+    tmp_path: Path,
+) -> None:
+    disk = Disk()
+    host = host_with(disk, tmp_path)
+    request = peer_pb2.PrepareReceiveRequest(
+        guest=GUEST, pairing="0" * 32, generation=1, disks="none", mode="remus", interval_ms=50
+    )
+    await cut_off(host.receive(request), disk)
+    assert [host.services[GUEST].journal] == disk.written
+    await host.stop()
+
+
+async def test_under_another_name_this_host_takes_nothing_over(tmp_path: Path) -> None:
+    """It would write records in a name that they do not know."""
+    host = host_with(Disk(replace(PRIMARY, host=BETA)), tmp_path)
+    with pytest.raises(JournalError, match="but g1 is protected here as beta"):
+        host.adopt_all()
+    assert not host.services
+    assert [text for text in host.adopt_readable() if "beta" in text]
+    assert not host.services
     await host.stop()

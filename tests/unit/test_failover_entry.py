@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -173,3 +174,9 @@ def test_the_record_in_an_entry_is_what_a_witness_keeps(record: OwnershipRecord)
     known = Journal(protection=TERMS, host=ALPHA, role=Role.PRIMARY, record=record)
     text = json.loads(entry.encode(known).partition(b" ")[2])["record"]
     assert unpack(text.encode(), 5) == Stored(record, 5)
+
+
+def test_an_entry_that_could_not_be_read_again_is_not_written() -> None:
+    journal = Journal(protection=TERMS, host=ALPHA, role=Role.PRIMARY)
+    with pytest.raises(JournalError, match="limit"):
+        entry.encode(replace(journal, reason="x" * entry.MAX_ENTRY_BYTES))

@@ -164,3 +164,15 @@ async def test_a_stray_saver_is_ended_but_not_one_whose_xl_lives(start: Start) -
     await asyncio.to_thread(parent.wait)
     (killed,) = await discard.end_stray_savers(70006, None)
     assert killed.pid == helper_pid
+
+
+def test_only_processes_of_ones_own_and_of_root_can_be_an_xl(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody can give a process the command line of an xl."""
+    child = start(*looks_like("remus"))
+    mine = os.geteuid()
+    assert child.pid in {each.ref.pid for each in process.processes()}
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    seen = child.pid in {each.ref.pid for each in process.processes()}
+    assert seen is (mine == 0)

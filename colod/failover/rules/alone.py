@@ -26,11 +26,24 @@ def _is_paused(view: View) -> bool:
     return view.guest is Copy.PAUSED
 
 
-_ALONE = show(
-    State.ALONE,
-    lambda v: "the guest is paused, not by colod" if _is_paused(v) else v.journal.reason,
-    lambda v: "xl unpause it" if _is_paused(v) else "",
-)
+def _why_alone(view: View) -> str:
+    if _is_paused(view):
+        return "the guest is paused, not by colod"
+    if not view.peer_is_configured:
+        return f"the other host of this protection, {view.journal.peer}, is not the configured peer"
+    return view.journal.reason
+
+
+def _way_out(view: View) -> str:
+    if _is_paused(view):
+        return "xl unpause it"
+    if not view.peer_is_configured:
+        guest = view.journal.protection.guest
+        return f"colodctl unprotect {guest}, then colodctl protect {guest} --to the new peer"
+    return ""
+
+
+_ALONE = show(State.ALONE, _why_alone, _way_out)
 
 _BECOME_PRIMARY = Then(
     state=State.ALONE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from colod.failover.learning import contradicts
+from colod.failover.learning import contradicts, is_between
 from colod.failover.record import NO_GENERATION, RecordState
 from colod.failover.view import (
     Answer,
@@ -69,6 +69,15 @@ def record_is_older(view: View) -> bool:
     if view.record is None:  # an owner's deletion leaves a mark; nothing at all means a loss
         return not protection_has_ended(view)
     return contradicts(view.record, known)
+
+
+def record_is_foreign(view: View) -> bool:
+    """The witness holds a record of that guest's name between other hosts than ours."""
+    return (
+        view.answer is Answer.READ
+        and view.record is not None
+        and not is_between(view.record, view.journal)
+    )
 
 
 def record_is_news(view: View) -> bool:
@@ -335,9 +344,14 @@ def takeover_is_manual(view: View) -> bool:
     return not view.takeover_automatic
 
 
+def is_drained(view: View) -> bool:
+    """This host gives up all its pairings, perhaps because it is about to stop."""
+    return view.draining
+
+
 def takeover_is_due(view: View) -> bool:
     """The other host is lost, and this one may take over by itself."""
-    return peer_is_lost(view) and view.takeover_automatic
+    return peer_is_lost(view) and view.takeover_automatic and not view.draining
 
 
 def fence_is_needed(view: View) -> bool:

@@ -31,6 +31,11 @@ def _created(view: View) -> OwnershipRecord:
     )
 
 
+def _pair(view: View) -> str:
+    assert view.record is not None
+    return f"{view.record.owner} and {view.record.peer}"
+
+
 def _stranger(view: View) -> int:
     """Remember which domain it is: the replica may get its name while nobody looks."""
     return view.guest_domid if f.is_secondary(view) else 0
@@ -100,6 +105,17 @@ KNOWLEDGE = (
             State.MANUAL_HOLD,
             lambda v: f"{v.journal.peer} took over and then ended the protection",
             "colodctl unprotect here too, then look at the paused copy and xl destroy it",
+        ),
+    ),
+    Rule(
+        "foreign",
+        (f.record_is_foreign,),
+        show(
+            State.MANUAL_HOLD,
+            lambda v: (
+                f"the witness holds a record of {v.journal.protection.guest} between {_pair(v)}"
+            ),
+            "see docs/witness.md, 'A record of other hosts'",
         ),
     ),
     Rule(

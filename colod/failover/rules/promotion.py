@@ -86,14 +86,15 @@ OWNER_UNACTIVATED = (
         show(State.MANUAL_HOLD, _orphaned, _rename),
     ),
     # Nobody is fenced for a guest that this host cannot run: the other one may hold the last copy.
+    # Nor once the guest was let run: a proof counts for its takeover, also over a daemon's restart.
     Rule(
         "fence",
-        (f.owns_unactivated, f.copy_is_here, f.fence_is_needed),
+        (f.owns_unactivated, f.copy_is_here, f.fence_is_needed, Not(f.has_started)),
         act(State.FENCING, Do.FENCE_PEER),
     ),
     Rule(
         "await_fence",
-        (f.owns_unactivated, f.copy_is_here, f.fence_is_unconfirmed),
+        (f.owns_unactivated, f.copy_is_here, f.fence_is_unconfirmed, Not(f.has_started)),
         show(
             State.MANUAL_HOLD,
             lambda v: f"nothing proves that {v.journal.peer} cannot write",

@@ -27,6 +27,9 @@ def _taken_over(view: View) -> OwnershipRecord:
     return records.take_over(known(view), pairing, attempt=view.new_id)
 
 
+KEPT_FOR_WORD = "await_word"
+"""A drained host cannot give its replica up: the other host is lost."""
+
 _OF_NO_USE = any_of(f.replica_is_void, f.protection_is_gone)
 
 SECONDARY = (
@@ -74,6 +77,21 @@ SECONDARY = (
         "await_primary",
         (f.is_promised, f.replica_is_sound, Not(f.peer_is_lost)),
         show(State.DEGRADED, lambda v: f"{link_error(v)}; {v.journal.peer} decides"),
+    ),
+    Rule(
+        KEPT_FOR_WORD,
+        (f.is_promised, f.replica_is_sound, f.is_drained),
+        show(
+            State.MANUAL_HOLD,
+            lambda v: (
+                f"{v.journal.peer} is lost, and this host was drained: the replica here may be "
+                "all that is left of the guest"
+            ),
+            lambda v: (
+                f"do not stop this host: bring {v.journal.peer} back, or: "
+                f"colodctl failover {v.journal.protection.guest}"
+            ),
+        ),
     ),
     Rule(
         "await_operator",

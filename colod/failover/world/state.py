@@ -284,6 +284,7 @@ def _own_view(host: Host) -> View:
         incoming=host.incoming is not None,
         link=host.link,
         xl_alive=host.xl,
+        contact=host.contact,
         draining=host.draining,
     )
 

@@ -270,6 +270,13 @@ ALONE = (
     ),
     Transcript("not before it is due", primary(LATER), "alone", State.ALONE),
     Transcript(
+        "nor with another host than the protection's",
+        primary(LATER, resync_due=True, contact=Contact.LOST, peer_is_configured=False),
+        "alone",
+        State.ALONE,
+        asks_person=True,
+    ),
+    Transcript(
         "not while the other host is silent",
         primary(LATER, resync_due=True, contact=Contact.SILENT),
         "alone",

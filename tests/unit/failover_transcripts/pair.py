@@ -523,6 +523,20 @@ PROMOTION = (
         asks_person=True,
     ),
     Transcript(
+        "but not once the guest was let run: the proof counts for its takeover",
+        secondary(TAKEN, MINE | {"started": True}, guest=Copy.RUNNING, fence=Fence.UNCONFIRMED),
+        "activate",
+        State.PROMOTING,
+        Swap,
+    ),
+    Transcript(
+        "nor is the other host fenced again then",
+        secondary(TAKEN, MINE | {"started": True}, guest=Copy.RUNNING, fence=Fence.NEEDED),
+        "activate",
+        State.PROMOTING,
+        Swap,
+    ),
+    Transcript(
         "a confirmed fence lets the replica go",
         secondary(TAKEN, MINE, **REPLICA, fence=Fence.CONFIRMED),
         "hand_over_to_xl",

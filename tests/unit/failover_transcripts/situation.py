@@ -45,6 +45,9 @@ GIFT = records.hand_over(PAIRED, attempt="3")
 FORCED = records.force(THEIRS, ALPHA, attempt="5", reason="beta burnt down")
 GIVEN = records.hand_back(TAKEN, attempt="4")
 """alpha's again, unactivated, after beta could not run its copy."""
+ELSEWHERE = records.create(HostName("gamma"), HostName("delta"), attempt="1")
+REPLACED = records.create(ALPHA, HostName("gamma"), attempt="1", after=PAIRED.generation)
+"""Of a protection that is not this one."""
 
 REVISION = 7
 
