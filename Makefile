@@ -23,6 +23,9 @@ test: $(STAMP) ## Set up and run every check and test that needs no hypervisor.
 	@$(MAKE) --no-print-directory static
 	$(BIN)/python -m pytest tests --ignore=tests/xen --ignore=tests/bench
 
+sim-long: $(STAMP) ## Ten thousand seeded runs of the daemons in virtual time (an hour).
+	$(BIN)/python -m tests.sim 1 10000
+
 model-long: $(STAMP) ## The longer walks of the failover model (tens of minutes).
 	$(BIN)/python -m tests.model.walks
 
