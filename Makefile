@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test static unit integration proto proto-check format lab-image lab test-xen test-xen-ci test-xen-long model-long mutants bench clean
+.PHONY: help venv demo test static unit integration proto proto-check format lab-image lab test-xen test-xen-ci test-xen-long sim-long model-long mutants bench clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
