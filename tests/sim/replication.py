@@ -172,7 +172,11 @@ class Receiver(Session):
         """The sender is there: xl begins to build the copy."""
         self.peer = sender
         self.xl = self.world.processes.start(self.xl_died)
-        self.domain = self.host.xen.create(self.guest + INCOMING_SUFFIX, pauses=2, is_built=False)
+        self.domain = self.host.xen.create(
+            self.guest + INCOMING_SUFFIX,
+            pauses=1 if self.world.without == "second pause" else 2,
+            is_built=False,
+        )
         self.status.second_pause = True
         self.status.peer_connected = True
         self.status.state = _STATES.SESSION_STATE_SYNCING
@@ -303,6 +307,8 @@ class Sender(Session):
         await self.step(PAUSE_S)
         domain.suspended = False
         self.world.changed()
+        if self.world.without == "acknowledgement":
+            self.world.released(self.host, domain, epoch.done_s)
         deadline = self.world.now + float(self.spec["silence_s"])
         while self.world.now < deadline:
             await self.step(self.world.latency())

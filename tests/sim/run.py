@@ -13,7 +13,7 @@ from colod.model import Disks
 from tests.sim.faults import Faults
 from tests.sim.seams import in_place
 from tests.sim.virtual import VirtualLoop
-from tests.sim.world import ALPHA, BETA, GUEST, World
+from tests.sim.world import ALPHA, BETA, GUEST, Without, World
 
 RAGE_S = 90.0
 HEALING_S = 240.0
@@ -46,12 +46,12 @@ class Outcome:
         return not self.violations and self.end in GOOD_ENDS
 
 
-def run_seed(seed: int, *, arbitrates: bool = True) -> Outcome:
+def run_seed(seed: int, *, without: Without = Without.NOTHING) -> Outcome:
     """Run `seed`; the same seed gives the same run.
 
     Args:
         seed: Of every choice that is made.
-        arbitrates: Whether the witness compares; without it two speakers must be seen.
+        without: What the run does without; the observer must see that.
     """
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     random = Random(seed)
@@ -60,8 +60,7 @@ def run_seed(seed: int, *, arbitrates: bool = True) -> Outcome:
     try:
         asyncio.set_event_loop(loop)
         loop.set_exception_handler(lambda _, __: None)
-        world = World(random)
-        world.store.arbitrates = arbitrates
+        world = World(random, without)
         with in_place(world, loop):
             loop.run_until_complete(_story(world, Random(seed + 1), outcome))
             _end_all(loop)

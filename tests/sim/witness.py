@@ -19,10 +19,10 @@ TIMEOUT_S = 2.0
 class Store:
     """What the witness holds, for one guest."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, arbitrates: bool) -> None:
         self.stored = Stored(None, 0)
         self.is_up = True
-        self.arbitrates = True
+        self.arbitrates = arbitrates
         """Whether there is one record; else each host has its own: two speakers must be seen."""
         self._alone: dict[HostName, Stored] = {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from enum import StrEnum
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -32,6 +33,15 @@ GUEST = GuestName("g1")
 ALPHA, BETA = HostName("alpha"), HostName("beta")
 SILENCE_S = 3.0
 SLACK_S = 1e-6
+
+
+class Without(StrEnum):
+    """What a run does without, for the observer to see that it is needed."""
+
+    NOTHING = "nothing"
+    ARBITRATION = "arbitration"
+    SECOND_PAUSE = "second pause"
+    ACKNOWLEDGEMENT = "acknowledgement"
 
 
 class Incarnation:
@@ -208,9 +218,10 @@ class SimHost:
 class World:
     """Everything, and the observer who counts speakers."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, without: Without = Without.NOTHING) -> None:
         self.random = random
-        self.store = Store()
+        self.without = without
+        self.store = Store(arbitrates=without is not Without.ARBITRATION)
         self.processes = Processes()
         self.cut_from_witness: set[HostName] = set()
         self.cut_control: set[tuple[HostName, HostName]] = set()
