@@ -330,7 +330,7 @@ class Host:
             return
         error = task.exception()
         if error is not None:
-            _log.critical(Event.DEFECT_FOUND, protection=guest, exc_info=error)
+            _log.critical(Event.DEFECT_DETECTED, protection=guest, exc_info=error)
             if not self.defect.done():
                 self.defect.set_exception(error)
             return

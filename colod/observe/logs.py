@@ -31,7 +31,7 @@ class Event(StrEnum):
     DAEMON_FAILED = "daemon.failed"
     DAEMON_STARTED = "daemon.started"
     DAEMON_STOPPED = "daemon.stopped"
-    DEFECT_FOUND = "daemon.defect"
+    DEFECT_DETECTED = "defect.detected"
     DOMAIN_DESTROYED = "domain.destroyed"
     DOMAIN_PAUSED = "domain.paused"
     DOMAIN_UNPAUSED = "domain.unpaused"
