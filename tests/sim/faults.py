@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from colod.errors import ColodError
+from colod.failover.effects import State
 from colod.model import Disks
 from tests.sim.replication import Session
 from tests.sim.world import GUEST
@@ -89,8 +90,19 @@ class Faults:
         for host in self._world.hosts.values():
             if host.name not in self._world.running() or host.daemon is None:
                 continue
+            self._look_and_destroy(host.peer)
             with contextlib.suppress(ColodError):
                 await host.daemon.protect(GUEST, host.peer.name, Disks.NONE, 200, dry_run=False)
+
+    def _look_and_destroy(self, host: SimHost) -> None:
+        """Do as advised with a copy whose protection was ended elsewhere: the other one runs."""
+        service = host.daemon.services.get(GUEST) if host.daemon else None
+        copy = host.xen.find(GUEST)
+        if service is None or copy is None or service.state is not State.QUARANTINED:
+            return
+        if copy.pauses and "xl destroy" in service.decision.advice:
+            self._world.note(f"the operator destroys {copy.name} on {host.name}")
+            host.xen.destroy(copy)
 
     def _note(self, text: str) -> None:
         self._world.note(f"fault: {text}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -145,23 +145,27 @@ class SimPeerClient:
         """Have it start a receiver; the request goes on there, whatever becomes of us."""
         peer = self._life.host.peer
         other = await self._world.carry(self._life, peer, timeout_s)
-        assert peer.life is not None
-        work = asyncio.get_running_loop().create_task(other.receive(request))
-        peer.life.tasks.append(cast("Any", _swallowed(work)))
-        try:
-            address = await asyncio.wait_for(asyncio.shield(work), timeout_s)
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if self._life.is_dead:
-                raise
-            raise PeerUnreachable("no answer") from error
+        address = await self._there(other.receive(request), timeout_s)
         await self._world.carry_back(self._life, peer, timeout_s)
         return peer_pb2.PrepareReceiveReply(address=address)
 
     async def forget(self, request: peer_pb2.ForgetRequest) -> None:
         """Tell it that the protection ended."""
-        peer = self._life.host.peer
-        other = await self._world.carry(self._life, peer, 10.0)
-        await other.forget(GuestName(request.guest))
+        other = await self._world.carry(self._life, self._life.host.peer, 10.0)
+        await self._there(other.forget(GuestName(request.guest)), 10.0)
+
+    async def _there(self, work: Coroutine[Any, Any, Any], timeout_s: float) -> Any:
+        """Have the other daemon work, and die with that daemon only."""
+        task = asyncio.get_running_loop().create_task(work)
+        there = self._life.host.peer.life
+        assert there is not None
+        there.tasks.append(cast("Any", _swallowed(task)))
+        try:
+            return await asyncio.wait_for(asyncio.shield(task), timeout_s)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if self._life.is_dead:
+                raise
+            raise PeerUnreachable("no answer") from error
 
 
 def _swallowed(work: asyncio.Task[Any]) -> asyncio.Task[Any]:
