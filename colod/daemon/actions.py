@@ -312,6 +312,9 @@ class Actions:
 
     async def _fence_peer(self) -> None:
         generation, peer = self._subject.journal.generation, self._subject.journal.peer
+        if peer != self._parts.peer:
+            self._subject.facts.fenced(generation, Fence.UNCONFIRMED)
+            raise FenceUnconfirmed(f"{peer} is not the configured peer, whose devices are known")
         verdict = await self._parts.fencer.fence(peer)
         if isinstance(verdict, Fenced):
             self._subject.facts.fenced(generation, Fence.CONFIRMED)

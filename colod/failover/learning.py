@@ -12,13 +12,14 @@ from colod.model import Generation, PairingId, Protection, Role
 def learn(journal: Journal, record: OwnershipRecord, revision: int) -> Journal:
     """Return `journal` with `record` confirmed at `revision`, by our own write or by reading it.
 
-    A record between other hosts is another protection's. One that contradicts what is known is not
-    learned either: the witness was restored, and what this
-    host knows may be all that is left of the truth. An operator's force is a word about the grant
-    that was known then: with a newer one the other host has shown that it was not down.
+    The first record must be between our hosts, else it is another protection's; a later one tells
+    that ours has ended. One that contradicts what is known is not learned: the witness was
+    restored, and what this host knows may be all that is left of the truth. An operator's force is
+    a word about the grant that was known then: with a newer one the other host has shown that it
+    was not down.
     """
     old = journal.record
-    if not is_between(record, journal) or (old is not None and contradicts(record, old)):
+    if contradicts(record, old) if old is not None else not is_between(record, journal):
         return replace(journal, pending=None)
     is_new_grant = old is None or record.generation != old.generation
     is_outdated = old is not None and is_new_grant

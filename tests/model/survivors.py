@@ -31,6 +31,7 @@ _INDIFFERENT = {
 # Neighbours that never fit the same facts: their conditions contradict each other.
 _APART = {
     "ask: after ended": "the reading is stale, or the witness was read",
+    "foreign: after older": "no record is known yet, or one is",
     "ended_elsewhere: after foreign": "there is no record, or one between other hosts",
     "await_primary: after await_word": "a drained host's replica is sound only once that is lost",
     "learn: after release_deleted": "the witness holds a record, or none",

@@ -72,9 +72,13 @@ def record_is_older(view: View) -> bool:
 
 
 def record_is_foreign(view: View) -> bool:
-    """The witness holds a record of that guest's name between other hosts than ours."""
+    """A new protection finds the record of another pair's guest of the same name.
+
+    A host that knew a record learns what came after it: there, its own protection has ended.
+    """
     return (
         view.answer is Answer.READ
+        and view.journal.record is None
         and view.record is not None
         and not is_between(view.record, view.journal)
     )
@@ -303,7 +307,9 @@ def failover_is_asked(view: View) -> bool:
 
 def is_forced(view: View) -> bool:
     """An operator has given a reason to take over against the rules."""
-    return view.journal.force_reason != ""
+    record = view.journal.record
+    is_ours = record is None or view.journal.host in (record.owner, record.peer)
+    return view.journal.force_reason != "" and is_ours
 
 
 def switchover_is_asked(view: View) -> bool:
@@ -341,7 +347,7 @@ def peer_is_lost(view: View) -> bool:
 
 def takeover_is_manual(view: View) -> bool:
     """This host takes over only when an operator asks for it."""
-    return not view.takeover_automatic
+    return not (view.takeover_automatic and view.peer_is_configured)
 
 
 def is_drained(view: View) -> bool:
@@ -351,7 +357,7 @@ def is_drained(view: View) -> bool:
 
 def takeover_is_due(view: View) -> bool:
     """The other host is lost, and this one may take over by itself."""
-    return peer_is_lost(view) and view.takeover_automatic and not view.draining
+    return peer_is_lost(view) and not takeover_is_manual(view) and not view.draining
 
 
 def fence_is_needed(view: View) -> bool:

@@ -98,7 +98,11 @@ SECONDARY = (
         (f.is_promised, f.replica_is_sound, f.takeover_is_manual),
         show(
             State.MANUAL_HOLD,
-            lambda v: f"{v.journal.peer} is lost, and policy.takeover is manual",
+            lambda v: (
+                f"{v.journal.peer} is lost, and policy.takeover is manual"
+                if v.peer_is_configured
+                else f"{v.journal.peer} is not heard, since another peer is configured"
+            ),
             lambda v: (
                 f"bring {v.journal.peer} back, or: colodctl failover {v.journal.protection.guest}"
             ),

@@ -236,14 +236,7 @@ KNOWLEDGE = (
         asks_person=True,
     ),
     Transcript(
-        "a record between other hosts is none of this protection's",
-        primary(LATER, record=ELSEWHERE),
-        "foreign",
-        State.MANUAL_HOLD,
-        asks_person=True,
-    ),
-    Transcript(
-        "not even of a new one's",
+        "a record between other hosts is none of a new protection's",
         primary(None, record=ELSEWHERE),
         "foreign",
         State.MANUAL_HOLD,
@@ -251,10 +244,17 @@ KNOWLEDGE = (
     ),
     Transcript(
         "it may name one of the two",
-        secondary(PAIRED, IN_PAIR, **REPLICA, record=REPLACED),
+        secondary(None, record=REPLACED),
         "foreign",
         State.MANUAL_HOLD,
         asks_person=True,
+    ),
+    Transcript(
+        "but a host that was replaced meanwhile learns it: its own protection has ended",
+        primary(PAIRED, IN_PAIR, record=REPLACED, **FOLLOWS),
+        "learn",
+        None,
+        notes=notes_of("record"),
     ),
     Transcript(
         "a witness with an older generation is older",

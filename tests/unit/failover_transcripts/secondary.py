@@ -344,6 +344,13 @@ SECONDARY = (
         State.DEGRADED,
     ),
     Transcript(
+        "nor where another peer is configured: nobody listens for this one",
+        secondary(PAIRED, IN_PAIR, **REPLICA, **LOST, peer_is_configured=False),
+        "await_operator",
+        State.MANUAL_HOLD,
+        asks_person=True,
+    ),
+    Transcript(
         "nor where they could promote nothing",
         secondary(PAIRED, IN_PAIR, **LOST, takeover_automatic=False),
         "replica_lost",
