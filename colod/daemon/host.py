@@ -95,7 +95,7 @@ class Host:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        for service in self._services.values():
+        for service in tuple(self._services.values()):
             await service.stop()
 
     def find(self, guest: str) -> ProtectionService:

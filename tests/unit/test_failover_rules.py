@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from colod.errors import InvariantBroken
 from colod.failover.effects import Do, State, Swap
 from colod.failover.rules import RULES, decide
 from colod.failover.rules.table import AnyOf, Not, Predicate, Then, name_of
+from colod.failover.view import Answer
 from tests.unit.failover_transcripts import TRANSCRIPTS
 from tests.unit.failover_transcripts.situation import (
     FOLLOWS,
     IN_PAIR,
     LATER,
+    LOST,
     NEW_ID,
     PAIRED,
+    REPLICA,
     Transcript,
     primary,
+    secondary,
 )
 
 # States in which colod waits for something that it cannot bring about itself.
@@ -118,3 +125,11 @@ def _plain(fact: Predicate) -> list[Predicate]:
     if isinstance(fact, AnyOf):
         return [plain for each in fact.facts for plain in _plain(each)]
     return [fact]
+
+
+@pytest.mark.parametrize("facts", [{"draining": True}, {"takeover_automatic": False}])
+def test_who_waits_for_an_operator_says_that_the_witness_is_away_too(facts: dict[str, Any]) -> None:
+    """Else the advice, to take over, would lead in a circle."""
+    view = secondary(PAIRED, IN_PAIR, **REPLICA, **LOST, **facts)
+    assert "witness" not in decide(view).cause
+    assert "the witness does not answer" in decide(replace(view, answer=Answer.UNREACHABLE)).cause

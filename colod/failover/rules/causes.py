@@ -14,6 +14,11 @@ LOOK_THEN_DESTROY = "look at it, then xl destroy it"
 HELD_FOR_WITNESS = show(State.MANUAL_HOLD, WITNESS_AWAY, BRING_BACK_WITNESS)
 
 
+def and_witness_away(view: View) -> str:
+    """Say it behind another cause: an operator's takeover would wait for the witness, too."""
+    return f"; {WITNESS_AWAY}: {BRING_BACK_WITNESS}" if view.answer is Answer.UNREACHABLE else ""
+
+
 def move_aside(view: View) -> str:
     """Say how the name is made free; nothing is destroyed, whatever the domain turns out to be."""
     guest = view.journal.protection.guest

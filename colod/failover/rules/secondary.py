@@ -12,6 +12,7 @@ from colod.failover.rules.causes import (
     NAME_TAKEN,
     PAIRING_ON,
     REPLICATE,
+    and_witness_away,
     degraded,
     link_error,
     move_aside,
@@ -85,7 +86,7 @@ SECONDARY = (
             State.MANUAL_HOLD,
             lambda v: (
                 f"{v.journal.peer} is lost, and this host was drained: the replica here may be "
-                "all that is left of the guest"
+                f"all that is left of the guest{and_witness_away(v)}"
             ),
             lambda v: (
                 f"do not stop this host: bring {v.journal.peer} back, or: "
@@ -99,7 +100,7 @@ SECONDARY = (
         show(
             State.MANUAL_HOLD,
             lambda v: (
-                f"{v.journal.peer} is lost, and policy.takeover is manual"
+                f"{v.journal.peer} is lost, and policy.takeover is manual{and_witness_away(v)}"
                 if v.peer_is_configured
                 else f"{v.journal.peer} is not heard, since another peer is configured"
             ),
