@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
-from contextlib import suppress
 from typing import Final
 
 from colod.cli.exits import Exit
@@ -30,14 +28,6 @@ def end_after_interrupt(grace_s: float = GRACE_S) -> None:
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader, grace_s), daemon=True).start()
-
-
-def end_at_once() -> None:
-    """End the interrupted process without Python's own clearing up, where gRPC can wait, too."""
-    with suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(Exit.INTERRUPTED)
 
 
 def _watch(reader: int, grace_s: float) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from colod.cli.exits import Exit, exit_of
-from colod.cli.interrupt import INTERRUPTED, end_after_interrupt, end_at_once
+from colod.cli.interrupt import INTERRUPTED, end_after_interrupt
 from colod.cli.lazy import Lazy, LazyGroup
 from colod.errors import ColodError
 
@@ -69,10 +69,7 @@ def cli(context: click.Context, socket: str | None, config_path: str | None) -> 
 def main() -> None:
     """Run `colodctl` and end the process."""
     end_after_interrupt()
-    status = run(sys.argv[1:])
-    if status == Exit.INTERRUPTED:
-        end_at_once()
-    sys.exit(status)
+    sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
