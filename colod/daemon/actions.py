@@ -26,7 +26,7 @@ from colod.errors import (
 from colod.failover.effects import Do, Effect, Swap
 from colod.failover.learning import learn, unlearn
 from colod.failover.view import Answer, Fence, Journal, Pending
-from colod.fencing.base import Fenced
+from colod.fencing.base import Failed, Fenced, Verdict
 from colod.model import Generation, GuestName, Role
 from colod.observe.logs import Event
 from colod.toolstack import process
@@ -312,10 +312,9 @@ class Actions:
 
     async def _fence_peer(self) -> None:
         generation, peer = self._subject.journal.generation, self._subject.journal.peer
-        if peer != self._parts.peer:
-            self._subject.facts.fenced(generation, Fence.UNCONFIRMED)
-            raise FenceUnconfirmed(f"{peer} is not the configured peer, whose devices are known")
-        verdict = await self._parts.fencer.fence(peer)
+        verdict: Verdict = Failed("it is not the configured peer, whose devices are known")
+        if peer == self._parts.peer:
+            verdict = await self._parts.fencer.fence(peer)
         if isinstance(verdict, Fenced):
             self._subject.facts.fenced(generation, Fence.CONFIRMED)
             _log.info(Event.FENCE_CONFIRMED, host=peer, evidence=verdict.evidence)

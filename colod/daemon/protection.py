@@ -27,7 +27,7 @@ from colod.failover.rules import decide
 from colod.failover.rules.causes import move_aside
 from colod.failover.rules.facts import guest_is_here, has_lost, winner_is_activated
 from colod.failover.rules.secondary import KEPT_FOR_WORD
-from colod.failover.view import Answer, Contact, Fence, Journal, Link, Replica, Wanted, replica_of
+from colod.failover.view import Answer, Fence, Journal, Link, Replica, Wanted, replica_of
 from colod.fencing.manual import Confirmation, ManualFencer
 from colod.model import Generation, GuestName, PairingId, Protection, Role
 from colod.observe.logs import Event
@@ -197,7 +197,7 @@ class ProtectionService:
                 f"another domain has the name {self.guest} here: the replica cannot take over",
                 advice=move_aside(view),
             )
-        if view.draining and view.contact is not Contact.LOST:
+        if view.gives_replica_up:
             raise NotAllowedNow(
                 state,
                 f"{self.journal.host} was drained, and gives its replica of {self.guest} up",

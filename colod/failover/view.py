@@ -301,6 +301,11 @@ class View:
         return was_running or (journal.replica_domid > 0 and not is_made_by_xl)
 
     @property
+    def gives_replica_up(self) -> bool:
+        """Whether this host, being drained, leaves the guest to a primary that is there."""
+        return self.draining and self.contact is not Contact.LOST
+
+    @property
     def is_name_taken(self) -> bool:
         """Whether another domain has the name that xl is to give the replica."""
         return self.incoming and self.guest is not Copy.ABSENT
@@ -326,8 +331,7 @@ def replica_of(view: View) -> Replica:
     """
     if view.journal.role is Role.PRIMARY or view.journal.pairing is None:
         return Replica.NONE
-    is_given_up = view.draining and view.contact is not Contact.LOST
-    if is_given_up or view.is_name_taken:
+    if view.gives_replica_up or view.is_name_taken:
         return Replica.LOST
     if view.link is Link.FOLLOWING:
         return Replica.FOLLOWING

@@ -17,10 +17,13 @@ from tests.sim.world import GUEST
 if TYPE_CHECKING:
     from tests.sim.world import SimHost, World
 
+Ending = tuple[float, Callable[[], None]]
+"""How long a fault lasts, in seconds, and what ends it."""
+
 _WISHES = ("failover", "switchover", "drain", "suspend", "resume", "unprotect")
 
 
-async def _for_a_while(world: World, seconds: float, end: Callable[[], None]) -> None:
+async def _for_a_while(seconds: float, end: Callable[[], None]) -> None:
     await asyncio.sleep(seconds)
     end()
 
@@ -63,9 +66,7 @@ class Faults:
             done = kind(host)
             if done is not None:
                 seconds, end = done
-                task = asyncio.get_running_loop().create_task(
-                    _for_a_while(self._world, seconds, end)
-                )
+                task = asyncio.get_running_loop().create_task(_for_a_while(seconds, end))
                 ends.append(task)
         await asyncio.gather(*ends)
         self.mend()
@@ -111,12 +112,12 @@ class Faults:
     def _time_s(self) -> float:
         return self._random.choice((0.2, 2.0, 8.0, 25.0)) * self._random.uniform(0.5, 1.5)
 
-    def _kill_daemon(self, host: SimHost) -> tuple[float, Callable[[], None]] | None:
+    def _kill_daemon(self, host: SimHost) -> Ending | None:
         self._note(f"kill-daemon {host.name}")
         host.kill_daemon()
         return self._time_s(), host.start_daemon
 
-    def _kill_process(self, host: SimHost) -> tuple[float, Callable[[], None]] | None:
+    def _kill_process(self, host: SimHost) -> Ending | None:
         victims: list[Session] = host.sessions()
         if not victims:
             return None
@@ -131,7 +132,7 @@ class Faults:
             victim.end()
         return None
 
-    def _partition(self, host: SimHost) -> tuple[float, Callable[[], None]] | None:
+    def _partition(self, host: SimHost) -> Ending | None:
         world, peer = self._world, host.peer
         ways = {(host.name, peer.name)}
         if self._random.random() < 0.6:
@@ -153,7 +154,7 @@ class Faults:
 
         return self._time_s(), heal
 
-    def _lose_witness(self, host: SimHost) -> tuple[float, Callable[[], None]] | None:
+    def _lose_witness(self, host: SimHost) -> Ending | None:
         world = self._world
         if self._random.random() < 0.5:
             self._note(f"witness-cut {host.name}")
@@ -163,7 +164,7 @@ class Faults:
         world.store.is_up = False
         return self._time_s(), lambda: setattr(world.store, "is_up", True)
 
-    def _cut_power(self, host: SimHost) -> tuple[float, Callable[[], None]] | None:
+    def _cut_power(self, host: SimHost) -> Ending | None:
         if not self._world.is_protected():
             return None  # what is on one host only dies with it, and proves nothing
         self._note(f"power {host.name}")
@@ -171,12 +172,12 @@ class Faults:
         host.cut_power()
         return self._time_s() + 5.0, host.power_on
 
-    def _freeze(self, host: SimHost) -> tuple[float, Callable[[], None]] | None:
+    def _freeze(self, host: SimHost) -> Ending | None:
         self._note(f"freeze {host.name}")
         host.freeze()
         return self._time_s(), host.thaw
 
-    def _slow(self, host: SimHost) -> tuple[float, Callable[[], None]] | None:
+    def _slow(self, host: SimHost) -> Ending | None:
         world = self._world
         what = self._random.choice(("net", "xl", "disk"))
         self._note(f"slow-{what} {host.name}")
@@ -192,22 +193,22 @@ class Faults:
         setattr(host, name, self._random.uniform(0.1, 4.0))
         return self._time_s(), lambda: setattr(host, name, 0.0)
 
-    def _fill_disk(self, host: SimHost) -> tuple[float, Callable[[], None]] | None:
+    def _fill_disk(self, host: SimHost) -> Ending | None:
         self._note(f"disk-full {host.name}")
         host.disk_is_full = True
         return self._time_s(), lambda: setattr(host, "disk_is_full", False)
 
-    def _fail_xl(self, host: SimHost) -> tuple[float, Callable[[], None]] | None:
+    def _fail_xl(self, host: SimHost) -> Ending | None:
         self._note(f"xl-fails {host.name}")
         host.xl_failures = self._random.uniform(0.05, 0.6)
         return self._time_s(), lambda: setattr(host, "xl_failures", 0.0)
 
-    def _jump(self, host: SimHost) -> tuple[float, Callable[[], None]] | None:
+    def _jump(self, host: SimHost) -> Ending | None:
         self._note("clock-jump")
         self._world.jump(self._random.uniform(-1e6, 1e6))
         return None
 
-    def _ask(self, host: SimHost) -> tuple[float, Callable[[], None]] | None:
+    def _ask(self, host: SimHost) -> Ending | None:
         """An operator's wish, where the daemon takes it."""
         daemon = host.daemon
         if daemon is None or not host.goes.is_set():

@@ -138,9 +138,6 @@ class Session:
     async def _run(self) -> None:
         raise NotImplementedError
 
-    async def _ping(self) -> None:
-        """Hear the peer, as long as the network lets it through."""
-
     async def step(self, seconds: float) -> None:
         """Wait, for longer if the host stands still."""
         await asyncio.sleep(seconds)
@@ -279,7 +276,7 @@ class Sender(Session):
         receiver.connect(self)
         self.status.peer_connected = True
         self.status.state = _STATES.SESSION_STATE_SYNCING
-        self._hear(receiver)
+        self._hear()
         await self._exchange(receiver, FIRST_COPY_S)
         number = 0
         while await self._checkpoint(receiver, number := number + 1):
@@ -327,7 +324,7 @@ class Sender(Session):
         receiver.heard_at = self.world.now
         await self.step(self.world.latency())
         if self.world.data_is_up(receiver.host, self.host):
-            self._hear(receiver)
+            self._hear()
             self.status.progress.acked_epoch = epoch.number
             assert self.domain is not None
             self.world.released(self.host, self.domain, epoch.done_s)
@@ -380,7 +377,7 @@ class Sender(Session):
                 if self.world.data_is_up(self.host, receiver.host):
                     receiver.heard_at = self.world.now
                 if self.world.data_is_up(receiver.host, self.host):
-                    self._hear(receiver)
+                    self._hear()
             self.say()
             assert self.heard_at is not None
             if self.world.now - self.heard_at > float(self.spec["silence_s"]):
@@ -390,7 +387,7 @@ class Sender(Session):
             if self.world.now >= until:
                 return True
 
-    def _hear(self, receiver: Receiver) -> None:
+    def _hear(self) -> None:
         self.heard_at = self.world.now
 
 

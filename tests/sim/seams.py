@@ -18,7 +18,7 @@ from tests.sim.world import GUEST, SimHost, World
 
 
 @contextmanager
-def in_place(world: World, loop: VirtualLoop) -> Iterator[VirtualTime]:
+def in_place(world: World, loop: VirtualLoop) -> Iterator[None]:
     """Have the daemons use this world's sessions, processes, gates and clocks."""
     clock = VirtualTime(loop)
     SimHandle.world = world
@@ -71,4 +71,4 @@ def in_place(world: World, loop: VirtualLoop) -> Iterator[VirtualTime]:
     with ExitStack() as stack:
         for name, value in replaced.items():
             stack.enter_context(patch(name, value))
-        yield clock
+        yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,11 @@ class SimWitness:
         try:
             await self._reach("")
         except WitnessUnreachable:
-            return Unknown("the request was not answered")
+            if self._random.random() < 0.5:
+                delay_s = self._random.uniform(0.0, 20.0)
+                loop = asyncio.get_running_loop()
+                loop.call_later(delay_s, self._store.swap, self._host, expected, new)
+            return Unknown("the request was not answered: it may come late, or never")
         outcome = self._store.swap(self._host, expected, new)
         try:
             await self._reach("")

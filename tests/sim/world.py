@@ -281,10 +281,8 @@ class World:
         await life.step(self.latency())
         source, host = life.host, target
         is_cut = (source.name, target.name) in self.cut_control
-        if is_cut or not host.is_on or self.random.random() < self.loss:
-            await life.step(timeout_s)
-            raise PeerUnreachable("no answer")
-        if not host.goes.is_set():
+        is_deaf = not host.is_on or not host.goes.is_set()
+        if is_cut or is_deaf or self.random.random() < self.loss:
             await life.step(timeout_s)
             raise PeerUnreachable("no answer")
         if host.life is None or host.daemon is None:
@@ -324,25 +322,18 @@ class World:
             self._violated(f"two speakers: {', '.join(speakers)}")
 
     def _look_at(self, host: SimHost, domain: SimDomain) -> None:
-        runs = domain.may_run and host.goes.is_set()
-        if runs and domain.since_s is None:
-            domain.since_s = self.now
-            if not domain.is_mute and domain.done_s < self.heard_s - SLACK_S:
-                self._violated(
-                    f"{domain.name} on {host.name} goes on from {domain.done_s:.3f} s, but was "
-                    f"heard up to {self.heard_s:.3f} s"
-                )
-        elif not runs and domain.since_s is not None:
-            domain.done_s += self.now - domain.since_s
-            domain.since_s = None
-        if not domain.is_mute and domain.is_built and domain.since_s is None:
-            pass
+        has_run = domain.since_s is not None
         if domain.since_s is not None:
-            reached = domain.done_s + self.now - domain.since_s
-            if not domain.is_mute:
-                self.heard_s = max(self.heard_s, reached)
-        elif not domain.is_mute and domain.is_built and domain.pauses == 0:
-            self.heard_s = max(self.heard_s, domain.done_s)
+            domain.done_s += self.now - domain.since_s
+        domain.since_s = self.now if domain.may_run and host.goes.is_set() else None
+        if domain.is_mute or not (has_run or domain.since_s is not None):
+            return
+        if domain.done_s < self.heard_s - SLACK_S:
+            self._violated(
+                f"{domain.name} on {host.name} goes on from {domain.done_s:.3f} s, but was "
+                f"heard up to {self.heard_s:.3f} s"
+            )
+        self.heard_s = max(self.heard_s, domain.done_s)
 
     def released(self, host: SimHost, domain: SimDomain, done_s: float) -> None:
         """Output up to an acknowledged checkpoint leaves.

@@ -76,7 +76,8 @@ class SimXen:
         return next((each for each in self.domains.values() if each.name == name), None)
 
     def destroy(self, domain: SimDomain) -> None:
-        """Remove a domain."""
+        """Remove a domain; what it did until now was heard."""
+        self._host.world.changed()
         self.domains.pop(domain.domid, None)
         self._host.world.changed()
 

@@ -17,6 +17,7 @@ from tests.unit.failover_transcripts.situation import (
     LOST,
     PAIRED,
     PAUSED,
+    REPLACED,
     REPLICA,
     TAKEN,
     THEIRS,
@@ -342,6 +343,13 @@ SECONDARY = (
         secondary(PAIRED, IN_PAIR, **(REPLICA | BROKEN), takeover_automatic=False),
         "await_primary",
         State.DEGRADED,
+    ),
+    Transcript(
+        "an operator's force gives nothing to a host that the record does not name",
+        secondary(REPLACED, IN_PAIR | FORCE, **REPLICA),
+        "discard",
+        State.STOPPED,
+        Do.DISCARD_REPLICA,
     ),
     Transcript(
         "nor where another peer is configured: nobody listens for this one",
