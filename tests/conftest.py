@@ -15,8 +15,8 @@ settings.load_profile("colod")
 def pytest_configure() -> None:
     """Take an interrupt as on a terminal, and say that there is no current event loop.
 
-    A run that was started in the background may ignore SIGINT, and so would all that it starts: what
-    is tested with it would wait for ever.
+    A run that was started in the background may ignore SIGINT, and so would all that it starts:
+    what is tested with it would wait for ever.
 
     Python 3.11 else makes one when pytest-asyncio asks for the loop to put back, and nobody closes
     it: a ResourceWarning at the end, which fails the run.
