@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
+import structlog
 
 from colod.daemon import main as daemon_main
 
@@ -31,7 +33,10 @@ def test_a_defect_is_logged_with_what_to_do_and_ends_the_daemon(
     path = tmp_path / "colod.toml"
     path.write_text(CONFIG.format(root=tmp_path))
     monkeypatch.setattr(daemon_main.Daemon, "run", fails)
-    assert daemon_main.main(["--config", str(path)]) == daemon_main.EXIT_FAILED
+    # What it binds and configures for the whole process ends with the test.
+    status = copy_context().run(daemon_main.main, ["--config", str(path)])
+    structlog.reset_defaults()
+    assert status == daemon_main.EXIT_FAILED
     told = "".join(capfd.readouterr())
     assert "daemon.failed" in told
     assert "a defect of colod: ValueError: never meant to happen" in told
