@@ -91,12 +91,16 @@ class Host:
         )
 
     async def stop(self) -> None:
-        """Stop deciding; sessions and guests go on as they are."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        for service in tuple(self._services.values()):
-            await service.stop()
+        """Stop deciding; sessions and guests go on as they are.
+
+        One that is just being founded is awaited: it would else begin when the others have ended.
+        """
+        async with self._establishing:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            for service in tuple(self._services.values()):
+                await service.stop()
 
     def find(self, guest: str) -> ProtectionService:
         """Return the protection of `guest`.

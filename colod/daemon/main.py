@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _log.critical(
             Event.DAEMON_FAILED,
             error=f"a defect of colod: {type(error).__name__}: {error}",
-            advice="report it with this log; colod is started again, and guests go on as they are",
+            advice="report it with this log; guests go on as they are",
             exc_info=True,
         )
         return EXIT_FAILED

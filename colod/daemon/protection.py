@@ -442,7 +442,7 @@ class ProtectionService:
     async def _tell_peer(self) -> None:
         """Where the two hosts are the witness, give a host that was away the newer record."""
         witness = self._parts.witness
-        if not isinstance(witness, ManualWitness):
+        if not isinstance(witness, ManualWitness) or self.journal.peer != self._parts.peer:
             return
         theirs = self._parts.heartbeat.answer(self.guest, asked_after=self._told_at)
         if theirs is not None and theirs.generation < self.journal.generation:

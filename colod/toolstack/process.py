@@ -127,10 +127,19 @@ def processes() -> Sequence[Process]:
 
 
 def _is_trusted(entry: Path) -> bool:
+    """Whether all its user ids are root's or ours.
+
+    The owner of its directory in /proc does not tell: that is the effective one only, which is
+    root's for a set-uid program of anybody. Spec: proc_pid(5), proc_pid_status(5) "Uid".
+    """
+    if not entry.name.isdecimal():
+        return False
     try:
-        return entry.name.isdecimal() and entry.stat().st_uid in (0, os.geteuid())
+        status = (entry / "status").read_text("ascii", "replace")
     except OSError:
         return False
+    (uids,) = (line.split()[1:] for line in status.splitlines() if line.startswith("Uid:"))
+    return {int(each) for each in uids} <= {0, os.geteuid()}
 
 
 def save_helpers(among: Sequence[Process]) -> Sequence[SaveHelper]:

@@ -176,3 +176,12 @@ def test_only_processes_of_ones_own_and_of_root_can_be_an_xl(
     monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
     seen = child.pid in {each.ref.pid for each in process.processes()}
     assert seen is (mine == 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a set-uid program is posed by root")
+def test_a_set_uid_program_of_somebody_else_cannot_pose_as_an_xl(start: Start) -> None:
+    code = "import os, time; os.setresuid(65534, 0, 0); print(0, flush=True); time.sleep(600)"
+    child = start(sys.executable, "-c", code, "xl", "migrate-receive")
+    assert line_of(child) == 0
+    assert Path(f"/proc/{child.pid}").stat().st_uid == 0
+    assert child.pid not in {each.ref.pid for each in process.processes()}
