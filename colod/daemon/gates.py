@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 
 from colod.daemon.parts import Parts
-from colod.errors import NetworkError
+from colod.errors import ColodError
 from colod.model import GuestName
 from colod.observe.logs import Event
 from colod.output.announce import announce
@@ -23,6 +23,9 @@ from colod.toolstack.port import Vif
 from colod.toolstack.preflight import Needs
 
 _log = structlog.get_logger()
+
+_ANNOUNCE_AGAIN_S: Final = (1.0, 3.0, 10.0, 0.0)
+"""Waits between attempts to announce a guest."""
 
 _DEVICES: Final = Path("/sys/class/net")
 
@@ -93,13 +96,24 @@ async def discard_gate(gate: str, guest: GuestName) -> None:
 
 
 async def announce_guest(parts: Parts, guest: GuestName) -> None:
-    """Tell the network that the guest lives on this host now; a failure is only logged."""
-    try:
-        domain = await parts.toolstack.find(guest)
-        vifs = await parts.toolstack.vifs(domain.domid) if domain else ()
-        for vif in vifs:
-            if vif.bridge and _exists(vif.bridge):
-                sent = await announce(vif.bridge, [Guest(parse_mac(vif.mac))])
-                _log.info(Event.GUEST_ANNOUNCED, protection=guest, mac=vif.mac, frames=sent)
-    except (NetworkError, ValueError) as error:
-        _log.warning(Event.GUEST_ANNOUNCED, protection=guest, error=str(error))
+    """Tell the network that the guest lives on this host now; a failure is only logged.
+
+    Until it is told, switches send the guest's traffic to the host that it left. So where Xen does
+    not answer, as on a busy dom0, it is asked again.
+    """
+    for wait_s in _ANNOUNCE_AGAIN_S:
+        try:
+            await _announce(parts, guest)
+            return
+        except (ColodError, ValueError) as error:
+            _log.warning(Event.GUEST_ANNOUNCED, protection=guest, error=str(error))
+        await asyncio.sleep(wait_s)
+
+
+async def _announce(parts: Parts, guest: GuestName) -> None:
+    domain = await parts.toolstack.find(guest)
+    vifs = await parts.toolstack.vifs(domain.domid) if domain else ()
+    for vif in vifs:
+        if vif.bridge and _exists(vif.bridge):
+            sent = await announce(vif.bridge, [Guest(parse_mac(vif.mac))])
+            _log.info(Event.GUEST_ANNOUNCED, protection=guest, mac=vif.mac, frames=sent)

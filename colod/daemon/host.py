@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -12,7 +13,16 @@ from colod.daemon.pairing import Pairing
 from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService
 from colod.daemon.unbroken import unbroken
-from colod.errors import JournalError, NotAllowedNow, NotFound, PreflightRefused
+from colod.errors import (
+    JournalError,
+    NotAllowedNow,
+    NotFound,
+    PeerRefused,
+    PreflightRefused,
+    WitnessUnreachable,
+)
+from colod.failover.learning import foreign_record, may_begin_with
+from colod.failover.rules.causes import SEE_FOREIGN_RECORD
 from colod.failover.view import Journal, Wanted
 from colod.model import (
     Disks,
@@ -151,9 +161,6 @@ class Host:
         service = self._services.get(guest)
         if service is not None:
             return await self._protect_again(service, disks, interval_ms, dry_run=dry_run)
-        warnings = await Pairing(self.parts).check(guest, disks)
-        if dry_run:
-            return warnings
         terms = Protection(
             guest=guest,
             primary=self.parts.host,
@@ -162,11 +169,22 @@ class Host:
             mode=Mode.REMUS,
             interval_ms=interval_ms or DEFAULT_INTERVAL_MS,
         )
+        await self._check_record(self._journal(terms, Role.PRIMARY))
+        warnings = await Pairing(self.parts).check(guest, disks)
+        if dry_run:
+            return warnings
         service = await self._established(terms, Role.PRIMARY)
         if service.journal.protection != terms:
             raise NotAllowedNow(service.state, f"another request for {guest} came first")
         service.facts.resync_now()
         return warnings
+
+    async def _check_record(self, journal: Journal) -> None:
+        """Check that the witness holds nothing that a new protection may not begin with."""
+        with suppress(WitnessUnreachable):  # asked again before anything is written
+            record = (await self.parts.witness.read(journal.protection.guest)).record
+            if record is not None and not may_begin_with(record, journal):
+                raise PreflightRefused([f"{foreign_record(record, journal)}; {SEE_FOREIGN_RECORD}"])
 
     async def _protect_again(
         self, service: ProtectionService, disks: Disks, interval_ms: int, *, dry_run: bool
@@ -269,6 +287,7 @@ class Host:
             NotAllowedNow: If this host is that guest's primary or still holds an older replica.
         """
         guest = GuestName(request.guest)
+        await self._check_shared_witness(guest, Generation(request.generation))
         service = self._services.get(guest)
         terms = self._terms(request)
         if service is None:
@@ -278,6 +297,21 @@ class Host:
         return await service.receive(
             terms, PairingId(request.pairing), Generation(request.generation), request.secret
         )
+
+    async def _check_shared_witness(self, guest: GuestName, generation: Generation) -> None:
+        """Check that the record by which the owner pairs is seen here: else none could take over.
+
+        Raises:
+            PeerRefused: If it is not.
+            WitnessError: If the witness does not answer, or holds what cannot be understood.
+        """
+        record = (await self.parts.witness.read(guest)).record
+        if record is None or record.generation < generation:
+            raise PeerRefused(
+                f"the witness of {self.parts.host} does not show the record of {guest} by which "
+                f"{self.parts.peer} pairs",
+                advice="give both hosts the same [witness], and see colodctl doctor",
+            )
 
     def _terms(self, request: peer_pb2.PrepareReceiveRequest) -> Protection:
         return Protection(
@@ -315,10 +349,12 @@ class Host:
             return await unbroken(self._found(terms, role))
 
     async def _found(self, terms: Protection, role: Role) -> ProtectionService:
-        parts = self.parts
-        journal = Journal(protection=terms, host=parts.host, role=role, boot=parts.boot)
-        await parts.journal.write(journal)
+        journal = self._journal(terms, role)
+        await self.parts.journal.write(journal)
         return self._begin(journal)
+
+    def _journal(self, terms: Protection, role: Role) -> Journal:
+        return Journal(protection=terms, host=self.parts.host, role=role, boot=self.parts.boot)
 
     def _begin(self, journal: Journal) -> ProtectionService:
         guest = journal.protection.guest

@@ -207,6 +207,12 @@ class ProtectionService:
             raise NotAllowedNow(
                 state, f"nothing to promote: the replica of {self.guest} here is {replica}"
             )
+        if self.journal.record is None:
+            raise NotAllowedNow(
+                state,
+                f"{self.journal.host} has not seen the record of who owns {self.guest}",
+                advice="bring the witness back that both hosts have; see colodctl doctor",
+            )
 
     async def confirm_peer_off(self, reason: str, operator: str) -> Sequence[str]:
         """Pass on an operator's word that the other host is off; return to whom.

@@ -12,14 +12,14 @@ from colod.model import Generation, PairingId, Protection, Role
 def learn(journal: Journal, record: OwnershipRecord, revision: int) -> Journal:
     """Return `journal` with `record` confirmed at `revision`, by our own write or by reading it.
 
-    The first record must be between our hosts, else it is another protection's; a later one tells
-    that ours has ended. One that contradicts what is known is not learned: the witness was
-    restored, and what this host knows may be all that is left of the truth. An operator's force is
-    a word about the grant that was known then: with a newer one the other host has shown that it
+    The first record must be one that this protection may begin with; a later one between other
+    hosts tells that ours has ended. One that contradicts what is known is not learned: the witness
+    was restored, and what this host knows may be all that is left of the truth. An operator's force
+    is a word about the grant that was known then: with a newer one the other host has shown that it
     was not down.
     """
     old = journal.record
-    if contradicts(record, old) if old is not None else not is_between(record, journal):
+    if contradicts(record, old) if old is not None else not may_begin_with(record, journal):
         return replace(journal, pending=None)
     is_new_grant = old is None or record.generation != old.generation
     is_outdated = old is not None and is_new_grant
@@ -59,6 +59,30 @@ def join(
 def is_between(record: OwnershipRecord, journal: Journal) -> bool:
     """Return whether `record` is about the two hosts of this protection."""
     return {record.owner, record.peer} == {journal.host, journal.peer}
+
+
+def may_begin_with(record: OwnershipRecord, journal: Journal) -> bool:
+    """Return whether a protection that knows no record yet may take `record` for its own.
+
+    A record between other hosts is another protection's. One that gives the other host a say is of
+    an earlier life of the guest, or of its namesake there: to a primary that took it for its own,
+    the guest that runs here would be a copy that lost.
+    """
+    if not is_between(record, journal):
+        return False
+    is_ours_alone = record.owner == journal.host and record.state is RecordState.ALONE
+    return is_ours_alone or journal.role is Role.SECONDARY
+
+
+def foreign_record(record: OwnershipRecord, journal: Journal) -> str:
+    """Say of a record that a new protection may not begin with what it is."""
+    guest = journal.protection.guest
+    if not is_between(record, journal):
+        return f"the witness holds a record of {guest} between {record.owner} and {record.peer}"
+    return (
+        f"the witness holds a record of {guest} from before this protection: {record.owner} owns it"
+        + (f", and {record.peer} may take over" if record.state is RecordState.PAIRED else "")
+    )
 
 
 def contradicts(record: OwnershipRecord, known: OwnershipRecord) -> bool:

@@ -34,7 +34,14 @@ def _take_stock(needs: Needs, simulated: bool, root: Path) -> Inventory:
 
 
 def _absent(names: tuple[str, ...], below: Path) -> tuple[str, ...]:
-    return tuple(name for name in names if not (below / name.lstrip("/")).exists())
+    return tuple(name for name in names if not _exists(below / name.lstrip("/")))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # what cannot be looked at, such as a stale mount, is no use to a guest
+        return False
 
 
 def _missing_modules(root: Path) -> tuple[str, ...]:
@@ -46,9 +53,7 @@ def _missing_modules(root: Path) -> tuple[str, ...]:
         for line in _lines(directory / index)
     }
     loaded = root / "sys/module"
-    return tuple(
-        name for name in GATE_MODULES if name not in known and not (loaded / name).exists()
-    )
+    return tuple(name for name in GATE_MODULES if name not in known and not _exists(loaded / name))
 
 
 def _available_bytes(root: Path) -> int:

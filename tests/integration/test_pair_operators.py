@@ -136,7 +136,7 @@ def test_a_failover_that_the_record_does_not_allow_needs_a_reason(make_trial: Ma
     trial.pair.create_guest()
     trial.alpha.ctl("protect", "g1", "--to", "beta", "--disks", "none", "--no-wait")
     witness = trial.pair.root / "witness"
-    until(lambda: trial.status(trial.alpha).generation == 1, "the record is there")
+    until(lambda: trial.status(trial.beta).pairing, "the pairing has begun, by the record")
     away = witness.with_name("elsewhere")
     witness.rename(away)
     until(lambda: trial.status(trial.beta).progress.acked_epoch >= 3, "the replica follows")

@@ -21,7 +21,6 @@ _INDIFFERENT = {
     "release_given_up: after release_unwanted": "both release; only the reason noted differs",
     "leave_pairing: after resume": "neither needs the other's work, and both are done",
     "note_running: after open_gate": "neither needs the other's work, and both are done",
-    "note_replica: after settle": "neither needs the other's work, and both are done",
     "keep_orphan: after sync": "a session whose xl is gone is a broken one in a moment",
     "erase: after forget_stranger": "what is noted on the way is erased with the rest",
     "forget_stranger: after hold": "`hold` notes the domain that it pauses now instead",
@@ -32,8 +31,9 @@ _INDIFFERENT = {
 _APART = {
     "ask: after ended": "the reading is stale, or the witness was read",
     "foreign: after older": "no record is known yet, or one is",
-    "ended_elsewhere: after foreign": "there is no record, or one between other hosts",
+    "ended_elsewhere: after foreign": "there is no record, or a foreign one",
     "await_primary: after await_word": "a drained host's replica is sound only once that is lost",
+    "note_replica: after give_instead": "a secondary owns no pair that it could leave",
     "learn: after release_deleted": "the witness holds a record, or none",
     "release_deleted: without 'is_unprotected'": "`ended_elsewhere` and `older` come first",
     "release_deleted: without 'record_is_known'": "`erase` comes first for a primary",

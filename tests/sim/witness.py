@@ -24,7 +24,8 @@ class Store:
         self.stored = Stored(None, 0)
         self.is_up = True
         self.arbitrates = arbitrates
-        """Whether there is one record; else each host has its own: two speakers must be seen."""
+        """Whether there is one record; else each host has its own of who is alone: two speakers
+        must be seen."""
         self._alone: dict[HostName, Stored] = {}
 
     def held_for(self, host: HostName) -> Stored:
@@ -39,7 +40,8 @@ class Store:
             return Won(now) if is_ours else Lost(now)
         last = now.record.generation if now.record else now.last_generation
         after = Stored(new, now.revision + 1, NO_GENERATION if new else last)
-        if self.arbitrates or (new is not None and new.state is RecordState.PAIRED):
+        is_paired = new is not None and new.state is RecordState.PAIRED
+        if self.arbitrates or is_paired or expected.record is None:
             self.stored = after
             self._alone.clear()
         else:

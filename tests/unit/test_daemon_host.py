@@ -13,11 +13,14 @@ import pytest
 
 from colod.daemon.host import Host
 from colod.daemon.parts import Parts
-from colod.errors import JournalError, NotAllowedNow
+from colod.errors import JournalError, NotAllowedNow, PeerRefused, PreflightRefused
+from colod.failover import record as records
+from colod.failover.record import OwnershipRecord
 from colod.failover.view import Journal, Wanted
-from colod.model import Disks, GuestName, HostName, Protection, Role
+from colod.model import Disks, Epoch, GuestName, HostName, PairingId, Protection, Role
 from colod.toolstack.port import Domain
 from colod.v1 import peer_pb2
+from colod.witness.base import Stored
 
 ALPHA, BETA, GUEST = HostName("alpha"), HostName("beta"), GuestName("g1")
 TERMS = Protection(guest=GUEST, primary=ALPHA, secondary=BETA, disks=Disks.NONE, interval_ms=50)
@@ -54,7 +57,21 @@ class NoXen:
         return {}
 
 
-def host_with(disk: Disk, sessions: Path) -> Host:
+class FixedWitness:
+    """It always holds the same."""
+
+    def __init__(self, record: OwnershipRecord | None) -> None:
+        self.stored = Stored(record=record, revision=1 if record else 0)
+
+    async def read(self, guest: GuestName) -> Stored:
+        return self.stored
+
+
+BETAS = records.create(BETA, ALPHA, attempt="1")
+"""By it beta owns the guest."""
+
+
+def host_with(disk: Disk, sessions: Path, record: OwnershipRecord | None = None) -> Host:
     limits = SimpleNamespace(
         beat_interval_s=1.0,
         suspect_after_s=5.0,
@@ -75,13 +92,14 @@ def host_with(disk: Disk, sessions: Path) -> Host:
         journal=disk,
         history=SimpleNamespace(last_state=lambda guest: ""),
         sessions=sessions,
+        witness=FixedWitness(record),
     )
     return Host(cast("Parts", parts))
 
 
 async def test_two_requests_for_one_guest_begin_one_protection(tmp_path: Path) -> None:
     disk = Disk()
-    host = host_with(disk, tmp_path)
+    host = host_with(disk, tmp_path, BETAS)
     request = peer_pb2.PrepareReceiveRequest(
         guest=GUEST, pairing="0" * 32, generation=1, disks="none", mode="remus", interval_ms=50
     )
@@ -164,7 +182,7 @@ async def test_a_protection_whose_caller_went_away_is_there_if_it_was_written(
     tmp_path: Path,
 ) -> None:
     disk = Disk()
-    host = host_with(disk, tmp_path)
+    host = host_with(disk, tmp_path, BETAS)
     request = peer_pb2.PrepareReceiveRequest(
         guest=GUEST, pairing="0" * 32, generation=1, disks="none", mode="remus", interval_ms=50
     )
@@ -182,3 +200,52 @@ async def test_under_another_name_this_host_takes_nothing_over(tmp_path: Path) -
     assert [text for text in host.adopt_readable() if "beta" in text]
     assert not host.services
     await host.stop()
+
+
+@pytest.mark.parametrize("record", [None, BETAS])
+async def test_a_pairing_by_a_record_that_this_host_does_not_see_is_refused(
+    tmp_path: Path, record: OwnershipRecord | None
+) -> None:
+    """With another witness than its peer's it could never take over, and nobody would know."""
+    disk = Disk()
+    host = host_with(disk, tmp_path, record)
+    request = peer_pb2.PrepareReceiveRequest(
+        guest=GUEST, pairing="0" * 32, generation=2, disks="none", mode="remus", interval_ms=50
+    )
+    with pytest.raises(PeerRefused, match="does not show the record of g1") as refused:
+        await host.receive(request)
+    assert "same [witness]" in refused.value.advice
+    assert not disk.written
+    assert not host.services
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        pytest.param(BETAS, "beta owns it", id="the other host owns its namesake"),
+        pytest.param(
+            records.pair(
+                records.create(ALPHA, BETA, attempt="1"), PairingId("0" * 32), Epoch(2), attempt="2"
+            ),
+            "alpha owns it, and beta may take over",
+            id="the other host may hold a newer replica",
+        ),
+        pytest.param(
+            records.create(HostName("gamma"), BETA, attempt="1"),
+            "between gamma and beta",
+            id="another pair",
+        ),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_a_guest_of_which_the_witness_has_an_older_record_is_not_protected(
+    tmp_path: Path, record: OwnershipRecord, told: str, dry_run: bool
+) -> None:
+    """By that record the guest that runs here would be a copy that lost, and be destroyed."""
+    disk = Disk()
+    host = host_with(disk, tmp_path, record)
+    with pytest.raises(PreflightRefused, match=told) as refused:
+        await host.protect(GUEST, BETA, Disks.NONE, 0, dry_run=dry_run)
+    assert "docs/witness.md" in str(refused.value)
+    assert not disk.written
+    assert not host.services

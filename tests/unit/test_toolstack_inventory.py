@@ -41,3 +41,10 @@ async def test_the_simulated_xen_needs_neither_bridges_nor_modules(tmp_path: Pat
     assert stock.missing.bridges == ()
     assert stock.missing_modules == ()
     assert stock.missing.files == NEEDS.files
+
+
+async def test_what_cannot_be_looked_at_is_missing(tmp_path: Path) -> None:
+    """A stale mount below a guest's kernel is no reason for the daemon to die."""
+    name = "/boot/" + "x" * 300  # ENAMETOOLONG, as ESTALE and ENOTCONN are, is raised by `exists`
+    stock = await take_stock(Needs(files=(name,)), simulated=False, root=tmp_path)
+    assert stock.missing.files == (name,)

@@ -11,6 +11,8 @@ WITNESS_AWAY = "the witness does not answer"
 BRING_BACK_WITNESS = "bring the witness back; nothing is lost meanwhile"
 NAME_TAKEN = "another domain has the guest's name: the replica cannot take over"
 LOOK_THEN_DESTROY = "look at it, then xl destroy it"
+SEE_FOREIGN_RECORD = "see docs/witness.md, 'A record of other hosts'"
+RESTARTED = "this host was restarted; the other one has the guest's newest state"
 HELD_FOR_WITNESS = show(State.MANUAL_HOLD, WITNESS_AWAY, BRING_BACK_WITNESS)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from colod.failover.learning import contradicts, is_between
+from colod.failover.learning import contradicts, may_begin_with
 from colod.failover.record import NO_GENERATION, RecordState
 from colod.failover.view import (
     Answer,
@@ -40,6 +40,14 @@ def write_is_pending(view: View) -> bool:
     return view.journal.pending is not None
 
 
+def wish_to_be_alone_is_pending(view: View) -> bool:
+    """It is not known whether this owner of a pair has left it."""
+    pending = view.journal.pending
+    if pending is None or pending.new is None or not owns_paired(view):
+        return False
+    return pending.new.owner == view.journal.host
+
+
 def record_is_known(view: View) -> bool:
     """The journal knows a confirmed record."""
     return view.journal.record is not None
@@ -72,7 +80,7 @@ def record_is_older(view: View) -> bool:
 
 
 def record_is_foreign(view: View) -> bool:
-    """A new protection finds the record of another pair's guest of the same name.
+    """A new protection finds the record of another pair's guest of its name, or of an earlier life.
 
     A host that knew a record learns what came after it: there, its own protection has ended.
     """
@@ -80,7 +88,7 @@ def record_is_foreign(view: View) -> bool:
         view.answer is Answer.READ
         and view.journal.record is None
         and view.record is not None
-        and not is_between(view.record, view.journal)
+        and not may_begin_with(view.record, view.journal)
     )
 
 
@@ -377,6 +385,11 @@ def _was_given(view: View) -> bool:
 
 
 # --- put together -----------------------------------------------------------------------------
+
+
+def peer_forgot_pairing(view: View) -> bool:
+    """The other host answers and knows nothing of our pairing."""
+    return view.peer_gave_up
 
 
 def replica_can_be_spared(view: View) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from colod.failover import record as records
 from colod.failover.effects import Do, State
-from colod.failover.learning import learn
+from colod.failover.learning import foreign_record, learn
 from colod.failover.record import OwnershipRecord
 from colod.failover.rules import facts as f
-from colod.failover.rules.causes import HELD_FOR_WITNESS, why
-from colod.failover.rules.table import Not, Rule, Then, act, any_of, note, show, swap
+from colod.failover.rules.causes import HELD_FOR_WITNESS, RESTARTED, SEE_FOREIGN_RECORD, why
+from colod.failover.rules.table import Not, Rule, Then, act, any_of, handed_over, note, show, swap
 from colod.failover.view import Answer, Journal, View, Wanted
 
 
@@ -31,9 +31,9 @@ def _created(view: View) -> OwnershipRecord:
     )
 
 
-def _pair(view: View) -> str:
+def _foreign(view: View) -> str:
     assert view.record is not None
-    return f"{view.record.owner} and {view.record.peer}"
+    return foreign_record(view.record, view.journal)
 
 
 def _stranger(view: View) -> int:
@@ -86,6 +86,13 @@ SAFETY = (
 _DELETED = (f.witness_was_read, f.witness_has_none, f.record_is_known, f.is_unprotected)
 
 KNOWLEDGE = (
+    # Its guest has died with the host meanwhile. The new wish replaces the very record that the old
+    # one would: only one of them can win, and if the old one has, that is learned.
+    Rule(
+        "give_instead",
+        (f.wish_to_be_alone_is_pending, f.was_restarted, Not(f.is_left_over)),
+        swap(State.ARBITRATING, handed_over, RESTARTED),
+    ),
     Rule(
         "settle",
         (f.write_is_pending,),
@@ -112,10 +119,8 @@ KNOWLEDGE = (
         (f.record_is_foreign,),
         show(
             State.MANUAL_HOLD,
-            lambda v: (
-                f"the witness holds a record of {v.journal.protection.guest} between {_pair(v)}"
-            ),
-            "see docs/witness.md, 'A record of other hosts'",
+            _foreign,
+            SEE_FOREIGN_RECORD,
         ),
     ),
     Rule(

@@ -6,17 +6,13 @@ from colod.failover import record as records
 from colod.failover.effects import Do, State
 from colod.failover.record import OwnershipRecord
 from colod.failover.rules import facts as f
-from colod.failover.rules.causes import HELD_FOR_WITNESS, REPLICATE, protected, why
-from colod.failover.rules.table import Not, Rule, act, known, note, show, swap
+from colod.failover.rules.causes import HELD_FOR_WITNESS, REPLICATE, RESTARTED, protected, why
+from colod.failover.rules.table import Not, Rule, act, handed_over, known, note, show, swap
 from colod.failover.view import View
 
 
 def _gone_alone(view: View) -> OwnershipRecord:
     return records.go_alone(known(view), attempt=view.new_id)
-
-
-def _handed_over(view: View) -> OwnershipRecord:
-    return records.hand_over(known(view), attempt=view.new_id)
 
 
 _SWITCHES = (f.owns_paired, f.switchover_is_asked, f.goes_well)
@@ -28,8 +24,8 @@ OWNER_PAIRED = (
         (f.owns_paired, Not(f.is_left_over), f.was_restarted, f.witness_was_read),
         swap(
             State.ARBITRATING,
-            _handed_over,
-            "this host was restarted; the other one has the guest's newest state",
+            handed_over,
+            RESTARTED,
         ),
     ),
     Rule(
@@ -59,7 +55,7 @@ OWNER_PAIRED = (
             f.replica_follows_there,
             f.witness_was_read,
         ),
-        swap(State.SWITCHOVER, _handed_over, "by the operator", reason="by the operator"),
+        swap(State.SWITCHOVER, handed_over, "by the operator", reason="by the operator"),
     ),
     Rule(
         "quiesce",

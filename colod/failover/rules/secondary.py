@@ -74,6 +74,24 @@ SECONDARY = (
         (f.is_promised, f.replica_is_sound, f.session_follows, Not(f.peer_is_lost)),
         REPLICATE,
     ),
+    # By the record it would decide; without its journal it never will.
+    Rule(
+        "forgotten",
+        (
+            f.is_promised,
+            f.replica_is_sound,
+            f.peer_forgot_pairing,
+            f.witness_was_read,
+        ),
+        show(
+            State.MANUAL_HOLD,
+            lambda v: f"{v.journal.peer} answers, and knows nothing of this pairing",
+            lambda v: (
+                f"if the guest does not run on {v.journal.peer}: "
+                f"colodctl failover {v.journal.protection.guest}"
+            ),
+        ),
+    ),
     Rule(
         "await_primary",
         (f.is_promised, f.replica_is_sound, Not(f.peer_is_lost)),

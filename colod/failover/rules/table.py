@@ -125,6 +125,11 @@ def known(view: View) -> OwnershipRecord:
     return view.journal.record
 
 
+def handed_over(view: View) -> OwnershipRecord:
+    """Return the wish of a pair's owner that the other host own the guest."""
+    return records.hand_over(known(view), attempt=view.new_id)
+
+
 def forced(view: View) -> OwnershipRecord:
     """Return an operator's decision that this host owns the guest."""
     journal = view.journal

@@ -434,6 +434,41 @@ SECONDARY = (
         State.DEGRADED,
     ),
     Transcript(
+        "a primary that came back without its journal never says it: a person has to",
+        secondary(PAIRED, IN_PAIR, incoming=True, xl_alive=True, peer_gave_up=True),
+        "forgotten",
+        State.MANUAL_HOLD,
+        asks_person=True,
+    ),
+    Transcript(
+        "while its session goes on nothing is lost yet",
+        secondary(PAIRED, IN_PAIR, **REPLICA, peer_gave_up=True),
+        "follow",
+        State.REPLICATING,
+    ),
+    Transcript(
+        "where the replica is gone, too, that is what is told",
+        secondary(PAIRED, IN_PAIR, peer_gave_up=True),
+        "replica_lost",
+        State.DEGRADED,
+        asks_person=True,
+    ),
+    Transcript(
+        "whose word is done",
+        secondary(
+            PAIRED, IN_PAIR, incoming=True, xl_alive=True, peer_gave_up=True, failover_asked=True
+        ),
+        "take_over",
+        State.ARBITRATING,
+        Swap,
+    ),
+    Transcript(
+        "unless a newer record may be there: then the primary has only gone on",
+        secondary(PAIRED, IN_PAIR, incoming=True, xl_alive=True, peer_gave_up=True, **AWAY),
+        "await_primary",
+        State.DEGRADED,
+    ),
+    Transcript(
         "a lost one says so",
         secondary(PAIRED, IN_PAIR),
         "replica_lost",

@@ -158,4 +158,6 @@ def notes_of(*names: str) -> frozenset[str]:
 
 
 WRITING = Pending(new=PAIRED, record=FIRST, revision=REVISION)
+LEAVING = Pending(new=LATER, record=PAIRED, revision=REVISION)
+GIVING = Pending(new=GIFT, record=PAIRED, revision=REVISION)
 DELETING = Pending(new=None, record=FIRST, revision=REVISION)
