@@ -65,7 +65,10 @@ class Domain:
         self._service = str(knobs.get("service", ""))
         self._guest = Guest(Machine(self._directory), int(knobs.get("writes_per_tick", 10)))
         self._selector = selectors.DefaultSelector()
-        self._network = Network(self._selector, _encode, self._answer)
+        listener = knobs.get("listener", "")
+        self._network = Network(
+            self._selector, _encode, self._answer, Path(listener) if listener else None
+        )
         self._control = control
         self._is_built = is_built
         self._is_intact = True
@@ -123,6 +126,7 @@ class Domain:
         self._has_run = True
         self._guest.tick()
         self._cpu_s += self._tick_s
+        self._network.say(_encode(self._word()), self._vif)
         # A kernel that is asked to suspend on its way down suspends first, and goes on down once
         # it is resumed: the wish outlives any number of checkpoints.
         if self._suspenders:
@@ -151,6 +155,17 @@ class Domain:
 
     def _observer_path(self) -> Path:
         return self._host.root / "guests" / f"{self._name}.sock"
+
+    def _word(self) -> JsonObject:
+        """Return what the guest says unasked, with each tick."""
+        return {
+            "simulated": True,
+            "domain": self._name,
+            "domid": self._domid,
+            "boot_id": self._guest.boot_id,
+            "counter": self._guest.counter,
+            "root": str(self._host.root),
+        }
 
     def _answer(self, request: str) -> JsonObject:
         fields: JsonObject = {

@@ -4,6 +4,9 @@ Each request is one line, each answer one JSON line: `get` tells counter and boo
 and `reboot` do what they say. A copy that never ran does not listen. A paused one stops
 listening at once; one that is suspended for a checkpoint keeps its sockets, so that clients only
 stall.
+
+What it says unasked goes through the same plug to a file, in which everybody's words lie in the
+order in which they got out: two copies that speak at one time show there whatever clients see.
 """
 
 import contextlib
@@ -40,17 +43,26 @@ class Network:
         selector: selectors.BaseSelector,
         encode: Callable[[dict[str, Any]], bytes],
         answer: Answer,
+        listener: Path | None = None,
     ) -> None:
-        """Start without listening; `answer` turns a request line into the reply's fields."""
+        """Start without listening.
+
+        Args:
+            selector: The domain's.
+            encode: Makes a packet of a reply's fields.
+            answer: Turns a request line into the reply's fields.
+            listener: The file that hears what is said unasked.
+        """
         self._selector = selector
         self._encode = encode
         self._answer = answer
+        self._listener = listener
         self._listeners: list[tuple[socket.socket, str | None]] = []
         self._clients: set[Client] = set()
         self._is_served = False
         self._is_bound = False
         self._observer_path: Path | None = None
-        self.plugs: dict[str, Plug[tuple[Client, bytes]]] = {}
+        self.plugs: dict[str, Plug[tuple[Client | None, bytes]]] = {}
 
     def listen(self, service: str, vif: str | None, observer: Path) -> None:
         """Bind the guest's address (`HOST:PORT`, may be empty) and the host's own socket."""
@@ -99,6 +111,11 @@ class Network:
             client.socket.close()
         self._clients.clear()
 
+    def say(self, packet: bytes, vif: str | None) -> None:
+        """Send a packet out of `vif` to whoever listens; at most PIPE_BUF bytes, to stay whole."""
+        if self._listener is not None:
+            self._send(None, vif, packet)
+
     def _add_listener(self, listener: socket.socket, vif: str | None) -> None:
         self._listeners.append((listener, vif))
         if self._is_served:
@@ -131,20 +148,29 @@ class Network:
         client.received = (client.received + got)[-65536:]
         while self._is_served and b"\n" in client.received:
             line, _, client.received = client.received.partition(b"\n")
-            self._send(client, self._encode(self._answer(line.decode("utf-8", "replace").strip())))
+            answer = self._answer(line.decode("utf-8", "replace").strip())
+            self._send(client, client.vif, self._encode(answer))
 
-    def _send(self, client: Client, packet: bytes) -> None:
-        plug = self.plugs.get(client.vif) if client.vif else None
-        if plug is None or client.vif is None:
+    def _send(self, client: Client | None, vif: str | None, packet: bytes) -> None:
+        plug = self.plugs.get(vif) if vif else None
+        if plug is None or vif is None:
             self._transmit(client, packet)
         elif plug.enqueue((client, packet), len(packet)):
-            self.flush(client.vif)
+            self.flush(vif)
 
-    def _transmit(self, client: Client, packet: bytes) -> None:
+    def _transmit(self, client: Client | None, packet: bytes) -> None:
+        if client is None:
+            self._tell_listener(packet)
+            return
         try:
             client.socket.sendall(packet)
         except OSError:
             self._drop(client)
+
+    def _tell_listener(self, packet: bytes) -> None:
+        assert self._listener is not None
+        with contextlib.suppress(OSError), self._listener.open("ab", buffering=0) as file:
+            file.write(packet)
 
     def _drop(self, client: Client) -> None:
         if client in self._clients:

@@ -642,6 +642,23 @@ def test_a_plug_holds_answers_until_their_epoch_is_released(alpha: SimHost) -> N
     assert answers(port)
 
 
+def test_what_a_guest_says_unasked_goes_through_the_plug_too(
+    alpha: SimHost, tmp_path: Path
+) -> None:
+    heard = tmp_path / "heard"
+    alpha.create(sim_listener=str(heard))
+    until(lambda: heard.exists() and heard.read_bytes().count(b"\n") > 3, "it speaks each tick")
+    alpha.xl("sim", "plug", "vif1.0", "add")
+    silent = heard.read_bytes()
+    until(lambda: _plug(alpha)["queued_packets"] > 3, "its words are held")
+    assert heard.read_bytes() == silent
+    alpha.xl("sim", "plug", "vif1.0", "del")
+    words = [json.loads(line) for line in heard.read_bytes().splitlines()]
+    counters = [word["counter"] for word in words]
+    assert counters == list(range(counters[0], counters[-1] + 1))
+    assert {(word["root"], word["domid"]) for word in words} == {(str(alpha.root), 1)}
+
+
 def _plug(host: SimHost) -> dict[str, Any]:
     shown: dict[str, Any] = json.loads(host.xl("sim", "plug", "vif1.0", "show").stdout)
     return shown
