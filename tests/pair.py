@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from colod.errors import ColodError
 from colod.model import HostName
@@ -39,8 +39,8 @@ runtime_directory = "{root}/run"
 
 [peer]
 name = "{peer}"
-listen = "127.0.0.1:{port}"
-address = "127.0.0.1:{peer_port}"
+listen = "{address}:{port}"
+address = "{peer_address}:{peer_port}"
 
 [tls]
 ca = "{pki}/ca.pem"
@@ -104,12 +104,31 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
+class Site(NamedTuple):
+    """Where a host's daemon is on the network.
+
+    Attributes:
+        namespace: The network namespace that it runs in; "" for the test's own.
+        address: What the peer connects to.
+        witness: Lines of its table `[witness]`, where it has another one than the pair.
+    """
+
+    namespace: str = ""
+    address: str = "127.0.0.1"
+    witness: str = ""
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """Return the words that run a program there; they exec it, so its PID is theirs."""
+        return ("nsenter", f"--net=/run/netns/{self.namespace}") if self.namespace else ()
+
+
 class SimulatedHost:
     """One host: a directory with its simulated Xen, its configuration and its daemon."""
 
-    def __init__(self, root: Path, name: str) -> None:
-        """Live below `root`."""
-        self.root, self.name = root, name
+    def __init__(self, root: Path, name: str, site: Site) -> None:
+        """Live below `root`, at `site`."""
+        self.root, self.name, self.site = root, name, site
         self.config = root / "colod.toml"
         self.http_port = 0
         self.daemon: subprocess.Popen[bytes] | None = None
@@ -193,7 +212,7 @@ class SimulatedHost:
         """Start colod."""
         log = (self.root / "colod.log").open("ab")
         self.daemon = subprocess.Popen(
-            [str(BIN / "colod"), "--config", str(self.config)],
+            [*self.site.prefix, str(BIN / "colod"), "--config", str(self.config)],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -281,6 +300,7 @@ class Pair:
         resync: str = "manual",
         hold: str = "off",
         extra: str = "",
+        sites: tuple[Site, Site] = (Site(), Site()),
     ) -> None:
         """Lay out both hosts below `root`; nothing runs before `start`.
 
@@ -294,11 +314,12 @@ class Pair:
             resync: Policy `automatic` or `manual`.
             hold: Whether output is held, `automatic` (by the simulated plug) or `off`.
             extra: Further tables of the configuration.
+            sites: Where alpha and beta are.
         """
         self.root = root
         self.guest_port, *ports = free_ports(5)
-        self.alpha = SimulatedHost(root / "alpha", "alpha")
-        self.beta = SimulatedHost(root / "beta", "beta")
+        self.alpha = SimulatedHost(root / "alpha", "alpha", sites[0])
+        self.beta = SimulatedHost(root / "beta", "beta", sites[1])
         self.hosts = (self.alpha, self.beta)
         self.alpha.http_port, self.beta.http_port = ports[2:]
         records = root / "witness"
@@ -308,19 +329,23 @@ class Pair:
             (self.alpha, ports[0], self.beta, ports[1]),
             (self.beta, ports[1], self.alpha, ports[0]),
         ):
-            options = f'directory = "{root}/links"' if transport == "unix" else ""
+            options = f'listen = "{host.site.address}"' if transport == "tcp" else ""
+            if transport == "unix":
+                options = f'directory = "{root}/links"'
             host.config.write_text(
                 CONFIG.format(
                     name=host.name,
                     peer=other.name,
                     root=host.root,
+                    address=host.site.address,
+                    peer_address=other.site.address,
                     port=port,
                     peer_port=other_port,
                     pki=root / "pki",
                     bin=BIN,
                     transport=transport,
                     transport_options=options,
-                    witness=witness.replace("{root}", str(host.root))
+                    witness=(host.site.witness or witness).replace("{root}", str(host.root))
                     or f'kind = "file"\ndirectory = "{records}"',
                     suspect_s=suspect_s,
                     silence_s=silence_s,

@@ -53,11 +53,14 @@ class EtcdMember:
     client_port: int = field(default_factory=free_port)
     peer_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    address: str = "127.0.0.1"
+    prefix: Sequence[str] = ()
+    """The words that run a program where the member is on the network."""
 
     @property
     def url(self) -> str:
         """What clients are told."""
-        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.client_port}"
+        return f"{'https' if self.tls else 'http'}://{self.address}:{self.client_port}"
 
     @property
     def peer_url(self) -> str:
@@ -72,7 +75,7 @@ class EtcdMember:
     def start(self, members: Sequence[EtcdMember] = ()) -> None:
         """Start it; the caller then waits with `wait_until_serving`."""
         initial = ",".join(f"{one.name}={one.peer_url}" for one in (members or [self]))
-        argv = ["etcd", "--name", self.name, "--data-dir", str(self.data)]
+        argv = [*self.prefix, "etcd", "--name", self.name, "--data-dir", str(self.data)]
         argv += ["--listen-client-urls", self.url, "--advertise-client-urls", self.url]
         argv += ["--listen-peer-urls", self.peer_url]
         argv += ["--initial-advertise-peer-urls", self.peer_url, "--initial-cluster", initial]
@@ -98,7 +101,7 @@ class EtcdMember:
         self, *words: str, check: bool = True, stdin: bytes = b""
     ) -> subprocess.CompletedProcess[bytes]:
         """Run etcdctl against this member."""
-        argv = ["etcdctl", "--endpoints", self.url, "--command-timeout", "20s"]
+        argv = [*self.prefix, "etcdctl", "--endpoints", self.url, "--command-timeout", "20s"]
         if self.tls is not None:
             argv += ["--cacert", str(self.tls.ca)]
             argv += ["--cert", str(self.tls.cert), "--key", str(self.tls.key)]

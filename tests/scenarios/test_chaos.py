@@ -1,0 +1,56 @@
+"""A few rounds of chaos, and that the observer hears what it is there for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.etcd_server import require_etcd
+from tests.pair import until
+from tests.scenarios.arena import Arena
+from tests.scenarios.rounds import Round
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and mounts need root"),
+]
+SEEDS = (1, 2, 3)
+
+
+@pytest.fixture
+def arena() -> Iterator[Arena]:
+    require_etcd()
+    made = Arena()
+    try:
+        until(made.is_protected, "the guest is protected")
+        yield made
+    finally:
+        print(made.report())
+        made.close()
+
+
+def test_nobody_hears_two_speakers_in_a_few_rounds(arena: Arena) -> None:
+    """`python -m tests.scenarios 1 200` runs many."""
+    for seed in SEEDS:
+        outcome = Round(arena, seed).run()
+        assert outcome.is_good, outcome
+    assert arena.words.heard > 100
+
+
+def test_two_speakers_are_heard_where_nobody_arbitrates() -> None:
+    arena = Arena(is_arbitrated=False)
+    try:
+        until(arena.is_protected, "the guest is protected")
+        arena.split_witness()
+        arena.net.mute("alpha", "beta")
+        arena.net.mute("beta", "alpha")
+
+        def are_heard() -> bool:
+            arena.words.read()
+            return any("speaks since then" in each for each in arena.words.violations)
+
+        until(are_heard, "both speak")
+    finally:
+        arena.close()
