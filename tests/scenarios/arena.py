@@ -204,12 +204,13 @@ class Arena:
         while left := {pid for pid, _ in belonging(self.root)} - spared:
             for pid in left:
                 kill(pid)
-            for host in self.hosts:
-                if host.daemon is not None and host.daemon.poll() is not None:
-                    host.daemon = None
             if time.monotonic() > deadline:
                 break
             time.sleep(0.05)
+        for host in self.hosts:
+            if host.daemon is not None:
+                host.daemon.wait(_ENDED_S)
+                host.daemon = None
 
     def close(self) -> None:
         """End everything."""
