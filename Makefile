@@ -26,6 +26,9 @@ test: $(STAMP) ## Set up and run every check and test that needs no hypervisor.
 sim-long: $(STAMP) ## Ten thousand seeded runs of the daemons in virtual time (an hour).
 	$(BIN)/python -m tests.sim 1 10000
 
+chaos-long: $(STAMP) ## Two hundred rounds of chaos on the simulated Xen (root; most of an hour).
+	$(BIN)/python -m tests.scenarios 1 200
+
 model-long: $(STAMP) ## The longer walks of the failover model (tens of minutes).
 	$(BIN)/python -m tests.model.walks
 

@@ -7,10 +7,10 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from colod.errors import ColodError
 from colod.rpc.admin_client import AdminClient
@@ -39,12 +39,13 @@ class Arena:
         words: What the guest says.
     """
 
-    def __init__(self, *, is_arbitrated: bool = True) -> None:
+    def __init__(self, *, is_arbitrated: bool = True, **limits: float) -> None:
         """Start everything, the guest protected from alpha to beta.
 
         Args:
             is_arbitrated: Whether both hosts ask one witness. If not, each has its own, and both
                 get all they ask for: what happens then, an observer has to see.
+            limits: `suspect_s` and `silence_s` of the pair, in seconds.
         """
         # Not pytest's own: the paths of unix sockets end at 107 bytes.
         self.root = Path(tempfile.mkdtemp(prefix="colod-"))
@@ -53,12 +54,12 @@ class Arena:
         self._closing = ExitStack()
         self._closing.callback(shutil.rmtree, self.root, ignore_errors=True)
         try:
-            self._start(is_arbitrated)
+            self._start(is_arbitrated, limits)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, is_arbitrated: bool) -> None:
+    def _start(self, is_arbitrated: bool, limits: Mapping[str, Any]) -> None:
         self.net = Net(self.root.name)
         self._closing.callback(self.net.close)
         witness = self._start_etcd() if is_arbitrated else ""
@@ -71,7 +72,7 @@ class Arena:
             for name in ("alpha", "beta")
         ]
         self.pair = Pair(
-            self.root, resync="automatic", hold="automatic", sites=(sites[0], sites[1])
+            self.root, resync="automatic", hold="automatic", sites=(sites[0], sites[1]), **limits
         )
         self._closing.callback(self._end_processes)
         self.disks: dict[str, Disk] = {}
