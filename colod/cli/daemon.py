@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from colod.errors import ColodError, ConfigError
 from colod.model import parse_guest_name, parse_host_name
+from colod.observe.schema import versioned
 
 if TYPE_CHECKING:
     from colod.rpc.admin_client import AdminClient
@@ -21,7 +22,6 @@ else:  # older releases of click cannot be subscripted
     _TextParameter = click.ParamType
 
 DEFAULT_SOCKET: Final = Path("/run/colod/admin.sock")
-SCHEMA_VERSION: Final = 1
 _COMPLETION_TIMEOUT_S: Final = 1.0
 
 
@@ -62,8 +62,7 @@ def _socket(context: click.Context) -> Path:
 
 def print_json(content: Mapping[str, Any], *, on_one_line: bool = False) -> None:
     """Print one JSON object, with the version of its schema first."""
-    whole = {"schema_version": SCHEMA_VERSION, **content}
-    click.echo(json.dumps(whole, indent=None if on_one_line else 2))
+    click.echo(json.dumps(versioned(content), indent=None if on_one_line else 2))
 
 
 class GuestParameter(_TextParameter):

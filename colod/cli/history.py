@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,28 +28,17 @@ if TYPE_CHECKING:
 def history(context: click.Context, guest: str | None, *, limit: int, as_json: bool) -> None:
     """Show changes of state on this host, of GUEST or of all guests, newest last."""
     with connect(context) as client:
-        entries = client.history(guest or "", limit).entries
+        reply = client.history(guest or "", limit)
     if as_json:
-        print_json({"entries": [_entry_json(entry) for entry in entries]})
+        from colod.observe.documents import history_json
+
+        print_json(history_json(reply))
         return
-    for entry in entries:
+    for entry in reply.entries:
         for line in _entry_lines(entry, layout.width()):
             click.echo(line)
-    if not entries:
+    if not reply.entries:
         click.echo("no change of state is recorded")
-
-
-def _entry_json(entry: HistoryEntry) -> dict[str, Any]:
-    return {
-        "unix_s": entry.unix_s,
-        "host": entry.host,
-        "guest": entry.guest,
-        "from_state": entry.from_state or None,
-        "to_state": entry.to_state,
-        "cause": entry.cause,
-        "generation": entry.generation,
-        "epoch": entry.epoch or None,
-    }
 
 
 def _entry_lines(entry: HistoryEntry, columns: int) -> Iterator[str]:

@@ -56,7 +56,7 @@ def _primaries(reply: StatusReply) -> Iterable[ProtectionStatus]:
 
 
 def _row(status: ProtectionStatus) -> Iterator[tuple[str, Any]]:
-    from colod.cli.report import lag_json
+    from colod.observe.documents import lag_json
 
     progress = status.progress
     has_acked = status.HasField("progress") and progress.acked_epoch > 0

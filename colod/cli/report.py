@@ -1,11 +1,11 @@
-"""What the daemon says of protections, as stable JSON and as text (docs/cli.md)."""
+"""What the daemon says of protections, as text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from colod.cli import gates, layout
+from colod.observe.documents import lag_json, replica_of, role_of
 from colod.v1 import admin_pb2, types_pb2
 
 _WITHOUT_REPLICA = frozenset({"STOPPED", "ALONE", "GUEST_SHUTDOWN"})
@@ -30,42 +30,6 @@ def first_copy_percent(protection: admin_pb2.ProtectionStatus) -> int | None:
     return min(100, 100 * progress.first_copy_pages // progress.domain_pages)
 
 
-def status_json(reply: admin_pb2.StatusReply) -> dict[str, Any]:
-    """Return a status as its documented JSON object."""
-    return {
-        "host": reply.host,
-        "simulated": reply.simulated,
-        "protections": [protection_json(protection) for protection in reply.protections],
-    }
-
-
-def protection_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any]:
-    """Return a protection as its documented JSON object; what is not known is null."""
-    return {
-        "guest": protection.guest,
-        "role": _role(protection),
-        "peer": protection.peer,
-        "state": protection.state,
-        "output_held": protection.output_held,
-        "cause": protection.cause,
-        "advice": protection.advice,
-        "since_unix_s": protection.since_unix_s or None,
-        "owner": protection.owner or None,
-        "generation": protection.generation,
-        "pairing": protection.pairing or None,
-        "mode": protection.mode,
-        "disks": protection.disks,
-        "interval_ms": protection.interval_ms,
-        "replica": _replica(protection),
-        "guest_domain": protection.guest_domain or None,
-        "witness": protection.witness or None,
-        "peer_contact": protection.peer_contact or None,
-        "lag": lag_json(protection),
-        "gate": gates.as_json(protection),
-        "progress": _progress_json(protection),
-    }
-
-
 def status_lines(reply: admin_pb2.StatusReply, columns: int) -> Iterator[str]:
     """Yield the table of all protections, then what an operator should know or do."""
     if reply.simulated:
@@ -76,7 +40,7 @@ def status_lines(reply: admin_pb2.StatusReply, columns: int) -> Iterator[str]:
     rows = [
         [
             protection.guest,
-            _role(protection) or "-",
+            role_of(protection) or "-",
             protection.peer,
             shown_state(protection),
             shown_lag(protection),
@@ -112,7 +76,7 @@ def _facts(
     since = layout.instant(protection.since_unix_s)
     xen = " (simulated Xen)" if reply.simulated else ""
     yield "guest", protection.guest
-    yield "role", f"{_role(protection) or _UNKNOWN} on {reply.host}{xen}"
+    yield "role", f"{role_of(protection) or _UNKNOWN} on {reply.host}{xen}"
     yield "peer", f"{protection.peer}, contact {protection.peer_contact or _UNKNOWN}"
     yield "state", f"{shown_state(protection)}{f' since {since}' if since else ''}"
     yield "cause", protection.cause
@@ -120,7 +84,7 @@ def _facts(
     yield "owner", f"{protection.owner or _UNKNOWN}, generation {protection.generation}"
     yield "witness", protection.witness or _UNKNOWN
     yield "domain here", protection.guest_domain or _UNKNOWN
-    yield "replica", _replica(protection) or _UNKNOWN
+    yield "replica", replica_of(protection) or _UNKNOWN
     yield "pairing", protection.pairing
     yield (
         "terms",
@@ -154,62 +118,3 @@ def _lag_text(protection: admin_pb2.ProtectionStatus) -> str:
         return shown_lag(protection)
     epochs = f"{lag['lag_epochs']} epoch{'' if lag['lag_epochs'] == 1 else 's'}"
     return f"{layout.seconds(lag['lag_s'])}, {epochs}, {layout.size(lag['lag_bytes'])}"
-
-
-def lag_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any]:
-    """Return the measured lag; all of it is null when none of it was measured."""
-    progress = protection.progress
-    if not protection.HasField("progress") or progress.lag_s < 0:
-        return {"lag_s": None, "lag_epochs": None, "lag_bytes": None}
-    return {
-        "lag_s": progress.lag_s,
-        "lag_epochs": max(0, progress.sealed_epoch - progress.acked_epoch),
-        "lag_bytes": progress.unacked_bytes,
-    }
-
-
-def _progress_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any] | None:
-    if not protection.HasField("progress"):
-        return None
-    progress = protection.progress
-    return {
-        "sealed_epoch": progress.sealed_epoch,
-        "acked_epoch": progress.acked_epoch,
-        "stream_bytes": progress.stream_bytes,
-        "unacked_bytes": progress.unacked_bytes,
-        "first_copy_pages": progress.first_copy_pages,
-        "domain_pages": progress.domain_pages or None,
-        "epoch_pages": progress.epoch_pages,
-        "epoch_bytes": progress.epoch_bytes,
-        "pause_s": _known(progress.pause_s),
-        "copy_s": _known(progress.copy_s),
-        "ack_wait_s": _known(progress.ack_wait_s),
-        "last_ack_age_s": _known(progress.last_ack_age_s),
-        "peer_heard_age_s": _known(progress.peer_heard_age_s),
-        "rtt_s": _known(progress.rtt_s),
-        "epoch_wire_bytes": progress.epoch_wire_bytes,
-        "epoch_pages_same": progress.epoch_pages_same,
-        "epoch_pages_delta": progress.epoch_pages_delta,
-        "epoch_pages_raw": progress.epoch_pages_raw,
-        "staged_bytes": progress.staged_bytes,
-        "staged_peak_bytes": progress.staged_peak_bytes,
-        "staging_bytes": progress.staging_bytes,
-        "stalled_s": progress.stalled_s,
-    }
-
-
-def _known(value: float) -> float | None:
-    return value if value >= 0 else None
-
-
-def _role(protection: admin_pb2.ProtectionStatus) -> str | None:
-    return _enum_word(types_pb2.Role.Name(protection.role), "ROLE_")
-
-
-def _replica(protection: admin_pb2.ProtectionStatus) -> str | None:
-    return _enum_word(types_pb2.ReplicaState.Name(protection.replica), "REPLICA_STATE_")
-
-
-def _enum_word(name: str, prefix: str) -> str | None:
-    word = name.removeprefix(prefix).lower()
-    return None if word == "unspecified" else word

@@ -33,7 +33,7 @@ def status(context: click.Context, guest: str | None, *, watch: bool, as_json: b
             return
         reply = client.status(guest or "")
     if as_json:
-        from colod.cli.report import status_json
+        from colod.observe.documents import status_json
 
         _check_found(reply, guest)
         print_json(status_json(reply))
@@ -56,7 +56,7 @@ def _check_found(reply: StatusReply, guest: str | None) -> None:
 
 def _watch(replies: Iterable[StatusReply], guest: str | None, *, as_json: bool) -> None:
     if as_json:
-        from colod.cli.report import status_json
+        from colod.observe.documents import status_json
 
         for reply in replies:
             _check_found(reply, guest)

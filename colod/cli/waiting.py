@@ -73,7 +73,7 @@ def print_reached(guest: str, reached: ProtectionStatus | None) -> None:
 
 def reached_json(reached: ProtectionStatus | None) -> Mapping[str, Any] | None:
     """Return the same for `--json`."""
-    from colod.cli.report import protection_json
+    from colod.observe.documents import protection_json
 
     return None if reached is None else protection_json(reached)
 

@@ -413,13 +413,13 @@ class LogTable(Table):
 
 
 class ObserveTable(Table):
-    """What the daemon says of itself over HTTP (docs/metrics.md)."""
+    """What the daemon says of itself over HTTP (docs/http.md)."""
 
     listen: OptionalNumericAddress = Field(
         default="",
-        description="`ADDRESS:PORT` of `/metrics` and `/livez`, as `127.0.0.1:7412`; nothing "
-        "listens without it. Any but a loopback address speaks TLS, with the host's certificate, "
-        "and only to clients that have one of the same authority.",
+        description="`ADDRESS:PORT` of metrics, status and checks for load balancers, as "
+        "`127.0.0.1:7412`; nothing listens without it. Any but a loopback address speaks TLS, with "
+        "the host's certificate, and only to clients that have one of the same authority.",
     )
 
 

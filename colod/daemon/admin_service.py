@@ -12,7 +12,7 @@ import structlog
 from colod.daemon.doctor import examine
 from colod.daemon.host import Host
 from colod.daemon.protection import ProtectionService
-from colod.daemon.status import reply_of
+from colod.daemon.status import history_of, reply_of
 from colod.errors import NotAllowedNow, OutcomeUnknown, PreflightRefused
 from colod.failover.record import MAX_REASON_CHARS
 from colod.model import Disks, Role, parse_guest_name, parse_host_name
@@ -165,21 +165,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 
     async def History(self, request: admin_pb2.HistoryRequest, context: Any) -> Any:
         """Return changes of state, oldest first."""
-        changes = self._host.parts.history.of(request.guest, request.limit)
-        entries = [
-            admin_pb2.HistoryEntry(
-                unix_s=each.unix_s,
-                host=each.host,
-                guest=each.guest,
-                from_state=each.from_state,
-                to_state=each.to_state,
-                cause=each.cause,
-                generation=each.generation,
-                epoch=each.epoch,
-            )
-            for each in changes
-        ]
-        return admin_pb2.HistoryReply(entries=entries)
+        return history_of(self._host.parts.history.of(request.guest, request.limit))
 
     async def Doctor(self, request: admin_pb2.DoctorRequest, context: Any) -> Any:
         """Examine the host and its surroundings."""

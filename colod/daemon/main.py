@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 # gRPC's fork handlers would stall every subprocess; colod's children only ever exec.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -29,7 +30,7 @@ from colod.daemon.parts import Parts
 from colod.daemon.peer_service import PeerService
 from colod.daemon.reload import differences, merged, needs_restart
 from colod.daemon.rescue import RESCUE_S, settle_all
-from colod.daemon.status import reply_of
+from colod.daemon.status import history_of, reply_of
 from colod.errors import ColodError, NetworkError
 from colod.observe import logs
 from colod.observe.http import HttpServer
@@ -39,13 +40,15 @@ from colod.rpc.peer_server import PeerServer, start_peer_server
 from colod.rpc.tls import TlsIdentity, load_identity
 from colod.v1 import admin_pb2
 
+_Reply = TypeVar("_Reply")
+
 _log = structlog.get_logger()
 
 _FIRST_LOOK_S = 10.0
 _BEGINNING_S = 60
 """Longest time from the first line of `Daemon.run` to READY, in whole seconds."""
 
-_SCRAPE_S = 5.0
+_ANSWER_S = 5.0
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
 """sysexits.h EX_CONFIG: another start would end the same way, so systemd does not try."""
@@ -212,23 +215,39 @@ class Daemon:
         )
 
     def _serve_http(self, host: Host, identity: TlsIdentity, *, simulated: bool) -> None:
-        """Serve metrics, where the configuration wants it; a port that is taken stops nothing."""
-        loop = self._loop
-        if loop is None or not self._config.observe.listen:
+        """Serve HTTP, where the configuration wants it; a port that is taken stops nothing."""
+        if not self._config.observe.listen:
             return
 
         async def status() -> admin_pb2.StatusReply:
             return reply_of(host.parts.host, host.services.values(), simulated=simulated)
 
-        def from_thread() -> admin_pb2.StatusReply:
-            return asyncio.run_coroutine_threadsafe(status(), loop).result(_SCRAPE_S)
+        async def history(guest: str, limit: int) -> admin_pb2.HistoryReply:
+            return history_of(host.parts.history.of(guest, limit))
 
         try:
             self._http = HttpServer(
-                self._config.observe.listen, from_thread, identity.server_context
+                self._config.observe.listen,
+                lambda: self._ask_loop(status()),
+                lambda guest, limit: self._ask_loop(history(guest, limit)),
+                identity.server_context,
             )
         except NetworkError as error:
             _log.error(Event.HTTP_FAILED, error=str(error))
+
+    def _ask_loop(self, question: Coroutine[Any, Any, _Reply]) -> _Reply:
+        """Have a question answered in the daemon's loop, from another thread.
+
+        Raises:
+            TimeoutError: If the loop is stuck.
+        """
+        assert self._loop is not None
+        future = asyncio.run_coroutine_threadsafe(question, self._loop)
+        try:
+            return future.result(_ANSWER_S)
+        except TimeoutError:
+            future.cancel()  # a loop that is stuck must not find all of them waiting
+            raise
 
     def _reload(self) -> None:
         """Bring into force what may change while the daemon runs, and name what may not."""

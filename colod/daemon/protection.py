@@ -58,6 +58,7 @@ class ProtectionService:
         last_error: The last effect that failed, "" after one that did not.
         erased: Set when the protection has ended here.
         has_looked: Whether what is shown was decided on facts; before, nothing is known.
+        decided_on: Monotonic time of the facts of the last decision, None before the first.
     """
 
     def __init__(self, parts: Parts, journal: Journal) -> None:
@@ -70,6 +71,7 @@ class ProtectionService:
         self.last_error = ""
         self.erased = asyncio.Event()
         self.has_looked = False
+        self.decided_on: float | None = None
         self._told_at = float("-inf")
         self._shown = parts.history.last_state(self.guest) or str(State.STOPPED)
         self._parts = parts
@@ -428,9 +430,10 @@ class ProtectionService:
         """Decide once and carry it out; return how long to wait before the next look."""
         async with self._lock:
             try:
-                before = self.facts.view
+                before, began = self.facts.view, time.monotonic()
                 view = await self.facts.look(self.journal, self.session, self.state)
                 decision = decide(view)
+                self.decided_on = began
                 is_repeated = (
                     before is not None
                     and decision.rule == self.decision.rule

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from colod.daemon.facts import replica_code
+from colod.daemon.history import Change
 from colod.daemon.protection import ProtectionService
 from colod.failover.effects import State
-from colod.failover.view import Answer, Contact, Copy
+from colod.failover.view import Answer, Contact, Copy, Replica, replica_of
 from colod.model import HostName, Role
+from colod.observe.checks import WITNESS_AWAY
 from colod.v1 import admin_pb2, types_pb2
 
 _ROLES: Final = {
@@ -20,7 +22,7 @@ _ROLES: Final = {
 _WITNESS: Final = {
     Answer.READ: "answers",
     Answer.STALE: "being asked",
-    Answer.UNREACHABLE: "does not answer",
+    Answer.UNREACHABLE: WITNESS_AWAY,
 }
 
 
@@ -31,6 +33,24 @@ def reply_of(
     return admin_pb2.StatusReply(
         host=host, simulated=simulated, protections=[status_of(each) for each in services]
     )
+
+
+def history_of(changes: Iterable[Change]) -> admin_pb2.HistoryReply:
+    """Return changes of state as operators get them."""
+    entries = [
+        admin_pb2.HistoryEntry(
+            unix_s=each.unix_s,
+            host=each.host,
+            guest=each.guest,
+            from_state=each.from_state,
+            to_state=each.to_state,
+            cause=each.cause,
+            generation=each.generation,
+            epoch=each.epoch,
+        )
+        for each in changes
+    ]
+    return admin_pb2.HistoryReply(entries=entries)
 
 
 def status_of(service: ProtectionService) -> admin_pb2.ProtectionStatus:
@@ -59,7 +79,28 @@ def status_of(service: ProtectionService) -> admin_pb2.ProtectionStatus:
         guest_domain=_domain(service),
         gate=_gate(service),
         measures=_measures(service),
+        promotable=_is_promotable(service),
+        decided_age_s=_decided_age_s(service),
     )
+
+
+def _is_promotable(service: ProtectionService) -> bool:
+    """Return whether the replica may be promoted; one that follows shows that it is still wanted.
+
+    Otherwise only the witness knows: the owner may have gone on alone.
+    """
+    view = service.facts.view
+    if view is None or not view.is_replica_promised:
+        return False
+    replica = replica_of(view)
+    is_known = service.facts.answer is Answer.READ
+    return replica is Replica.FOLLOWING or (replica is Replica.FROZEN and is_known)
+
+
+def _decided_age_s(service: ProtectionService) -> float | None:
+    if not service.has_looked or service.decided_on is None:
+        return None
+    return time.monotonic() - service.decided_on
 
 
 def _advice(service: ProtectionService) -> str:

@@ -1,4 +1,4 @@
-"""The daemon's HTTP: `/metrics` for Prometheus and `/livez`; read-only, on threads of its own.
+"""The daemon's HTTP server, on threads of its own; what it answers is in `colod.observe.app`.
 
 On loopback it is plain. Anywhere else it speaks TLS with the host's own certificate, and only to
 clients that have one of the same authority. A client that is slow, silent or hostile costs one of a
@@ -7,46 +7,57 @@ few threads for a few seconds, and the daemon's loop nothing.
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
 from socketserver import ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
-from wsgiref.types import StartResponse, WSGIEnvironment
-
-from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from colod.config.schema import split_address
 from colod.errors import NetworkError
-from colod.observe.metrics import StatusCollector
-from colod.v1 import admin_pb2
+from colod.observe.app import App, HistorySource, StatusSource
 
 MAX_CONNECTIONS: Final = 16
+MAX_REQUEST_BYTES: Final = 8192
+"""Request line and headers; nothing that is answered has a body."""
+
 TIMEOUT_S: Final = 5.0
-_TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
+"""Longest silence of a client, and longest handshake."""
+
+LIMIT_S: Final = 15.0
+"""Longest life of a connection, whatever trickles through it."""
 
 _log = logging.getLogger(__name__)
-
-StatusSource = Callable[[], admin_pb2.StatusReply]
-"""Gives the status; called in the server's threads. Raises TimeoutError if the loop is stuck."""
 
 
 class HttpServer:
     """Serves until `stop`."""
 
     def __init__(
-        self, listen: str, status: StatusSource, tls: Callable[[], ssl.SSLContext]
+        self,
+        listen: str,
+        status: StatusSource,
+        history: HistorySource,
+        tls: Callable[[], ssl.SSLContext],
+        *,
+        limit_s: float = LIMIT_S,
     ) -> None:
         """Begin to serve.
 
         Args:
             listen: `ADDRESS:PORT`; port 0 takes any.
             status: Where the status comes from.
+            history: Where the changes of state come from.
             tls: Makes what TLS needs; called where the address is not a loopback one.
+            limit_s: Longest life of a connection.
 
         Raises:
             ValueError: If `listen` is no such text.
@@ -55,10 +66,10 @@ class HttpServer:
         address = split_address(listen)
         is_local = ipaddress.ip_address(address[0]).is_loopback
         try:
-            self._server = _Server(address, None if is_local else tls())
+            self._server = _Server(address, None if is_local else tls(), limit_s)
         except OSError as error:
             raise NetworkError(f"observe.listen {listen}: {error}") from error
-        self._server.set_app(_App(status))
+        self._server.set_app(App(status, history))
         self._thread = threading.Thread(target=self._server.serve_forever, name="http")
         self._thread.start()
 
@@ -75,49 +86,36 @@ class HttpServer:
         self._thread.join()
 
 
-class _App:
-    """The paths."""
-
-    def __init__(self, status: StatusSource) -> None:
-        self._status = status
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Undescribed(status))
-        self._metrics: Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]] = make_wsgi_app(
-            registry
-        )
-
-    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return _answer(start, "405 Method Not Allowed")
-        try:
-            match environ.get("PATH_INFO"):
-                case "/metrics":
-                    return self._metrics(environ, start)
-                case "/livez":
-                    self._status()  # the loop must answer
-                    return _answer(start, "200 OK")
-        except TimeoutError:
-            return _answer(start, "503 Service Unavailable")
-        return _answer(start, "404 Not Found")
-
-
-class _Undescribed(StatusCollector):
-    """Is not asked for a status before the first scrape."""
-
-    def describe(self) -> Iterable[Any]:
-        return []
-
-
-def _answer(start: StartResponse, status: str) -> Iterable[bytes]:
-    start(status, [_TEXT])  # a new list: wsgiref adds this answer's Content-Length to it
-    return [f"{status[4:]}\n".encode()]
-
-
 class _Handler(WSGIRequestHandler):
     timeout = TIMEOUT_S
 
+    def handle(self) -> None:
+        """Answer one request, once all of its head is there and it is not too long."""
+        stream = self.rfile
+        head = _head_of(stream)
+        if len(head) > MAX_REQUEST_BYTES:
+            self.requestline, self.request_version, self.command = "", "HTTP/1.0", ""
+            self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            return
+        self.rfile = io.BufferedReader(io.BytesIO(head))
+        try:
+            super().handle()
+        finally:
+            self.rfile = stream
+
     def log_message(self, *_: Any) -> None:
         """Nobody's scrapes belong into the journal."""
+
+
+def _head_of(stream: io.BufferedIOBase) -> bytes:
+    """Return a request up to its empty line, or what came of it until it ended or grew too long."""
+    head = bytearray()
+    while b"\r\n\r\n" not in head and b"\n\n" not in head and len(head) <= MAX_REQUEST_BYTES:
+        piece = stream.read1(MAX_REQUEST_BYTES)
+        if not piece:
+            break
+        head += piece
+    return bytes(head)
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -125,8 +123,13 @@ class _Server(ThreadingMixIn, WSGIServer):
     block_on_close = False
     request_queue_size = MAX_CONNECTIONS
 
-    def __init__(self, address: tuple[str, int], tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, address: tuple[str, int], tls: ssl.SSLContext | None, limit_s: float
+    ) -> None:
         self._tls = tls
+        self._limit_s = limit_s
+        self._lock = threading.Lock()
+        self._deadlines: dict[socket.socket, float] = {}
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
@@ -155,6 +158,8 @@ class _Server(ThreadingMixIn, WSGIServer):
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
             return
+        with self._lock:
+            self._deadlines[request] = time.monotonic() + self._limit_s
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -162,7 +167,19 @@ class _Server(ThreadingMixIn, WSGIServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
+            with self._lock:
+                self._deadlines.pop(request, None)
             self._free.release()
+
+    def service_actions(self) -> None:
+        """Cut connections that have lived for too long; called twice a second."""
+        now = time.monotonic()
+        with self._lock:
+            late = [each for each, deadline in self._deadlines.items() if deadline < now]
+        for each in late:
+            with suppress(OSError):
+                # Not SSLSocket's own: that would let its thread go on in clear.
+                socket.socket.shutdown(each, socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that broke off, or was no HTTP client at all, is no news."""

@@ -284,6 +284,8 @@ class ProtectionStatus(_message.Message):
     GUEST_DOMAIN_FIELD_NUMBER: _builtins.int
     GATE_FIELD_NUMBER: _builtins.int
     MEASURES_FIELD_NUMBER: _builtins.int
+    PROMOTABLE_FIELD_NUMBER: _builtins.int
+    DECIDED_AGE_S_FIELD_NUMBER: _builtins.int
     guest: _builtins.str
     role: _types_pb2.Role.ValueType
     peer: _builtins.str
@@ -306,6 +308,14 @@ class ProtectionStatus(_message.Message):
     peer_contact: _builtins.str
     guest_domain: _builtins.str
     """Whether the guest's domain on this host was seen running, paused, suspended or absent."""
+    promotable: _builtins.bool
+    """Whether the replica on this host may be promoted: it is sound, and the ownership record promises
+    it, as far as a session that follows or the witness's last answer shows.
+    """
+    decided_age_s: _builtins.float
+    """Seconds since the facts were gathered that the state was last decided on; absent before the
+    first time.
+    """
     @_builtins.property
     def progress(self) -> _types_pb2.Progress: ...
     @_builtins.property
@@ -340,12 +350,16 @@ class ProtectionStatus(_message.Message):
         guest_domain: _builtins.str = ...,
         gate: _types_pb2.Gate | None = ...,
         measures: _abc.Mapping[_builtins.str, _types_pb2.Histogram] | None = ...,
+        promotable: _builtins.bool = ...,
+        decided_age_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate", "progress", b"progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "decided_age_s", b"decided_age_s", "gate", b"gate", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "cause", b"cause", "disks", b"disks", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "interval_ms", b"interval_ms", "measures", b"measures", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "replica", b"replica", "role", b"role", "since_unix_s", b"since_unix_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "advice", b"advice", "cause", b"cause", "decided_age_s", b"decided_age_s", "disks", b"disks", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "interval_ms", b"interval_ms", "measures", b"measures", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "promotable", b"promotable", "replica", b"replica", "role", b"role", "since_unix_s", b"since_unix_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__decided_age_s: _TypeAlias = _typing.Literal["decided_age_s"]  # noqa: Y015
+    _WhichOneofArgType__decided_age_s: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__decided_age_s) -> _WhichOneofReturnType__decided_age_s | None: ...
 
 Global___ProtectionStatus: _TypeAlias = ProtectionStatus  # noqa: Y015
 

@@ -1,0 +1,158 @@
+"""What the daemon says of protections, as stable JSON: for `colodctl --json` and over HTTP.
+
+The objects are documented in docs/cli.md; what is not known is null, never 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from colod.v1 import admin_pb2, types_pb2
+
+
+def status_json(reply: admin_pb2.StatusReply) -> dict[str, Any]:
+    """Return a status as its documented JSON object."""
+    return {
+        "host": reply.host,
+        "simulated": reply.simulated,
+        "protections": [protection_json(protection) for protection in reply.protections],
+    }
+
+
+def protection_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any]:
+    """Return a protection as its documented JSON object."""
+    return {
+        "guest": protection.guest,
+        "role": role_of(protection),
+        "peer": protection.peer,
+        "state": protection.state,
+        "output_held": protection.output_held,
+        "cause": protection.cause,
+        "advice": protection.advice,
+        "since_unix_s": protection.since_unix_s or None,
+        "decided_age_s": decided_age_s(protection),
+        "owner": protection.owner or None,
+        "generation": protection.generation,
+        "pairing": protection.pairing or None,
+        "mode": protection.mode,
+        "disks": protection.disks,
+        "interval_ms": protection.interval_ms,
+        "replica": replica_of(protection),
+        "promotable": protection.promotable,
+        "guest_domain": protection.guest_domain or None,
+        "witness": protection.witness or None,
+        "peer_contact": protection.peer_contact or None,
+        "lag": lag_json(protection),
+        "gate": gate_json(protection),
+        "progress": _progress_json(protection),
+    }
+
+
+def lag_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any]:
+    """Return the measured lag; all of it is null when none of it was measured."""
+    progress = protection.progress
+    if not protection.HasField("progress") or progress.lag_s < 0:
+        return {"lag_s": None, "lag_epochs": None, "lag_bytes": None}
+    return {
+        "lag_s": progress.lag_s,
+        "lag_epochs": max(0, progress.sealed_epoch - progress.acked_epoch),
+        "lag_bytes": progress.unacked_bytes,
+    }
+
+
+def gate_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any] | None:
+    """Return the output gate as its documented JSON object, None where there is none."""
+    if not protection.HasField("gate"):
+        return None
+    gate = protection.gate
+    return {
+        "phase": phase_of(gate),
+        "protects": gate.is_protected,
+        "sound_from_epoch": gate.sound_from or None,
+        "released_epoch": gate.released_epoch,
+        "barriers": gate.barriers,
+        "skipped": dict(gate.skipped),
+        "held_packets": gate.held_packets,
+        "held_bytes": gate.held_bytes,
+        "dropped_packets": gate.dropped_packets,
+        "hold_s": _known(gate.hold_s),
+        "uncovered": list(gate.uncovered),
+        "error": gate.error or None,
+    }
+
+
+def _progress_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any] | None:
+    if not protection.HasField("progress"):
+        return None
+    progress = protection.progress
+    return {
+        "sealed_epoch": progress.sealed_epoch,
+        "acked_epoch": progress.acked_epoch,
+        "stream_bytes": progress.stream_bytes,
+        "unacked_bytes": progress.unacked_bytes,
+        "first_copy_pages": progress.first_copy_pages,
+        "domain_pages": progress.domain_pages or None,
+        "epoch_pages": progress.epoch_pages,
+        "epoch_bytes": progress.epoch_bytes,
+        "pause_s": _known(progress.pause_s),
+        "copy_s": _known(progress.copy_s),
+        "ack_wait_s": _known(progress.ack_wait_s),
+        "last_ack_age_s": _known(progress.last_ack_age_s),
+        "peer_heard_age_s": _known(progress.peer_heard_age_s),
+        "rtt_s": _known(progress.rtt_s),
+        "epoch_wire_bytes": progress.epoch_wire_bytes,
+        "epoch_pages_same": progress.epoch_pages_same,
+        "epoch_pages_delta": progress.epoch_pages_delta,
+        "epoch_pages_raw": progress.epoch_pages_raw,
+        "staged_bytes": progress.staged_bytes,
+        "staged_peak_bytes": progress.staged_peak_bytes,
+        "staging_bytes": progress.staging_bytes,
+        "stalled_s": progress.stalled_s,
+    }
+
+
+def history_json(reply: admin_pb2.HistoryReply) -> dict[str, Any]:
+    """Return changes of state as their documented JSON object."""
+    return {"entries": [_entry_json(entry) for entry in reply.entries]}
+
+
+def _entry_json(entry: admin_pb2.HistoryEntry) -> dict[str, Any]:
+    return {
+        "unix_s": entry.unix_s,
+        "host": entry.host,
+        "guest": entry.guest,
+        "from_state": entry.from_state or None,
+        "to_state": entry.to_state,
+        "cause": entry.cause,
+        "generation": entry.generation,
+        "epoch": entry.epoch or None,
+    }
+
+
+def role_of(protection: admin_pb2.ProtectionStatus) -> str | None:
+    """Return `primary` or `secondary`."""
+    return _enum_word(types_pb2.Role.Name(protection.role), "ROLE_")
+
+
+def replica_of(protection: admin_pb2.ProtectionStatus) -> str | None:
+    """Return how the replica on this host stands, in a word."""
+    return _enum_word(types_pb2.ReplicaState.Name(protection.replica), "REPLICA_STATE_")
+
+
+def phase_of(gate: types_pb2.Gate) -> str:
+    """Return the phase of an output gate in a word."""
+    return types_pb2.GatePhase.Name(gate.phase).removeprefix("GATE_PHASE_").lower()
+
+
+def decided_age_s(protection: admin_pb2.ProtectionStatus) -> float | None:
+    """Return how old the facts are that the state was decided on, None before the first."""
+    return protection.decided_age_s if protection.HasField("decided_age_s") else None
+
+
+def _known(value: float) -> float | None:
+    return value if value >= 0 else None
+
+
+def _enum_word(name: str, prefix: str) -> str | None:
+    word = name.removeprefix(prefix).lower()
+    return None if word == "unspecified" else word
