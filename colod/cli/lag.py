@@ -45,7 +45,7 @@ def _json(reply: StatusReply) -> dict[str, Any]:
     return {
         "host": reply.host,
         "simulated": reply.simulated,
-        "guests": [dict(_row(each)) for each in _primaries(reply)],
+        "guests": [dict(measured(each)) for each in _primaries(reply)],
     }
 
 
@@ -55,7 +55,8 @@ def _primaries(reply: StatusReply) -> Iterable[ProtectionStatus]:
     return (each for each in reply.protections if each.role == types_pb2.ROLE_PRIMARY)
 
 
-def _row(status: ProtectionStatus) -> Iterator[tuple[str, Any]]:
+def measured(status: ProtectionStatus) -> Iterator[tuple[str, Any]]:
+    """Yield what a primary measured of a guest, by its name in JSON; None is not known."""
     from colod.observe.documents import lag_json
 
     progress = status.progress
@@ -73,7 +74,7 @@ def _row(status: ProtectionStatus) -> Iterator[tuple[str, Any]]:
 
 def _lines(reply: StatusReply, *, with_heads: bool) -> Iterator[str]:
     rows = [
-        [_shown(name, value) for name, value in _row(each) if name != "state"]
+        [_shown(name, value) for name, value in measured(each) if name != "state"]
         for each in _primaries(reply)
     ]
     if not rows:

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "resume": Lazy("colod.cli.suspend", "resume", "Replicate a guest again."),
     "status": Lazy("colod.cli.status", "status", "Show protections and how they stand."),
     "lag": Lazy("colod.cli.lag", "lag", "Show how far replicas lag, and what an epoch takes."),
+    "top": Lazy("colod.cli.top", "top", "Show lag, pauses, output and traffic, live."),
     "failover": Lazy("colod.cli.failover", "failover", "Make this host a guest's owner."),
     "switchover": Lazy("colod.cli.failover", "switchover", "Give a guest to the other host."),
     "fence-confirm": Lazy("colod.cli.failover", "fence_confirm", "Say that the peer is off."),

@@ -257,6 +257,101 @@ def test_lag_is_told_of_this_hosts_own_guests_only(daemon: FakeDaemon, colodctl:
     assert colodctl("lag", "db").status == 6
 
 
+def test_top_shows_each_guest_in_a_line(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.reports = [
+        report(
+            replicating(gate=GATE),
+            replicating(guest="db", role=types_pb2.ROLE_SECONDARY),
+            protection("ALONE", guest="mail"),
+            syncing(407, guest="a-guest-whose-name-is-long"),
+        )
+    ]
+    ran = colodctl("top", "--count", "1")
+    assert ran.status == 0
+    title, heads, *rows, mark = ran.out.splitlines()
+    assert title.startswith("host-a, 20")
+    assert heads.split() == [
+        *("GUEST", "ROLE", "STATE", "LAG", "PAUSE", "HOLD", "WIRE/S", "HELD", "LAGS"),
+    ]
+    assert [row.split() for row in rows] == [
+        ["web", "pri", "REPLICATING*", "250", "ms", "4", "ms", "250", "ms", "unknown", "3", "█"],
+        ["db", "sec", "REPLICATING*", "250", "ms", "-", "-", "-", "-", "█"],
+        ["mail", "pri", "ALONE", "-", "-", "-", "-", "-", "·"],
+        ["a-guest-", "pri", "SYNCING", "40", "%", *["unknown"] * 4, "-", "·"],
+        ["whose-"],
+        ["name-is-"],
+        ["long"],
+    ]
+    assert mark == "* output not held: clients may have seen what a failover takes back"
+    assert max(map(len, ran.out.splitlines())) <= 80
+
+
+def test_top_says_that_the_xen_is_simulated(daemon: FakeDaemon, colodctl: Run) -> None:
+    simulated = report(protection("PROTECTED"))
+    simulated.simulated = True
+    daemon.reports = [simulated]
+    assert colodctl("top", "--count", "1").out.startswith("host-a: simulated Xen, 20")
+    assert colodctl("top", "--count", "1", "--json").json["simulated"] is True
+
+
+def test_the_widest_table_of_top_fits_eighty_columns(daemon: FakeDaemon, colodctl: Run) -> None:
+    progress = types_pb2.Progress(acked_epoch=3, lag_s=7100, pause_s=99.94, copy_s=1, ack_wait_s=1)
+    gate = types_pb2.Gate(phase=types_pb2.GATE_PHASE_HOLDING, hold_s=7100, held_packets=999_999)
+    wide = {"gate": gate, "guest": "w" * 63}
+    daemon.reports = [
+        report(protection("GUEST_SHUTDOWN", progress, **wide), protection("SUSPENDED")),
+        report(protection("SYNCING", progress, **wide), protection("LOST_RACE", guest="db")),
+    ]
+    for _ in range(2):
+        out = colodctl("top", "--count", "1").out
+        assert max(map(len, out.splitlines())) <= 80
+        daemon.reports.pop()
+
+
+def test_top_streams_one_object_a_look(daemon: FakeDaemon, colodctl: Run) -> None:
+    wire = types_pb2.Histogram(counts=[1], total=4096)
+    daemon.reports = [report(replicating(gate=GATE, measures={"wire_bytes": wire}))]
+    ran = colodctl("top", "--count", "2", "--interval", "0.2", "--json")
+    first, second = (json.loads(line) for line in ran.out.splitlines())
+    assert first.keys() == {
+        *("schema_version", "host", "simulated", "unix_s", "interval_s", "guests"),
+    }
+    assert (second["interval_s"], second["host"]) == (0.2, "host-a")
+    (guest,) = second["guests"]
+    assert guest == {
+        "guest": "web",
+        "state": "REPLICATING",
+        "lag_s": 0.25,
+        "lag_epochs": 1,
+        "lag_bytes": 12_288,
+        "pause_s": 0.004,
+        "copy_s": 0.0015,
+        "ack_wait_s": 0.02,
+        "hold_s": 0.25,
+        "wire_bytes": 0,
+        "role": "primary",
+        "wire_bytes_per_s": 0.0,
+        "held_packets": 3,
+        "held_bytes": 4096,
+    }
+    assert first["guests"][0]["wire_bytes_per_s"] is None
+    assert second["unix_s"] >= first["unix_s"] + 0.1
+
+
+def test_top_knows_of_a_secondary_only_how_old_its_replica_is(
+    daemon: FakeDaemon, colodctl: Run
+) -> None:
+    daemon.reports = [report(replicating(role=types_pb2.ROLE_SECONDARY))]
+    (guest,) = colodctl("top", "--count", "1", "--json").json["guests"]
+    known = {name for name, value in guest.items() if value is not None}
+    assert known == {"guest", "state", "role", "lag_s", "lag_epochs", "lag_bytes"}
+
+
+def test_top_of_a_guest_that_is_not_there(daemon: FakeDaemon, colodctl: Run) -> None:
+    assert colodctl("top", "--count", "1").out.endswith("protects nothing and holds no replica\n")
+    assert colodctl("top", "db").status == 6
+
+
 def test_what_no_gate_has_measured_is_null(daemon: FakeDaemon, colodctl: Run) -> None:
     gate = types_pb2.Gate(phase=types_pb2.GATE_PHASE_OPEN, hold_s=-1)
     daemon.reports = [report(replicating(gate=gate))]

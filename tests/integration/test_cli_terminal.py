@@ -103,3 +103,13 @@ def test_an_interrupt_says_that_the_daemon_goes_on(daemon: FakeDaemon, tmp_path:
     status, drawn = on_terminal(tmp_path, "status", "--watch", interrupt_at=b"SYNCING")
     assert status == 130
     assert "what the daemon was asked goes on" in drawn
+
+
+def test_top_redraws_until_it_is_interrupted(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.reports = [report(replicating())]
+    words = ("top", "--interval", "0.2")
+    status, drawn = on_terminal(tmp_path, *words, interrupt_at=bytes("███", "utf-8"))
+    assert status == 130
+    assert "LAGS" in drawn
+    assert "\x1b[?25h" in drawn, "the cursor was left hidden"
+    assert "Traceback" not in drawn
