@@ -111,6 +111,16 @@ ROWS: Final = (
         "Whether the other host's daemon answers",
         lambda s: [((), float(s.peer_contact == "up"))],
     ),
+    Row(
+        "decided_age_seconds",
+        "Age of the facts that the state was last decided on; a second, unless something hangs",
+        lambda s: [((), s.decided_age_s)] if s.HasField("decided_age_s") else [],
+    ),
+    Row(
+        "replica_promotable",
+        "On a secondary: whether its replica may be promoted, as far as is known",
+        lambda s: [((), float(s.promotable))] if s.role == types_pb2.ROLE_SECONDARY else [],
+    ),
     Row("generation", "Generation of the ownership record", lambda s: [((), float(s.generation))]),
     Row(
         "lag_seconds",

@@ -85,6 +85,17 @@ def test_lag_that_nothing_measures_is_absent_and_never_0(
         assert of(samples, f"colod_{name}") == []
 
 
+def test_a_decision_that_was_never_made_has_no_age() -> None:
+    assert of(scraped(status()), "colod_decided_age_seconds") == []
+    assert of(scraped(status(decided_age_s=0.5)), "colod_decided_age_seconds") == [0.5]
+
+
+def test_only_a_secondary_has_a_replica_to_promote() -> None:
+    assert of(scraped(status()), "colod_replica_promotable") == []
+    here = admin_pb2.ProtectionStatus(guest="g", role=types_pb2.ROLE_SECONDARY, promotable=True)
+    assert of(scraped(here), "colod_replica_promotable") == [1]
+
+
 def test_the_gates_certainty_and_overflow_are_seen() -> None:
     gate = types_pb2.Gate(
         phase=types_pb2.GATE_PHASE_HOLDING,
