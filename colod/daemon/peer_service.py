@@ -58,7 +58,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         self, request: peer_pb2.PrepareReceiveRequest, context: grpc.ServicerContext
     ) -> peer_pb2.PrepareReceiveReply:
         """Start a receiver."""
-        _check(request)
+        _check(request, self._host.parts.transport_kind)
         address = self._in_loop(self._host.receive(request), context)
         return peer_pb2.PrepareReceiveReply(address=address)
 
@@ -151,7 +151,7 @@ def _guest(text: str) -> GuestName:
         raise PeerRefused(str(error)) from error
 
 
-def _check(request: peer_pb2.PrepareReceiveRequest) -> None:
+def _check(request: peer_pb2.PrepareReceiveRequest, transport_kind: str) -> None:
     """Check what the peer sent before anything is done with it.
 
     Raises:
@@ -172,5 +172,8 @@ def _check(request: peer_pb2.PrepareReceiveRequest) -> None:
         problems.append(f"interval_ms {request.interval_ms} is out of range")
     if len(request.secret) < _SECRET_BYTES:
         problems.append(f"secret of {len(request.secret)} bytes")
+    if request.transport != transport_kind:
+        theirs, ours = request.transport[:32], transport_kind
+        problems.append(f"transport.kind is {theirs!r} there and {ours!r} here: have one on both")
     if problems:
         raise PreflightRefused(problems)

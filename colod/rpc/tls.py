@@ -17,9 +17,14 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from colod.errors import ConfigError
 
+_USES = {
+    ExtendedKeyUsageOID.SERVER_AUTH: "TLS servers",
+    ExtendedKeyUsageOID.CLIENT_AUTH: "TLS clients",
+}
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -110,6 +115,15 @@ def caller_names(auth_context: Mapping[str, Sequence[bytes]]) -> Sequence[str]:
     return tuple(name.decode("ascii", "replace") for name in auth_context.get("peer_dns", ()))
 
 
+def _missing_uses(certificate: x509.Certificate) -> Sequence[str]:
+    """Return what the certificate says that it is not for; without the extension it is for all."""
+    try:
+        uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(words for use, words in _USES.items() if use not in uses)
+
+
 def _read(name: str, path: Path, problems: list[str]) -> bytes:
     try:
         return path.read_bytes()
@@ -130,6 +144,8 @@ def _mistakes(identity: TlsIdentity, host: str, now: datetime) -> Iterator[str]:
     if host not in names:
         found = ", ".join(names) or "no DNS name"
         yield f"tls.certificate: has {found}, host.name is {host!r}"
+    if missing := _missing_uses(certificate):
+        yield f"tls.certificate: not for {' and '.join(missing)}: a host calls and is called"
     for name, holder in (("ca", authority), ("certificate", certificate)):
         if not holder.not_valid_before_utc <= now <= holder.not_valid_after_utc:
             yield (

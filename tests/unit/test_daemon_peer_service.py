@@ -77,6 +77,7 @@ class QuietHost:
             domains=Domains(),
             witness=object(),
             witness_kind="etcd",
+            transport_kind="tcp",
             limits=SimpleNamespace(staging_bytes=1 << 20),
         )
 
@@ -157,6 +158,8 @@ def test_a_slow_request_ends_with_a_reason_while_the_peer_still_waits_for_it(
         ("interval_ms", 0),
         ("interval_ms", 4_000_000_000),
         ("secret", b""),
+        ("transport", ""),
+        ("transport", "tls"),
     ],
 )
 def test_a_request_with_nonsense_reaches_nobody(served: Served, field: str, value: object) -> None:

@@ -1,12 +1,15 @@
 """Certificates are what the hosts need, keys are nobody else's, nothing is overwritten unasked."""
 
 import stat
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from colod.errors import ConfigError
 from colod.model import HostName
@@ -89,6 +92,37 @@ def test_the_certificate_of_another_host_is_refused(authority: Path) -> None:
     pki.issue_certificate(authority, HOST)
     with pytest.raises(ConfigError, match=r"tls\.certificate: has host-a, host\.name is 'host-z'"):
         load(authority, host="host-z")
+
+
+@pytest.mark.parametrize(
+    ("uses", "missing"),
+    [
+        ([ExtendedKeyUsageOID.SERVER_AUTH], "TLS clients"),
+        ([ExtendedKeyUsageOID.CLIENT_AUTH], "TLS servers"),
+        ([ExtendedKeyUsageOID.EMAIL_PROTECTION], "TLS servers and TLS clients"),
+    ],
+)
+def test_a_certificate_that_is_not_for_both_ways_is_refused(
+    tmp_path: Path, uses: list[x509.ObjectIdentifier], missing: str
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    for path in ("ca.pem", "host-a.pem"):
+        (tmp_path / path).write_bytes(made.public_bytes(Encoding.PEM))
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "host-a.key").write_bytes(secret)
+    (tmp_path / "host-a.key").chmod(0o600)
+    with pytest.raises(ConfigError, match=f"tls.certificate: not for {missing}: a host calls"):
+        load(tmp_path)
 
 
 def test_a_key_that_others_can_read_is_refused(authority: Path) -> None:
