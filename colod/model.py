@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import NewType
 
 HostName = NewType("HostName", str)
@@ -54,6 +55,27 @@ class Disks(StrEnum):
     NONE = "none"
     SHARED = "shared"
     EXTERNAL = "external"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """Who this host is, who the other one is, and the files that prove it (`[tls]`).
+
+    The files may be replaced at any time: they are read anew for each connection.
+
+    Attributes:
+        host: This host, the DNS name in its certificate.
+        peer: The other host, the only one to talk to, the DNS name in its certificate.
+        ca: The authority that both trust.
+        certificate: This host's certificate.
+        key: Its private key.
+    """
+
+    host: HostName
+    peer: HostName
+    ca: Path
+    certificate: Path
+    key: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

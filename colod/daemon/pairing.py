@@ -148,6 +148,7 @@ class Pairing:
 
     def _spec(self, journal: Journal, role: str, secret: bytes) -> dict[str, Any]:
         parts, limits = self._parts, self._parts.limits
+        files = parts.credentials
         return {
             "role": role,
             "guest": journal.protection.guest,
@@ -157,6 +158,11 @@ class Pairing:
             "peer": parts.peer,
             "secret": secret.hex(),
             "transport": {"kind": parts.transport_kind, "options": dict(parts.transport_options)},
+            "tls": {
+                "ca": str(files.ca),
+                "certificate": str(files.certificate),
+                "key": str(files.key),
+            },
             "ping_interval_s": limits.ping_interval_s,
             "silence_s": limits.session_silence_s,
             "staging_bytes": limits.staging_bytes,

@@ -12,7 +12,7 @@ from colod.daemon.history import History
 from colod.daemon.journal import JournalStore
 from colod.daemon.limits import Limits
 from colod.fencing.base import Fencer
-from colod.model import HostName
+from colod.model import Credentials, HostName
 from colod.rpc.peer_client import PeerClient
 from colod.toolstack.launch import Launcher
 from colod.toolstack.port import Toolstack
@@ -44,6 +44,7 @@ class Parts:
         session_env: Its whole environment.
         transport_kind: How sessions reach each other.
         transport_options: That transport's table.
+        credentials: What it may prove the hosts with.
         limits: Times and sizes.
     """
 
@@ -67,4 +68,5 @@ class Parts:
     session_env: Mapping[str, str]
     transport_kind: str
     transport_options: Mapping[str, str]
+    credentials: Credentials
     limits: Limits

@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_role(spec, arguments.role)
         transport = plugins.load("colod.transports", spec.transport_kind)
         kind = Sender if spec.is_sender else Receiver
-        session = kind(spec, directory, transport.from_options(spec.transport_options))
+        made = transport.from_options(spec.transport_options, spec.credentials)
+        session = kind(spec, directory, made)
         _open_log(directory, spec)
         lock = _claim(directory)
         return _run(session, lock)

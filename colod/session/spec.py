@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from colod.errors import ConfigError
-from colod.model import parse_guest_name, parse_host_name, parse_pairing_id
+from colod.model import (
+    Credentials,
+    HostName,
+    parse_guest_name,
+    parse_host_name,
+    parse_pairing_id,
+)
 from colod.output.kinds import GateSpec, parse_gate
 from colod.session.deltas import DeltaSpec, parse_deltas
 
 SPEC_VERSION: Final = 1
+_TLS_FILES: Final = frozenset({"ca", "certificate", "key"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +37,7 @@ class SessionSpec:
         secret: Known to the two sessions of this pairing only, at least 16 bytes.
         transport_kind: Entry point in `colod.transports`.
         transport_options: That transport's own table.
+        tls: Paths of `ca`, `certificate` and `key`, for a transport that proves the hosts.
         address: Where the receiver listens; sender only.
         receive_argv: `xl migrate-receive -r`; receiver only.
         pause_argv: Takes one more pause reference on the incoming copy; receiver only.
@@ -53,6 +61,7 @@ class SessionSpec:
     secret: bytes
     transport_kind: str
     transport_options: dict[str, str] = field(default_factory=dict)
+    tls: dict[str, Path] = field(default_factory=dict)
     address: str = ""
     receive_argv: tuple[str, ...] = ()
     pause_argv: tuple[str, ...] = ()
@@ -69,6 +78,13 @@ class SessionSpec:
     def is_sender(self) -> bool:
         """Whether this is the primary's session."""
         return self.role == "send"
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """What a transport may prove the hosts with, None where nothing was given."""
+        if not self.tls:
+            return None
+        return Credentials(host=HostName(self.host), peer=HostName(self.peer), **self.tls)
 
 
 def read_spec(path: Path) -> SessionSpec:
@@ -170,6 +186,15 @@ def _options(value: Any) -> dict[str, str]:
     return {_text(name): _text(item) for name, item in value.items()}
 
 
+def _files(value: Any) -> dict[str, Path]:
+    files = {name: Path(path) for name, path in _options(value).items()}
+    if files.keys() != _TLS_FILES:
+        raise ValueError(f"has {sorted(files)}, want {sorted(_TLS_FILES)}")
+    if relative := [str(path) for path in files.values() if not path.is_absolute()]:
+        raise ValueError(f"{relative} not absolute")
+    return files
+
+
 def _number(low: float, high: float) -> Callable[[Any], float]:
     def read(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -200,6 +225,7 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "secret": _secret,
     "transport_kind": _text,
     "transport_options": _options,
+    "tls": _files,
     "address": _text,
     "receive_argv": _argv,
     "pause_argv": _argv,

@@ -126,6 +126,25 @@ class SocketConnection:
             await self.close()
             raise
 
+    async def finish(self) -> None:
+        """End this side's direction; the other side reads its end after all that was written.
+
+        Raises:
+            PeerUnreachable: If the connection broke or was closed on this side.
+        """
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise self._broken(error) from error
+
+    def send_at_once(self, part: Buffer) -> None:
+        """Send what the kernel takes of `part` without waiting; the rest is lost.
+
+        For the last word before `close`, to a peer that may be gone.
+        """
+        with contextlib.suppress(OSError):
+            self._socket.send(part)
+
     async def close(self) -> None:
         """Close both directions at once; a call that waits on the socket fails."""
         with contextlib.suppress(OSError):  # not connected any more: nobody is there to be told

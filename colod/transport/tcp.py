@@ -1,66 +1,36 @@
 """Transport `tcp`: bare TCP, for a replication network that only the two hosts can reach.
 
 The hello proves who the other session is, but nothing on the wire is encrypted or protected
-against change by somebody in between.
-
-Options: `listen` (host or address of the interface, default 127.0.0.1), `port` (default 0: any),
-`advertise` (host that the sender is told, default the address listened on).
+against change by somebody in between; `tls` is. Its options are those of `colod.transport.inet`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import socket
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
-from colod.errors import ConfigError, NetworkError, PeerUnreachable
+from colod.model import Credentials
+from colod.transport.inet import Interface, connect_to, listen_on, parse_interface
 from colod.transport.sockets import SocketConnection, SocketListener
-
-_OPTIONS = frozenset({"listen", "port", "advertise"})
-# The session's pings find a dead peer long before; this only stops a kernel that would wait on.
-_USER_TIMEOUT_MS = 60_000
-_KEEPALIVE_IDLE_S = 10
 
 
 class TcpTransport:
     """Connects two sessions by TCP, IPv4 or IPv6."""
 
-    def __init__(
-        self, *, listen: str = "127.0.0.1", port: int = 0, advertise: str | None = None
-    ) -> None:
-        """Keep where to listen.
-
-        Args:
-            listen: Host name or address.
-            port: 0 to 65535; 0 takes any free one.
-            advertise: Host that the other side connects to, where it differs.
-        """
-        self._listen = listen
-        self._port = port
-        self._advertise = advertise
+    def __init__(self, interface: Interface | None = None) -> None:
+        """Keep where to listen; on any port of loopback where nothing is said."""
+        self._interface = interface or Interface()
 
     @classmethod
-    def from_options(cls, options: Mapping[str, str]) -> Self:
-        """Make the transport from its configuration table.
+    def from_options(
+        cls, options: Mapping[str, str], credentials: Credentials | None = None
+    ) -> Self:
+        """Make the transport from its configuration table; `credentials` are of no use to it.
 
         Raises:
             ConfigError: With every problem of `options`.
         """
-        problems = [f"transport.{name}: unknown" for name in sorted(options.keys() - _OPTIONS)]
-        port = options.get("port", "0")
-        if not (port.isascii() and port.isdigit() and int(port) <= 65535):
-            problems.append(f"transport.port: {port!r} is no port, want 0 to 65535")
-        if not options.get("listen", "127.0.0.1"):
-            problems.append("transport.listen: empty, want a host name or address")
-        if problems:
-            raise ConfigError(problems)
-        return cls(
-            listen=options.get("listen", "127.0.0.1"),
-            port=int(port),
-            advertise=options.get("advertise") or None,
-        )
+        return cls(parse_interface(options))
 
     async def listen(self) -> SocketListener:
         """Start to listen on this host.
@@ -68,14 +38,7 @@ class TcpTransport:
         Raises:
             NetworkError: If the address cannot be used.
         """
-        try:
-            family, address = await _resolve(self._listen, self._port)
-            sock = _listening_socket(family, address)
-        except OSError as error:
-            where = format_address(self._listen, self._port)
-            raise NetworkError(f"cannot listen on {where}: {error}") from error
-        host, port = sock.getsockname()[:2]
-        return SocketListener(sock, format_address(self._advertise or host, port), _prepare)
+        return await listen_on(self._interface)
 
     async def connect(self, address: str, *, timeout_s: float) -> SocketConnection:
         """Connect to a listener's `address`, `host:port` or `[v6]:port`.
@@ -83,72 +46,4 @@ class TcpTransport:
         Raises:
             PeerUnreachable: If nobody answers within `timeout_s`.
         """
-        try:
-            host, port = parse_address(address)
-            async with asyncio.timeout(timeout_s):
-                sock = await _connected_socket(host, port)
-            return SocketConnection(sock, _prepare(sock))
-        except (OSError, ValueError) as error:
-            raise PeerUnreachable(f"cannot connect to {address}: {error!r}") from error
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """Split `host:port` or `[v6]:port`.
-
-    Raises:
-        ValueError: If it is neither.
-    """
-    host, colon, port = address.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"address {address!r}: an IPv6 address needs brackets")
-    if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
-        raise ValueError(f"address {address!r}: want host:port or [v6]:port")
-    return host, int(port)
-
-
-def format_address(host: str, port: int) -> str:
-    """Join what `parse_address` splits."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-async def _resolve(host: str, port: int) -> tuple[int, tuple[Any, ...]]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    family, _, _, _, address = found[0]
-    return family, address
-
-
-def _listening_socket(family: int, address: tuple[Any, ...]) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        sock.listen(16)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-async def _connected_socket(host: str, port: int) -> socket.socket:
-    family, address = await _resolve(host, port)
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _prepare(sock: socket.socket) -> str:
-    """Set the options of a connected socket and return the peer's address."""
-    host, port = sock.getpeername()[:2]
-    with contextlib.suppress(OSError):  # each is a help, none a need
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE_S)
-    return format_address(host, port)
+        return await connect_to(address, timeout_s=timeout_s)

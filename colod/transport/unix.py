@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Self
 
 from colod.errors import ConfigError, NetworkError, PeerUnreachable
+from colod.model import Credentials
 from colod.transport.sockets import SocketConnection, SocketListener
+
+_FULL_QUEUE_PAUSE_S = 0.02
 
 
 class UnixTransport:
@@ -24,8 +27,10 @@ class UnixTransport:
         self._directory = directory
 
     @classmethod
-    def from_options(cls, options: Mapping[str, str]) -> Self:
-        """Make the transport from its configuration table.
+    def from_options(
+        cls, options: Mapping[str, str], credentials: Credentials | None = None
+    ) -> Self:
+        """Make the transport from its configuration table; `credentials` are of no use to it.
 
         Raises:
             ConfigError: With every problem of `options`.
@@ -66,11 +71,27 @@ class UnixTransport:
         try:
             sock.setblocking(False)
             async with asyncio.timeout(timeout_s):
-                await asyncio.get_running_loop().sock_connect(sock, address)
-        except OSError as error:
+                await _connect(sock, address)
+        except (OSError, ValueError) as error:
             sock.close()
             raise PeerUnreachable(f"cannot connect to {address}: {error!r}") from error
         except BaseException:
             sock.close()
             raise
         return SocketConnection(sock, address)
+
+
+async def _connect(sock: socket.socket, address: str) -> None:
+    """Connect, waiting while the listener's queue is full.
+
+    The kernel says EAGAIN then and tells nobody when there is room; the event loop's own
+    `sock_connect` would take that for a connection under way, and a moment later for one that
+    stands. Source: connect(2), "EAGAIN".
+    """
+    while True:
+        try:
+            sock.connect(address)
+        except BlockingIOError:
+            await asyncio.sleep(_FULL_QUEUE_PAUSE_S)
+        else:
+            return

@@ -15,7 +15,7 @@ from colod.daemon.limits import Limits
 from colod.daemon.parts import Parts
 from colod.errors import PeerUnreachable
 from colod.failover.effects import State
-from colod.model import GuestName, HostName
+from colod.model import Credentials, GuestName, HostName
 from tests.sim.ports import (
     SimHandle,
     SimHeartbeat,
@@ -211,6 +211,9 @@ class SimHost:
             session_env={},
             transport_kind="simulated",
             transport_options={},
+            credentials=Credentials(
+                host=self.name, peer=self.peer.name, ca=Path(), certificate=Path(), key=Path()
+            ),
             limits=self.world.limits,
         )
 

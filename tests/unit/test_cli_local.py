@@ -99,6 +99,21 @@ def test_all_problems_are_printed_tls_and_plug_ins_included(config: Path, colodc
     assert "problem(s) (config.invalid)" in err
 
 
+def test_a_transport_that_proves_the_hosts_is_checked_with_its_options(
+    config: Path, colodctl: Call
+) -> None:
+    text = config.read_text()
+    config.write_text(f"{text}\n[transport]\nkind = 'tls'\nlisten = '192.0.2.1'\n")
+    assert colodctl("--config", str(config), "config", "check")[0] == 0
+    config.write_text(f"{text}\n[transport]\nkind = 'tls'\nport = 'x'\nca = '/x'\n")
+    status, out, _ = colodctl("--config", str(config), "config", "check")
+    assert status == 7
+    assert [line.partition(": ")[0] for line in out.splitlines()] == [
+        "transport.ca",
+        "transport.port",
+    ]
+
+
 def test_problems_of_the_schema_are_printed_line_by_line(tmp_path: Path, colodctl: Call) -> None:
     path = tmp_path / "c.toml"
     path.write_text("[log]\nlevel = 'loud'\n")

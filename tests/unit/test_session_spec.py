@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from colod.errors import ConfigError
+from colod.model import Credentials, HostName
 from colod.output.kinds import GateSpec, Kind
 from colod.session.spec import parse_spec, read_spec
 
@@ -35,6 +36,18 @@ def test_a_specification_is_read_as_the_daemon_wrote_it(tmp_path: Path) -> None:
     assert spec.secret == b"\x5e" * 32
     assert (spec.transport_kind, spec.transport_options) == ("tcp", {"listen": "::1"})
     assert (spec.ping_interval_s, spec.silence_s, spec.staging_bytes) == (1.0, 5.5, 1 << 30)
+
+
+def test_a_transport_may_prove_the_hosts_with_the_files_that_are_given() -> None:
+    assert parse_spec(SEND).credentials is None
+    files = {"ca": "/t/ca.pem", "certificate": "/t/host.pem", "key": "/t/host.key"}
+    assert parse_spec(SEND | {"tls": files}).credentials == Credentials(
+        host=HostName("alpha"),
+        peer=HostName("beta"),
+        ca=Path("/t/ca.pem"),
+        certificate=Path("/t/host.pem"),
+        key=Path("/t/host.key"),
+    )
 
 
 def test_a_guest_has_no_gate_unless_it_is_said() -> None:
@@ -71,6 +84,10 @@ def test_a_sender_needs_an_address() -> None:
         ("secret", "no hex"),
         ("transport", "tcp"),
         ("transport", {"kind": "tcp", "options": {"port": 3}}),
+        ("tls", "/t/ca.pem"),
+        ("tls", {"ca": "/t/ca.pem"}),
+        ("tls", {"ca": "/t/ca.pem", "certificate": "/t/host.pem", "key": "host.key"}),
+        ("tls", {"ca": "/a", "certificate": "/b", "key": "/c", "password": "/d"}),
         ("receive_argv", "xl migrate-receive"),
         ("silence_s", 0),
         ("silence_s", float("nan")),

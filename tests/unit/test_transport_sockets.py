@@ -9,7 +9,8 @@ import pytest
 from colod import plugins
 from colod.errors import ConfigError, NetworkError, PeerUnreachable
 from colod.transport.base import Connection, Transport
-from colod.transport.tcp import TcpTransport, format_address, parse_address
+from colod.transport.inet import format_address, parse_address
+from colod.transport.tcp import TcpTransport
 from colod.transport.unix import UnixTransport
 
 
