@@ -306,7 +306,7 @@ class Pair:
 
         Args:
             root: An empty directory; paths of unix sockets below it must fit (keep it short).
-            transport: Kind of transport, `tcp` or `unix`.
+            transport: Kind of transport, `tcp`, `tls` or `unix`.
             witness: Lines of the table `[witness]`, where `{root}` is the host's directory; a
                 witness of files by default.
             suspect_s: Silence after which a host is suspected.
@@ -329,7 +329,7 @@ class Pair:
             (self.alpha, ports[0], self.beta, ports[1]),
             (self.beta, ports[1], self.alpha, ports[0]),
         ):
-            options = f'listen = "{host.site.address}"' if transport == "tcp" else ""
+            options = f'listen = "{host.site.address}"' if transport in ("tcp", "tls") else ""
             if transport == "unix":
                 options = f'directory = "{root}/links"'
             host.config.write_text(

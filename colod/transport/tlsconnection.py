@@ -47,6 +47,7 @@ class TlsConnection:
         self._is_listener = is_listener
         self._received = memoryview(bytearray(_CHUNK_BYTES))
         self._early = bytearray()  # decrypted already, to be read first
+        self._failure: ssl.SSLError | None = None  # found behind bytes that were sound
         self._is_writing = False
         self._is_finished = False
         self._is_over = False
@@ -197,16 +198,36 @@ class TlsConnection:
     # -- records
 
     def _read(self, buffer: memoryview) -> int:
+        """Fill `buffer` from the records that are there; 0 at the end.
+
+        Raises:
+            ssl.SSLWantReadError: If there is none.
+            PeerUnreachable: If what is there is broken, or this side has closed.
+        """
         if self._is_over:
             raise self._broken("closed on this side")
+        filled = 0
+        while filled < len(buffer) and (count := self._read_record(buffer[filled:], filled)):
+            filled += count
+        return filled
+
+    def _read_record(self, buffer: memoryview, filled: int) -> int:
+        """Read of one record; where bytes come before, leave whatever else it is to the next."""
         try:
+            if self._failure is not None:
+                raise self._failure
             # Into a buffer it returns a count. Source: ssl.SSLObject.read
             return cast("int", self._tls.read(len(buffer), cast("bytearray", buffer)))
         except ssl.SSLWantReadError:
+            if filled:
+                return 0
             raise
         except ssl.SSLZeroReturnError:  # both sides have finished
             return 0
         except ssl.SSLError as error:
+            self._failure = error
+            if filled:
+                return 0
             raise self._broken(explain(error)) from error
 
     def _encrypt(self, part: memoryview) -> int:

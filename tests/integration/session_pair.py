@@ -21,8 +21,12 @@ State = types_pb2.SessionState
 
 
 def make_spec(directory: Path, role: str, **changes: Any) -> Path:
-    """Write a session's specification, and return its path."""
+    """Write a session's specification, and return its path.
+
+    A change `pki` is the directory of the hosts' certificates.
+    """
     directory.mkdir(mode=0o700, exist_ok=True)
+    pki: Path | None = changes.pop("pki", None)
     hosts = ("alpha", "beta") if role == "send" else ("beta", "alpha")
     spec = {
         "version": 1,
@@ -38,6 +42,9 @@ def make_spec(directory: Path, role: str, **changes: Any) -> Path:
         "silence_s": 10.0,
         "staging_bytes": 64 << 20,
     } | changes
+    if pki is not None:
+        files = {"ca": "ca.pem", "certificate": f"{hosts[0]}.pem", "key": f"{hosts[0]}.key"}
+        spec["tls"] = {name: str(pki / file) for name, file in files.items()}
     path = directory / "spec.json"
     path.write_text(json.dumps(spec), encoding="utf-8")
     return path

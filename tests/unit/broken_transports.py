@@ -119,7 +119,7 @@ class SoundTransport:
             strangers=strangers_over(dial),
             proves_peer=proves_peer,
             held_bytes=4 << 20,
-            patience_s=1.0,
+            patience_s=1.5,
             quiet_s=0.1,
         )
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -202,7 +203,7 @@ async def test_a_broken_transport_is_found(
 async def test_a_sound_transport_in_the_same_clothes_passes(
     check: str, opened: Callable[[Make], Subject]
 ) -> None:
-    await run_check(opened(over_unix), check)
+    await run_check(replace(opened(over_unix), patience_s=10.0, quiet_s=0.2), check)
 
 
 def test_every_check_is_shown_to_find_something() -> None:
