@@ -460,6 +460,35 @@ class GoesOnListening(SoundListener):
         """Close nothing."""
 
 
+class KeepsWhoCameLate(SoundListener):
+    """Accepts ahead, and forgets whom it had when it is closed."""
+
+    def __init__(
+        self, inner: Listener, litter: Litter, make: Callable[[Connection, Litter], Connection]
+    ) -> None:
+        super().__init__(inner, litter, make)
+        self._ahead: asyncio.Queue[Connection] = asyncio.Queue()
+        self._task = litter.start(self._accept_ahead())
+
+    async def _accept_ahead(self) -> None:
+        while True:
+            connection = await self.inner.accept()
+            self.litter.opened.append(connection)
+            self._ahead.put_nowait(connection)
+
+    async def accept(self) -> Connection:
+        getting = asyncio.ensure_future(self._ahead.get())
+        await asyncio.wait({getting, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        if getting.done():
+            return self.make(getting.result(), self.litter)
+        getting.cancel()
+        raise NetworkError("closed")
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await self.inner.close()
+
+
 class ClaimsToProtect(SoundTransport):
     """Bare TCP that says it proves who the peer is."""
 

@@ -145,6 +145,10 @@ MUTANTS: dict[str, tuple[Make, str]] = {
         with_listener(broken.GoesOnListening),
         "read to the end: not within",
     ),
+    "closing_a_listener_at_any_moment_leaves_nothing": (
+        with_listener(broken.KeepsWhoCameLate),
+        "are left",
+    ),
     "a_reset_is_an_error_and_never_an_end": (
         with_connection(broken.TakesABreakForAnEnd),
         "read after a reset: returned 0",

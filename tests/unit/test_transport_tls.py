@@ -335,6 +335,22 @@ async def test_a_listener_of_tls_1_2_is_refused_by_the_sender(made: Path) -> Non
         await answering
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_listener_that_closes_while_it_listens_to_a_stranger_leaves_nothing(
+    made: Path, turns: int
+) -> None:
+    async with open_door(made) as door:
+        with await dial_tcp(door.address) as sock:
+            accepting = asyncio.create_task(door.listener.accept())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await door.listener.close()
+            with pytest.raises(NetworkError, match="closed"):
+                await accepting
+            with contextlib.suppress(ConnectionResetError):
+                assert not await asyncio.get_running_loop().sock_recv(sock, 1)
+
+
 # -- files
 
 

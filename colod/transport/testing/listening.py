@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from colod.errors import NetworkError, PeerError, PeerUnreachable
+from colod.transport.base import Connection
 from colod.transport.testing.bench import Bench, Nonconformity
 
 _NO_ADDRESSES = ("", " ", "nobody", "\x00", "a\x00b", "[", "x" * 5000, "/does/not/exist:1:2")
@@ -127,6 +128,34 @@ async def closing_a_listener_wakes_accept(bench: Bench) -> None:
     await bench.fails(accepting, NetworkError, "an accept that waited when its listener closed")
     await bench.fails(listener.accept(), NetworkError, "accept after its listener was closed")
     await bench.within(listener.close(), "close a listener again")
+
+
+async def closing_a_listener_at_any_moment_leaves_nothing(bench: Bench) -> None:
+    """Also where somebody is on the way, and was accepted by nobody."""
+    subject = bench.subject
+    for number in range(subject.rounds):
+        listener = await bench.listen()
+        accepting = bench.start(listener.accept())
+        connecting = bench.start(
+            subject.sender.connect(listener.address, timeout_s=subject.patience_s / 2)
+        )
+        await asyncio.sleep(0.0005 * (number // 2))
+        if number % 2:
+            accepting.cancel()
+        if number % 4 == 1:
+            await bench.waits(connecting)
+        await bench.within(listener.close(), "close a listener to which somebody connects")
+        for task in (accepting, connecting):
+            await _end(bench, task)
+
+
+async def _end(bench: Bench, task: asyncio.Task[Connection]) -> None:
+    """Wait for `task`, and for the end of the connection that it gives, if it does."""
+    try:
+        connection = await bench.outcome(task, "accept and connect when the listener is closed")
+    except (NetworkError, PeerError, asyncio.CancelledError):
+        return
+    await connection.close()
 
 
 async def closing_a_listener_ends_who_was_not_accepted(bench: Bench) -> None:

@@ -41,6 +41,7 @@ _OF_ALL: Final[tuple[Check, ...]] = (
     listening.connections_outlive_their_listener,
     listening.closing_a_listener_wakes_accept,
     listening.closing_a_listener_ends_who_was_not_accepted,
+    listening.closing_a_listener_at_any_moment_leaves_nothing,
 )
 _WITH_RELAY: Final[tuple[Check, ...]] = (
     endings.a_reset_is_an_error_and_never_an_end,
