@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from ipaddress import ip_address
 
 from colod.daemon.adoption import strangers
 from colod.daemon.host import Host
-from colod.errors import ColodError, NotFound
+from colod.errors import ColodError, ConfigError, NotFound
 from colod.failover.effects import State
-from colod.model import GuestName
+from colod.model import Credentials, GuestName
 from colod.rpc import versions
+from colod.rpc.tls import load_identity
 from colod.toolstack import inventory, preflight
 from colod.v1 import admin_pb2
 
+_SOON_DAYS = 30
 _BAD = frozenset({State.MANUAL_HOLD, State.QUARANTINED, State.LOST_RACE})
 
 
@@ -30,6 +34,8 @@ async def examine(host: Host, guest: str) -> Sequence[admin_pb2.Finding]:
     findings = [
         *await _toolstack(host),
         *await _peer(host),
+        *await asyncio.to_thread(certificate_findings, host.parts.credentials, datetime.now(UTC)),
+        *transport_findings(host.parts.transport_kind, host.parts.transport_options),
         *await _witness(host),
         *_strangers(host),
     ]
@@ -71,6 +77,37 @@ async def _peer(host: Host) -> Sequence[admin_pb2.Finding]:
     if reply.software != versions.SOFTWARE:
         return [_finding("warning", "peer", text, f"this host has colod {versions.SOFTWARE}")]
     return [_finding("ok", "peer", text)]
+
+
+def certificate_findings(files: Credentials, now: datetime) -> Sequence[admin_pb2.Finding]:
+    """Return what is to be said of this host's certificate, as its files are now."""
+    try:
+        identity = load_identity(files.ca, files.certificate, files.key, host=files.host)
+    except ConfigError as error:
+        advice = "mend it: until then no pairing begins over tls, nor would the daemon start"
+        return [_finding("error", "tls", problem, advice) for problem in error.problems]
+    end = identity.valid_until
+    text = f"certificate of {files.host}, valid until {end:%F}"
+    if (end - now).days < _SOON_DAYS:
+        advice = f"where the authority's key is: colodctl pki issue {files.host} --force"
+        return [_finding("warning", "tls", text, advice)]
+    return [_finding("ok", "tls", text)]
+
+
+def transport_findings(kind: str, options: Mapping[str, str]) -> Sequence[admin_pb2.Finding]:
+    """Return what is to be said of how sessions reach each other."""
+    subject = f"transport {kind}"
+    if kind == "tcp" and not _is_loopback(options.get("listen", "127.0.0.1")):
+        text = "neither encrypted nor protected against change on the way"
+        return [_finding("warning", subject, text, "use tls, or a link of the two hosts alone")]
+    return [_finding("ok", subject, "in use for new pairings")]
+
+
+def _is_loopback(listen: str) -> bool:
+    try:
+        return ip_address(listen).is_loopback
+    except ValueError:
+        return listen == "localhost"
 
 
 async def _witness(host: Host) -> Sequence[admin_pb2.Finding]:

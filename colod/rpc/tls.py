@@ -46,6 +46,11 @@ class TlsIdentity:
         """Name the host and never the key."""
         return f"TlsIdentity({', '.join(dns_names(self.certificate))})"
 
+    @property
+    def valid_until(self) -> datetime:
+        """The last moment at which the other host believes the certificate, in UTC."""
+        return x509.load_pem_x509_certificate(self.certificate).not_valid_after_utc
+
     def server_credentials(self) -> grpc.ServerCredentials:
         """Return credentials that admit only clients with a certificate of the authority."""
         pair = (self.key, self.certificate)

@@ -1,0 +1,62 @@
+"""What the doctor says of certificates and of the link: before the pairing fails for them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from colod.daemon.doctor import certificate_findings, transport_findings
+from colod.model import Credentials, HostName
+from colod.rpc.pki import HOST_DAYS
+from tests.unit.transport_subjects import ALPHA, BETA, credentials, make_pki
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Credentials:
+    return credentials(make_pki(tmp_path / "pki", ALPHA), ALPHA, BETA)
+
+
+@pytest.mark.parametrize(
+    ("days", "severity"), [(0, "ok"), (HOST_DAYS - 31, "ok"), (HOST_DAYS - 29, "warning")]
+)
+def test_a_certificate_is_warned_of_a_month_before_its_end(
+    files: Credentials, days: int, severity: str
+) -> None:
+    (finding,) = certificate_findings(files, datetime.now(UTC) + timedelta(days=days, hours=1))
+    assert (finding.severity, finding.subject) == (severity, "tls")
+    assert "certificate of alpha, valid until 2" in finding.text
+    assert ("pki issue alpha --force" in finding.advice) == (severity == "warning")
+
+
+def test_files_that_cannot_be_used_now_are_errors(files: Credentials) -> None:
+    wrong = replace(files, host=HostName("gamma"))
+    (finding,) = certificate_findings(wrong, datetime.now(UTC))
+    assert (finding.severity, finding.subject) == ("error", "tls")
+    assert "has alpha, host.name is 'gamma'" in finding.text
+    files.ca.unlink()
+    files.key.unlink()
+    assert len(certificate_findings(files, datetime.now(UTC))) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "listen", "severity"),
+    [
+        ("tcp", "192.0.2.1", "warning"),
+        ("tcp", "alpha.example", "warning"),
+        ("tcp", "0.0.0.0", "warning"),
+        ("tcp", "127.0.0.1", "ok"),
+        ("tcp", "::1", "ok"),
+        ("tcp", "localhost", "ok"),
+        ("tls", "192.0.2.1", "ok"),
+    ],
+)
+def test_bare_tcp_is_warned_of_where_others_may_be_on_the_way(
+    kind: str, listen: str, severity: str
+) -> None:
+    (finding,) = transport_findings(kind, {"listen": listen})
+    assert (finding.severity, finding.subject) == (severity, f"transport {kind}")
+
+
+def test_bare_tcp_listens_on_loopback_where_nothing_is_said() -> None:
+    assert transport_findings("tcp", {})[0].severity == "ok"
