@@ -20,7 +20,8 @@ It must guarantee, for the bytes:
 
 For their end:
 - `finish` and `close` are read as 0 by the other side after every byte before them, again and
-  again; after `finish` the other direction goes on;
+  again; after `finish` the other direction goes on. A `close` that finds the buffers full does not
+  wait for them, and may be read as a break instead: whoever has to be believed finishes first;
 - a connection that broke (a reset, a time-out, bytes that changed) is `PeerUnreachable`, never an
   end. Where a medium cannot tell a death from a close, as TCP cannot when only the process dies, an
   end is what is read: a session therefore takes no end for a good one without a frame that says so.

@@ -135,7 +135,8 @@ class TlsConnection:
     async def close(self) -> None:
         """Close both directions at once; the other side is told that it is meant, if it can be.
 
-        It is not while a write waits or was broken off: what it reads then was cut short.
+        It cannot while a write waits or was broken off, or where the kernel's buffer is full just
+        then: what the other side reads is cut short, and an error.
         """
         if not (self._is_over or self._is_writing or self._is_finished):
             self._notify_close()
