@@ -92,6 +92,12 @@ class Actions:
             Do.ERASE: self._erase,
         }
 
+    def announce_guest(self) -> None:
+        """Tell the network where the guest is now; beside the next decisions: it takes seconds."""
+        task = asyncio.create_task(announce_guest(self._parts, self._subject.guest))
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
     async def do(self, effect: Effect) -> None:
         """Carry out `effect`.
 
@@ -152,10 +158,7 @@ class Actions:
             return
         await self._parts.toolstack.run_promoted(subject.guest)
         if subject.journal.role is Role.SECONDARY:
-            # Beside the next decisions: switches learn of it over some seconds.
-            task = asyncio.create_task(announce_guest(self._parts, subject.guest))
-            self._beside.add(task)
-            task.add_done_callback(self._beside.discard)
+            self.announce_guest()
 
     async def _quiesce_guest(self) -> None:
         """Pause the guest while its session keeps a checkpoint's window open; if not, give up."""

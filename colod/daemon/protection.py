@@ -360,6 +360,9 @@ class ProtectionService:
             await self._leave_session()
             self._clear_away(was)
             self._adopt()
+        if (was.role, journal.role) == (Role.SECONDARY, Role.PRIMARY):
+            # Once more: the daemon that let it run may have died before the network was told.
+            self._actions.announce_guest()
         self.poke()
 
     def finish(self) -> None:

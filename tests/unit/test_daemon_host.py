@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from colod.daemon import actions
 from colod.daemon.host import Host
 from colod.daemon.parts import Parts
 from colod.errors import JournalError, NotAllowedNow, PeerRefused, PreflightRefused
@@ -249,3 +250,26 @@ async def test_a_guest_of_which_the_witness_has_an_older_record_is_not_protected
     assert "docs/witness.md" in str(refused.value)
     assert not disk.written
     assert not host.services
+
+
+async def test_a_host_that_becomes_primary_tells_the_network_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon that let the guest run may have died before anybody was told."""
+    told: list[GuestName] = []
+
+    async def announce(parts: Parts, guest: GuestName) -> None:
+        told.append(guest)
+
+    monkeypatch.setattr(actions, "announce_guest", announce)
+    secondary = replace(PRIMARY, role=Role.SECONDARY, pairing=PairingId("0" * 32))
+    host = host_with(Disk(secondary), tmp_path)
+    host.adopt_all()
+    service = host.services[GUEST]
+    await service.note(replace(secondary, reason="it is told only where roles change"))
+    await asyncio.sleep(0)
+    assert told == []
+    await service.note(replace(secondary, role=Role.PRIMARY, pairing=None))
+    await asyncio.sleep(0)
+    assert told == [GUEST]
+    await host.stop()
