@@ -55,7 +55,7 @@ def test_a_sender_of_another_authority_is_refused_and_its_guest_runs_on(
         pair.start_sender()
         status = pair.sending.wait_state(State.SESSION_STATE_FAILED)
         assert status.error_code == "peer.refused"
-        assert "it refused this side: unknown ca" in pair.logs()
+        until(lambda: "it refused this side: unknown ca" in pair.logs(), "the sender says why")
         log = pair.receive_dir / "log"
         until(lambda: "certificate is not believed" in log.read_text(), "the receiver says why")
         assert not pair.receiving.newest().peer_connected
