@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from functools import partial
 from typing import Any
 
 from colod.observe.checks import FRESH_S
@@ -63,14 +64,25 @@ def test_status_and_history_are_those_of_colodctl(make_trial: MakeTrial) -> None
     trial.replicate()
     for host in trial.pair.hosts:
         trial.until_state(host, "PROTECTED")
-        _, over_http = ask(host, "/status")
-        printed = json.loads(host.ctl("status", "--json"))
-        for document in (over_http, printed):
-            (only,) = document["protections"]
-            assert only.keys() >= VOLATILE
-            document["protections"] = {k: v for k, v in only.items() if k not in VOLATILE}
-        assert over_http == printed
-        assert ask(host, "/history?guest=g1")[1] == json.loads(host.ctl("history", "g1", "--json"))
+        # Each is asked at a moment of its own, and the state may change in between.
+        until(partial(are_alike, host), f"/status and colodctl status agree on {host.name}")
+        until(partial(tell_one_history, host), f"so do their histories on {host.name}")
+
+
+def are_alike(host: SimulatedHost) -> bool:
+    """Whether both documents say the same, but for what never stands still."""
+    documents = [ask(host, "/status")[1], json.loads(host.ctl("status", "--json"))]
+    for document in documents:
+        (only,) = document["protections"]
+        assert only.keys() >= VOLATILE
+        document["protections"] = {k: v for k, v in only.items() if k not in VOLATILE}
+    return bool(documents[0] == documents[1])
+
+
+def tell_one_history(host: SimulatedHost) -> bool:
+    """Whether both tell the same changes of state."""
+    printed = json.loads(host.ctl("history", "g1", "--json"))
+    return bool(ask(host, "/history?guest=g1")[1] == printed)
 
 
 def test_a_replica_whose_primary_is_lost_grows_older_until_it_is_the_guest(
