@@ -181,6 +181,10 @@ class Trial:
         found = look(Host(host.root / "xen")).values()
         return any(each.running and guest_of(each.name) == guest for each in found)
 
+    def until_runs(self, host: SimulatedHost, guest: str = "g1") -> None:
+        """Wait until a copy is seen to run there; a checkpoint suspends it now and then."""
+        until(lambda: self.runs(host, guest), f"{guest} runs on {host.name}")
+
     def history(self, host: SimulatedHost, guest: str = "g1") -> list[str]:
         """Return the states that the guest went through on that host."""
         with AdminClient(host.root / "run" / "admin.sock") as client:

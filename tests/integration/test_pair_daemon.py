@@ -192,7 +192,7 @@ def test_a_rescue_lets_a_guest_run_that_its_dead_daemon_held(trial: Trial) -> No
     assert not trial.runs(trial.alpha)
     done = run_colod(trial.alpha, "rescue")
     assert done.returncode == 0, done.stderr
-    assert trial.runs(trial.alpha)
+    trial.until_runs(trial.alpha)
     assert not trial.alpha.session_pids()
     trial.alpha.start_daemon()
     trial.until_state(trial.alpha, "ALONE")
@@ -226,7 +226,7 @@ def test_a_rescue_settles_ownership_after_the_peers_death(
     dead.die()
     done = run_colod(alive, "rescue")
     assert done.returncode == 0, done.stderr
-    assert trial.runs(alive)
+    trial.until_runs(alive)
     assert not trial.runs(dead)
     alive.start_daemon()
     trial.until_state(alive, "ALONE")

@@ -156,7 +156,7 @@ def test_a_dead_primary_comes_back_as_secondary_and_is_replicated_to(
     assert [each.generation for each in statuses] == [4, 4]
     assert "STOPPED" in trial.history(trial.alpha)
     await_counter(trial, counter)
-    assert trial.runs(trial.beta)
+    trial.until_runs(trial.beta)
 
 
 def test_a_copy_that_a_cut_off_primary_still_has_is_not_run_again(quick: Trial) -> None:

@@ -17,6 +17,7 @@ from tests.scenarios.rounds import Round
 
 pytestmark = [
     pytest.mark.root,
+    pytest.mark.timeout(600),  # a round may take two minutes to heal
     pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and mounts need root"),
 ]
 SEEDS = (1, 2, 3)
