@@ -23,6 +23,7 @@ from colod.errors import ColodError
 from colod.model import HostName
 from colod.rpc.admin_client import AdminClient
 from colod.rpc.pki import create_authority, issue_certificate
+from colod.v1 import admin_pb2
 
 T = TypeVar("T")
 
@@ -182,6 +183,16 @@ class SimulatedHost:
         found: list[dict[str, Any]] = json.loads(done.stdout)["protections"]
         return found[0] if found else {}
 
+    def admin(self) -> AdminClient:
+        """Return a client of the daemon, past the command line."""
+        return AdminClient(self.root / "run" / "admin.sock")
+
+    def protection(self, guest: str = "g1") -> admin_pb2.ProtectionStatus:
+        """Return what the daemon says of the guest; an empty one when it says nothing."""
+        with suppress(ColodError), self.admin() as client:
+            return client.status(guest).protections[0]
+        return admin_pb2.ProtectionStatus()
+
     def state(self, guest: str = "g1") -> str:
         """Return the guest's state here, "" when unknown."""
         return str(self.status(guest).get("state", ""))
@@ -227,7 +238,7 @@ class SimulatedHost:
         def answers() -> bool:
             assert self.daemon is not None
             assert self.daemon.poll() is None, self.log()[-2000:]
-            with suppress(ColodError), AdminClient(self.root / "run" / "admin.sock") as client:
+            with suppress(ColodError), self.admin() as client:
                 return bool(client.version().host)
             return False
 
@@ -242,8 +253,18 @@ class SimulatedHost:
 
     def session_pids(self) -> list[int]:
         """Return the numbers of this host's sessions."""
-        files = (self.root / "run" / "sessions").glob("*/pid")
-        return [int(path.read_text().split()[0]) for path in files]
+        return self._numbers("pid")
+
+    def xl_pids(self) -> list[int]:
+        """Return the numbers of the xl of this host's sessions."""
+        return self._numbers("toolstack")
+
+    def _numbers(self, name: str) -> list[int]:
+        found = []
+        for path in (self.root / "run" / "sessions").glob(f"*/{name}"):
+            with suppress(FileNotFoundError, IndexError, ValueError):  # it ended just then
+                found.append(int(path.read_text().split()[0]))
+        return found
 
     def log(self) -> str:
         """Return the daemon's log."""

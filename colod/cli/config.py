@@ -117,20 +117,13 @@ def _tls_problems(loaded: Config) -> Iterator[str]:
 def _plug_in_problems(loaded: Config) -> Iterator[str]:
     """Yield what the kinds themselves find wrong with their options."""
     from colod import plugins
-    from colod.model import Credentials, HostName
+    from colod.model import HostName
 
-    host, tls = HostName(loaded.host.name), loaded.tls
-    credentials = Credentials(
-        host=host,
-        peer=HostName(loaded.peer.name),
-        ca=tls.ca,
-        certificate=tls.certificate,
-        key=tls.key,
-    )
+    host = HostName(loaded.host.name)
     transport, witness, fencing = loaded.transport, loaded.witness, loaded.fencing
     makers: tuple[Callable[[], object], ...] = (
         lambda: plugins.load("colod.transports", transport.kind).from_options(
-            transport.options, credentials
+            transport.options, loaded.credentials
         ),
         lambda: plugins.load("colod.witnesses", witness.kind).from_config(
             witness.options, host=host

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.shell_completion import CompletionItem
 
-from colod.errors import ColodError, ConfigError
+from colod.errors import ColodError, ConfigError, NotFound
 from colod.model import parse_guest_name, parse_host_name
 from colod.observe.schema import versioned
 
 if TYPE_CHECKING:
     from colod.rpc.admin_client import AdminClient
+    from colod.v1.admin_pb2 import StatusReply
 
     _TextParameter = click.ParamType[str]
 else:  # older releases of click cannot be subscripted
@@ -63,6 +64,22 @@ def _socket(context: click.Context) -> Path:
 def print_json(content: Mapping[str, Any], *, on_one_line: bool = False) -> None:
     """Print one JSON object, with the version of its schema first."""
     click.echo(json.dumps(versioned(content), indent=None if on_one_line else 2))
+
+
+def check_found(reply: StatusReply, guest: str | None, command: str) -> None:
+    """Check that a status tells of the guest that was asked for, if one was.
+
+    Args:
+        reply: The status.
+        guest: The guest; None or "" for all.
+        command: That of colodctl which shows all guests.
+
+    Raises:
+        NotFound: If it does not.
+    """
+    if guest and all(each.guest != guest for each in reply.protections):
+        advice = f"run: colodctl {command}"
+        raise NotFound(f"{guest} is not protected on {reply.host}", advice=advice)
 
 
 class GuestParameter(_TextParameter):

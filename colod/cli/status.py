@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from colod.cli import layout
-from colod.cli.daemon import GUEST, connect, json_option, print_json
-from colod.errors import NotFound
+from colod.cli.daemon import GUEST, check_found, connect, json_option, print_json
 
 if TYPE_CHECKING:
     from colod.v1.admin_pb2 import StatusReply
@@ -35,7 +34,7 @@ def status(context: click.Context, guest: str | None, *, watch: bool, as_json: b
     if as_json:
         from colod.observe.documents import status_json
 
-        _check_found(reply, guest)
+        check_found(reply, guest, "status")
         print_json(status_json(reply))
     else:
         click.echo(_text(reply, guest))
@@ -44,14 +43,9 @@ def status(context: click.Context, guest: str | None, *, watch: bool, as_json: b
 def _text(reply: StatusReply, guest: str | None) -> str:
     from colod.cli.report import protection_lines, status_lines
 
-    _check_found(reply, guest)
+    check_found(reply, guest, "status")
     lines = status_lines if guest is None else protection_lines
     return "\n".join(lines(reply, layout.width()))
-
-
-def _check_found(reply: StatusReply, guest: str | None) -> None:
-    if guest is not None and all(one.guest != guest for one in reply.protections):
-        raise NotFound(f"{guest} is not protected on {reply.host}", advice="run: colodctl status")
 
 
 def _watch(replies: Iterable[StatusReply], guest: str | None, *, as_json: bool) -> None:
@@ -59,7 +53,7 @@ def _watch(replies: Iterable[StatusReply], guest: str | None, *, as_json: bool) 
         from colod.observe.documents import status_json
 
         for reply in replies:
-            _check_found(reply, guest)
+            check_found(reply, guest, "status")
             print_json(status_json(reply), on_one_line=True)
     elif sys.stdout.isatty():
         _watch_screen(replies, guest)

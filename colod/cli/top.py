@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import click
 
 from colod.cli import layout
-from colod.cli.daemon import GUEST, connect, json_option, print_json
-from colod.errors import NotFound
+from colod.cli.daemon import GUEST, check_found, connect, json_option, print_json
 
 if TYPE_CHECKING:
     from colod.cli.trend import Trend
@@ -95,8 +94,7 @@ def _looks(client: AdminClient, guest: str, interval_s: float, count: int | None
     while number != count:
         began = time.monotonic()
         reply = client.status(guest)
-        if guest and all(each.guest != guest for each in reply.protections):
-            raise NotFound(f"{guest} is not protected on {reply.host}", advice="run: colodctl top")
+        check_found(reply, guest, "top")
         now = time.monotonic()
         for status in reply.protections:
             trend = trends.setdefault(status.guest, Trend())

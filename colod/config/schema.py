@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from colod.model import parse_host_name
+from colod.model import Credentials, HostName, parse_host_name
 
 DEFAULT_ORIGIN = "default"
 """What `Config.origin` says of a value that no file sets."""
@@ -449,6 +449,17 @@ class Config(Table):
     def admin_socket(self) -> Path:
         """Path of the daemon's unix socket."""
         return self.host.runtime_directory / "admin.sock"
+
+    @property
+    def credentials(self) -> Credentials:
+        """Who the two hosts are, and the files that prove this one."""
+        return Credentials(
+            host=HostName(self.host.name),
+            peer=HostName(self.peer.name),
+            ca=self.tls.ca,
+            certificate=self.tls.certificate,
+            key=self.tls.key,
+        )
 
     def origin(self, path: str) -> str:
         """Return the file that set `path` (`log.level`), or `default`."""

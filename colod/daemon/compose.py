@@ -16,7 +16,7 @@ from colod.daemon.journal import JournalStore
 from colod.daemon.limits import Limits
 from colod.daemon.parts import Parts
 from colod.errors import ConfigError
-from colod.model import Credentials, GuestName, HostName
+from colod.model import GuestName, HostName
 from colod.plugins import load
 from colod.rpc.peer_client import PeerClient
 from colod.rpc.tls import TlsIdentity
@@ -69,15 +69,8 @@ def compose(
     peer = HostName(config.peer.name)
     if host == peer:
         raise ConfigError([f"peer.name: {peer} is this host itself"])
-    credentials = Credentials(
-        host=host,
-        peer=peer,
-        ca=config.tls.ca,
-        certificate=config.tls.certificate,
-        key=config.tls.key,
-    )
     transport = load("colod.transports", config.transport.kind)
-    transport.from_options(config.transport.options, credentials)
+    transport.from_options(config.transport.options, config.credentials)
     toolstack = XlToolstack(tuple(config.toolstack.xl), tuple(config.toolstack.xenstore))
     limits = Limits.of(config)
     heartbeat = Heartbeat(
@@ -111,7 +104,7 @@ def compose(
         session_env=session_environment(),
         transport_kind=config.transport.kind,
         transport_options=config.transport.options,
-        credentials=credentials,
+        credentials=config.credentials,
         limits=limits,
     )
 

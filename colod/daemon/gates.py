@@ -24,8 +24,8 @@ from colod.toolstack.preflight import Needs
 
 _log = structlog.get_logger()
 
-_ANNOUNCE_AGAIN_S: Final = (1.0, 3.0, 10.0, 0.0)
-"""Waits between attempts to announce a guest."""
+_ANNOUNCE_AFTER_S: Final = (0.0, 1.0, 3.0, 10.0)
+"""Waits before each attempt to announce a guest."""
 
 _DEVICES: Final = Path("/sys/class/net")
 
@@ -101,13 +101,13 @@ async def announce_guest(parts: Parts, guest: GuestName) -> None:
     Until it is told, switches send the guest's traffic to the host that it left. So where Xen does
     not answer, as on a busy dom0, it is asked again.
     """
-    for wait_s in _ANNOUNCE_AGAIN_S:
+    for wait_s in _ANNOUNCE_AFTER_S:
+        await asyncio.sleep(wait_s)
         try:
             await _announce(parts, guest)
             return
         except (ColodError, ValueError) as error:
             _log.warning(Event.GUEST_ANNOUNCED, protection=guest, error=str(error))
-        await asyncio.sleep(wait_s)
 
 
 async def _announce(parts: Parts, guest: GuestName) -> None:

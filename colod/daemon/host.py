@@ -21,8 +21,8 @@ from colod.errors import (
     PreflightRefused,
     WitnessUnreachable,
 )
-from colod.failover.learning import foreign_record, may_begin_with
-from colod.failover.rules.causes import SEE_FOREIGN_RECORD
+from colod.failover.learning import may_begin_with
+from colod.failover.rules.causes import SEE_FOREIGN_RECORD, foreign_record
 from colod.failover.view import Journal, Wanted
 from colod.model import (
     Disks,

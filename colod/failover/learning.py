@@ -74,17 +74,6 @@ def may_begin_with(record: OwnershipRecord, journal: Journal) -> bool:
     return is_ours_alone or journal.role is Role.SECONDARY
 
 
-def foreign_record(record: OwnershipRecord, journal: Journal) -> str:
-    """Say of a record that a new protection may not begin with what it is."""
-    guest = journal.protection.guest
-    if not is_between(record, journal):
-        return f"the witness holds a record of {guest} between {record.owner} and {record.peer}"
-    return (
-        f"the witness holds a record of {guest} from before this protection: {record.owner} owns it"
-        + (f", and {record.peer} may take over" if record.state is RecordState.PAIRED else "")
-    )
-
-
 def contradicts(record: OwnershipRecord, known: OwnershipRecord) -> bool:
     """Return whether a witness that once confirmed `known` can hold `record` only by going back."""
     if record.generation == known.generation:

@@ -12,6 +12,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,8 @@ class Domain:
         self._service = str(knobs.get("service", ""))
         self._guest = Guest(Machine(self._directory), int(knobs.get("writes_per_tick", 10)))
         self._selector = selectors.DefaultSelector()
-        listener = knobs.get("listener", "")
-        self._network = Network(
-            self._selector, _encode, self._answer, Path(listener) if listener else None
-        )
+        self._network = Network(self._selector, _encode, self._answer)
+        self._listener = Path(knobs["listener"]) if knobs.get("listener") else None
         self._control = control
         self._is_built = is_built
         self._is_intact = True
@@ -126,7 +125,8 @@ class Domain:
         self._has_run = True
         self._guest.tick()
         self._cpu_s += self._tick_s
-        self._network.say(_encode(self._word()), self._vif)
+        if self._listener is not None:
+            self._network.send(partial(_append, self._listener), self._vif, _encode(self._word()))
         # A kernel that is asked to suspend on its way down suspends first, and goes on down once
         # it is resumed: the wish outlives any number of checkpoints.
         if self._suspenders:
@@ -156,26 +156,20 @@ class Domain:
     def _observer_path(self) -> Path:
         return self._host.root / "guests" / f"{self._name}.sock"
 
-    def _word(self) -> JsonObject:
-        """Return what the guest says unasked, with each tick."""
+    def _identity(self) -> JsonObject:
         return {
             "simulated": True,
             "domain": self._name,
-            "domid": self._domid,
             "boot_id": self._guest.boot_id,
             "counter": self._guest.counter,
-            "root": str(self._host.root),
         }
 
+    def _word(self) -> JsonObject:
+        """Return what the guest says unasked, with each tick."""
+        return {**self._identity(), "domid": self._domid, "root": str(self._host.root)}
+
     def _answer(self, request: str) -> JsonObject:
-        fields: JsonObject = {
-            "simulated": True,
-            "domain": self._name,
-            "boot_id": self._guest.boot_id,
-            "counter": self._guest.counter,
-            "intact": self._is_intact,
-            "host": self._host.name,
-        }
+        fields = {**self._identity(), "intact": self._is_intact, "host": self._host.name}
         if request in {"poweroff", "reboot"}:
             self._wish = SHUTDOWN_POWEROFF if request == "poweroff" else SHUTDOWN_REBOOT
             fields["doing"] = request
@@ -341,6 +335,12 @@ class Domain:
 
 def _encode(fields: JsonObject) -> bytes:
     return (json.dumps(fields) + "\n").encode()
+
+
+def _append(listener: Path, packet: bytes) -> None:
+    """Add a packet, of at most PIPE_BUF bytes to stay whole, to the file that hears all copies."""
+    with contextlib.suppress(OSError), listener.open("ab", buffering=0) as file:
+        file.write(packet)
 
 
 def main(arguments: list[str]) -> None:

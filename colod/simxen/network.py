@@ -22,6 +22,8 @@ from colod.simxen.control import short_path
 from colod.simxen.plug import Plug
 
 Answer = Callable[[str], dict[str, Any]]
+Deliver = Callable[[bytes], None]
+"""Gives a packet that left its vif to whom it is for."""
 
 
 class Client:
@@ -43,26 +45,17 @@ class Network:
         selector: selectors.BaseSelector,
         encode: Callable[[dict[str, Any]], bytes],
         answer: Answer,
-        listener: Path | None = None,
     ) -> None:
-        """Start without listening.
-
-        Args:
-            selector: The domain's.
-            encode: Makes a packet of a reply's fields.
-            answer: Turns a request line into the reply's fields.
-            listener: The file that hears what is said unasked.
-        """
+        """Start without listening; `answer` turns a request line into the reply's fields."""
         self._selector = selector
         self._encode = encode
         self._answer = answer
-        self._listener = listener
         self._listeners: list[tuple[socket.socket, str | None]] = []
         self._clients: set[Client] = set()
         self._is_served = False
         self._is_bound = False
         self._observer_path: Path | None = None
-        self.plugs: dict[str, Plug[tuple[Client | None, bytes]]] = {}
+        self.plugs: dict[str, Plug[tuple[Deliver, bytes]]] = {}
 
     def listen(self, service: str, vif: str | None, observer: Path) -> None:
         """Bind the guest's address (`HOST:PORT`, may be empty) and the host's own socket."""
@@ -102,7 +95,8 @@ class Network:
         """Send what a plug lets go."""
         plug = self.plugs.get(vif)
         while plug is not None and (packet := plug.dequeue()) is not None:
-            self._transmit(*packet)
+            deliver, content = packet
+            deliver(content)
 
     def close(self) -> None:
         """Close everything; queued output is lost with the vif."""
@@ -111,10 +105,13 @@ class Network:
             client.socket.close()
         self._clients.clear()
 
-    def say(self, packet: bytes, vif: str | None) -> None:
-        """Send a packet out of `vif` to whoever listens; at most PIPE_BUF bytes, to stay whole."""
-        if self._listener is not None:
-            self._send(None, vif, packet)
+    def send(self, deliver: Deliver, vif: str | None, packet: bytes) -> None:
+        """Send a packet out of `vif`, once its plug lets it go."""
+        plug = self.plugs.get(vif) if vif else None
+        if plug is None or vif is None:
+            deliver(packet)
+        elif plug.enqueue((deliver, packet), len(packet)):
+            self.flush(vif)
 
     def _add_listener(self, listener: socket.socket, vif: str | None) -> None:
         self._listeners.append((listener, vif))
@@ -149,28 +146,13 @@ class Network:
         while self._is_served and b"\n" in client.received:
             line, _, client.received = client.received.partition(b"\n")
             answer = self._answer(line.decode("utf-8", "replace").strip())
-            self._send(client, client.vif, self._encode(answer))
+            self.send(partial(self._transmit, client), client.vif, self._encode(answer))
 
-    def _send(self, client: Client | None, vif: str | None, packet: bytes) -> None:
-        plug = self.plugs.get(vif) if vif else None
-        if plug is None or vif is None:
-            self._transmit(client, packet)
-        elif plug.enqueue((client, packet), len(packet)):
-            self.flush(vif)
-
-    def _transmit(self, client: Client | None, packet: bytes) -> None:
-        if client is None:
-            self._tell_listener(packet)
-            return
+    def _transmit(self, client: Client, packet: bytes) -> None:
         try:
             client.socket.sendall(packet)
         except OSError:
             self._drop(client)
-
-    def _tell_listener(self, packet: bytes) -> None:
-        assert self._listener is not None
-        with contextlib.suppress(OSError), self._listener.open("ab", buffering=0) as file:
-            file.write(packet)
 
     def _drop(self, client: Client) -> None:
         if client in self._clients:

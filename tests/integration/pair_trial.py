@@ -11,14 +11,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from colod.errors import ColodError
-from colod.rpc.admin_client import AdminClient
 from colod.simxen import control
 from colod.simxen.control import DomainGone
 from colod.simxen.host import Host
@@ -59,6 +58,11 @@ def look(host: Host) -> dict[int, Seen]:
         )
         for info in ask_all(host)
     }
+
+
+def domains_of(host: SimulatedHost) -> Collection[Seen]:
+    """Return the domains of a host of a pair, past xl and colod."""
+    return look(Host(host.root / "xen")).values()
 
 
 def guest_of(name: str) -> str:
@@ -150,9 +154,7 @@ class Trial:
 
     def status(self, host: SimulatedHost, guest: str = "g1") -> admin_pb2.ProtectionStatus:
         """Return what the daemon says of the guest; an empty one when it says nothing."""
-        with suppress(ColodError), AdminClient(host.root / "run" / "admin.sock") as client:
-            return client.status(guest).protections[0]
-        return admin_pb2.ProtectionStatus()
+        return host.protection(guest)
 
     def state(self, host: SimulatedHost, guest: str = "g1") -> str:
         """Return the guest's state on that host."""
@@ -173,12 +175,12 @@ class Trial:
 
     def seen(self, host: SimulatedHost, name: str = "g1") -> Seen | None:
         """Return the domain of that name, past xl and colod."""
-        found = look(Host(host.root / "xen")).values()
+        found = domains_of(host)
         return next((each for each in found if each.name == name), None)
 
     def runs(self, host: SimulatedHost, guest: str = "g1") -> bool:
         """Tell whether a copy of the guest runs there."""
-        found = look(Host(host.root / "xen")).values()
+        found = domains_of(host)
         return any(each.running and guest_of(each.name) == guest for each in found)
 
     def until_runs(self, host: SimulatedHost, guest: str = "g1") -> None:
@@ -187,7 +189,7 @@ class Trial:
 
     def history(self, host: SimulatedHost, guest: str = "g1") -> list[str]:
         """Return the states that the guest went through on that host."""
-        with AdminClient(host.root / "run" / "admin.sock") as client:
+        with host.admin() as client:
             return [entry.to_state for entry in client.history(guest, 0).entries]
 
     # --- doing ------------------------------------------------------------------------------
@@ -196,7 +198,7 @@ class Trial:
         """Create and protect a guest from alpha to beta; return the pairing."""
         self.pair.create_guest(guest, **settings)
         request = admin_pb2.ProtectRequest(guest=guest, to="beta", disks=disks, interval_ms=50)
-        with AdminClient(self.alpha.root / "run" / "admin.sock") as client:
+        with self.alpha.admin() as client:
             client.protect(request)
         self.until_replicating(guest)
         return self.status(self.alpha, guest).pairing
@@ -295,7 +297,7 @@ class Trial:
 
     def _is_tidy(self, host: SimulatedHost) -> bool:
         sessions = host.root / "run" / "sessions"
-        with suppress(ColodError), AdminClient(host.root / "run" / "admin.sock") as client:
+        with suppress(ColodError), host.admin() as client:
             known = {session_name(each) for each in client.status().protections if each.pairing}
             processes = [
                 line

@@ -127,7 +127,7 @@ def test_a_domain_of_the_guests_name_beside_the_replica_ends_the_pairing(quick: 
     stranger = quick.seen(quick.beta)
     assert stranger is not None
     assert not stranger.running
-    until(lambda: quick.runs(quick.alpha), "the owner lets its guest run")
+    quick.until_runs(quick.alpha)
     quick.beta.xl("destroy", "g1")
 
 
@@ -214,7 +214,7 @@ def test_a_lost_peer_and_a_lost_witness_leave_the_guest_paused_until_the_witness
         dead.die()
         assert_holds(quick, alive)
     quick.until_state(alive, "ALONE")
-    until(lambda: quick.runs(alive), "the guest runs")
+    quick.until_runs(alive)
     assert quick.status(alive).generation == 3
 
 
@@ -269,7 +269,7 @@ def test_a_host_that_stood_still_learns_that_it_lost_and_runs_nothing(
     for pid in stopped:
         kill(pid, signal.SIGSTOP)
     quick.until_state(other, "ALONE")
-    until(lambda: quick.runs(other), "the guest runs")
+    quick.until_runs(other)
     for pid in stopped:
         kill(pid, signal.SIGCONT)
     quick.until_state(still, "STOPPED")

@@ -15,7 +15,7 @@ from tests.pair import kill, until
 def assert_alpha_goes_on_alone(trial: Trial) -> None:
     """Check that the guest runs at its primary, alone by record, and beta's copy is given up."""
     trial.until_state(trial.alpha, "ALONE")
-    until(lambda: trial.runs(trial.alpha), "the guest runs at alpha")
+    trial.until_runs(trial.alpha)
     until(trial.pair.ask_guest, "it answers")
     status = trial.status(trial.alpha)
     assert (status.owner, status.generation) == ("alpha", 3)
@@ -121,7 +121,7 @@ def test_receiver_and_daemon_die_together(
     for pid in pids:
         kill(pid)
     trial.until_state(trial.alpha, "ALONE")
-    until(lambda: trial.runs(trial.alpha), "the guest runs at alpha")
+    trial.until_runs(trial.alpha)
     assert not trial.runs(trial.beta)
     trial.beta.start_daemon()
     assert_alpha_goes_on_alone(trial)

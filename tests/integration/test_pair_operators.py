@@ -105,7 +105,7 @@ def test_only_an_operator_has_a_host_take_over_where_the_policy_says_so(
     assert not trial.runs(trial.beta)
     trial.beta.ctl("failover", "g1", "--yes")
     assert trial.status(trial.beta).owner == "beta"
-    until(lambda: trial.runs(trial.beta), "the guest goes on")
+    trial.until_runs(trial.beta)
 
 
 def test_a_drained_host_keeps_what_may_be_the_last_copy_and_says_so(make_trial: MakeTrial) -> None:
@@ -118,7 +118,7 @@ def test_a_drained_host_keeps_what_may_be_the_last_copy_and_says_so(make_trial: 
     assert "may be all that is left" in drained.stderr
     assert "do not stop this host" in drained.stderr
     trial.beta.ctl("failover", "g1", "--yes")
-    until(lambda: trial.runs(trial.beta), "the guest goes on")
+    trial.until_runs(trial.beta)
 
 
 def test_a_reason_that_no_record_can_hold_is_refused(trial: Trial) -> None:

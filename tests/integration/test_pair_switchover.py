@@ -118,7 +118,7 @@ def test_a_checkpoint_that_does_not_come_leaves_the_guest_here(trial: Trial, vic
         os.kill(pid, signal.SIGCONT)
     assert status == 4, said
     assert "stays here" in said
-    until(lambda: trial.runs(trial.alpha), "the guest runs on")
+    trial.until_runs(trial.alpha)
     until(lambda: is_back(trial), "it is protected again")
     assert trial.status(trial.alpha).owner == "alpha"
 
@@ -129,7 +129,7 @@ def test_a_lost_witness_leaves_the_guest_here(trial: Trial) -> None:
         status, said = switch(trial.alpha, "--yes")
         assert status == 4, said
         assert "stays here" in said
-        until(lambda: trial.runs(trial.alpha), "the guest runs on")
+        trial.until_runs(trial.alpha)
     until(lambda: is_back(trial), "it is protected again")
     assert trial.status(trial.alpha).generation >= generation
 

@@ -12,12 +12,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from colod.errors import ColodError
-from colod.rpc.admin_client import AdminClient
-from colod.simxen.host import Host
 from colod.v1 import admin_pb2
 from tests.integration.etcd_server import EtcdMember
-from tests.integration.pair_trial import belonging, look
+from tests.integration.pair_trial import belonging, domains_of
 from tests.pair import Pair, SimulatedHost, Site, kill
 from tests.scenarios.disk import Disk
 from tests.scenarios.network import ADDRESSES, Net
@@ -123,32 +120,22 @@ class Arena:
         request = admin_pb2.ProtectRequest(
             guest=GUEST, to=self.other(host).name, disks="none", interval_ms=100
         )
-        with AdminClient(host.root / "run" / "admin.sock") as client:
+        with host.admin() as client:
             client.protect(request)
 
     # --- looking ----------------------------------------------------------------------------
 
-    def status(self, host: SimulatedHost) -> admin_pb2.ProtectionStatus:
-        """Return what a daemon says of the guest; an empty one when it says nothing."""
-        with suppress(ColodError), AdminClient(host.root / "run" / "admin.sock") as client:
-            return client.status(GUEST).protections[0]
-        return admin_pb2.ProtectionStatus()
-
     def is_protected(self) -> bool:
         """Whether both daemons say so."""
-        return all(self.status(host).state == "PROTECTED" for host in self.hosts)
+        return all(host.protection(GUEST).state == "PROTECTED" for host in self.hosts)
 
     def running(self) -> list[SimulatedHost]:
         """Return the hosts on which a copy of the guest runs, as their domains say themselves."""
-        return [
-            host
-            for host in self.hosts
-            if any(seen.running for seen in look(Host(host.root / "xen")).values())
-        ]
+        return [host for host in self.hosts if any(seen.running for seen in domains_of(host))]
 
     def copies(self, host: SimulatedHost) -> list[str]:
         """Return the names of all domains there."""
-        return [seen.name for seen in look(Host(host.root / "xen")).values()]
+        return [seen.name for seen in domains_of(host)]
 
     def processes(self, host: SimulatedHost) -> list[int]:
         """Return all processes of a host: its domains, its daemon, sessions and xl."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final
 
 from colod.simxen.host import Host
+from tests.integration.etcd_server import EtcdMember
 from tests.pair import SimulatedHost, kill
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ class Faults:
         for name, pids in victims.items():
             if name == "daemon":
                 self._arena.kill_daemon(host)
-            for pid in pids:
-                kill(pid)
+            else:
+                _signal(pids, signal.SIGKILL)
         is_replica = bool({"xl", "helper"} & set(victims))
         deaths = frozenset({("replica", host.name)}) if is_replica else frozenset()
         return Fault(
@@ -169,18 +169,17 @@ class Faults:
     # --- witness and disks ------------------------------------------------------------------
 
     def _lose_witness(self, host: SimulatedHost, random: Random) -> Fault | None:
-        etcd = self._arena.etcd
-        if etcd is None or etcd.process is None:
-            return None
-        etcd.stop()
-        return Fault("kill etcd", self._arena.bring_witness_back)
+        return self._harm_witness("kill etcd", EtcdMember.stop)
 
     def _freeze_witness(self, host: SimulatedHost, random: Random) -> Fault | None:
+        return self._harm_witness("freeze etcd", EtcdMember.freeze)
+
+    def _harm_witness(self, what: str, harm: Callable[[EtcdMember], None]) -> Fault | None:
         etcd = self._arena.etcd
         if etcd is None or etcd.process is None:
             return None
-        etcd.freeze()
-        return Fault("freeze etcd", self._arena.bring_witness_back)
+        harm(etcd)
+        return Fault(what, self._arena.bring_witness_back)
 
     def _slow_disk(self, host: SimulatedHost, random: Random) -> Fault | None:
         disk = self._arena.disks[host.name]
@@ -198,22 +197,14 @@ def parts_of(host: SimulatedHost) -> dict[str, list[int]]:
     daemon = host.daemon
     return {
         "daemon": [daemon.pid] if daemon is not None and daemon.poll() is None else [],
-        "session": list(_numbers(host.root / "run" / "sessions", "pid")),
-        "xl": list(_numbers(host.root / "run" / "sessions", "toolstack")),
+        "session": host.session_pids(),
+        "xl": host.xl_pids(),
         "helper": [
             each.pid
             for each in Host(host.root / "xen").processes()
             if each.role.startswith("save-helper")
         ],
     }
-
-
-def _numbers(sessions: Path, name: str) -> Iterator[int]:
-    for path in sessions.glob(f"*/{name}"):
-        try:
-            yield int(path.read_text().split()[0])
-        except (OSError, ValueError, IndexError):
-            continue
 
 
 def _both_ways(host: str, *others: str) -> Iterator[tuple[str, str]]:

@@ -119,14 +119,14 @@ class Round:
     def _act_as_operator(self) -> None:
         """Do what `status` advises: want the guest protected, and destroy a copy that lost."""
         for host in self._arena.running():
-            status = self._arena.status(host)
+            status = host.protection(GUEST)
             if status.state in ("", "SUSPENDED"):
                 with suppress(ColodError):
                     self._arena.protect(host)
             other = self._arena.other(host)
-            if "xl destroy" in self._arena.status(other).advice:
+            if "xl destroy" in other.protection(GUEST).advice:
                 other.xl("destroy", GUEST, check=False)
 
     def _state(self, host: SimulatedHost) -> str:
-        status = self._arena.status(host)
+        status = host.protection(GUEST)
         return f"{host.name}: {status.state or 'no answer'} ({status.cause} | {status.advice})"

@@ -44,7 +44,7 @@ def announced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(gates, "announce", announce)
     monkeypatch.setattr(gates, "_exists", lambda device: True)
-    monkeypatch.setattr(gates, "_ANNOUNCE_AGAIN_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(gates, "_ANNOUNCE_AFTER_S", (0.0, 0.0, 0.0))
     return found
 
 

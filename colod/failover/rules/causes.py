@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from colod.failover.effects import State
+from colod.failover.learning import is_between
+from colod.failover.record import OwnershipRecord, RecordState
 from colod.failover.rules.table import show
-from colod.failover.view import Answer, Contact, Link, Replica, View
+from colod.failover.view import Answer, Contact, Journal, Link, Replica, View
 from colod.model import INCOMING_SUFFIX
 
 WITNESS_AWAY = "the witness does not answer"
@@ -14,6 +16,17 @@ LOOK_THEN_DESTROY = "look at it, then xl destroy it"
 SEE_FOREIGN_RECORD = "see docs/witness.md, 'A record of other hosts'"
 RESTARTED = "this host was restarted; the other one has the guest's newest state"
 HELD_FOR_WITNESS = show(State.MANUAL_HOLD, WITNESS_AWAY, BRING_BACK_WITNESS)
+
+
+def foreign_record(record: OwnershipRecord, journal: Journal) -> str:
+    """Say of a record that a new protection may not begin with what it is."""
+    guest = journal.protection.guest
+    if not is_between(record, journal):
+        return f"the witness holds a record of {guest} between {record.owner} and {record.peer}"
+    return (
+        f"the witness holds a record of {guest} from before this protection: {record.owner} owns it"
+        + (f", and {record.peer} may take over" if record.state is RecordState.PAIRED else "")
+    )
 
 
 def and_witness_away(view: View) -> str:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from colod.failover import record as records
 from colod.failover.effects import Do, State
-from colod.failover.learning import foreign_record, learn
+from colod.failover.learning import learn
 from colod.failover.record import OwnershipRecord
 from colod.failover.rules import facts as f
-from colod.failover.rules.causes import HELD_FOR_WITNESS, RESTARTED, SEE_FOREIGN_RECORD, why
+from colod.failover.rules.causes import (
+    HELD_FOR_WITNESS,
+    RESTARTED,
+    SEE_FOREIGN_RECORD,
+    foreign_record,
+    why,
+)
 from colod.failover.rules.table import Not, Rule, Then, act, any_of, handed_over, note, show, swap
 from colod.failover.view import Answer, Journal, View, Wanted
 
