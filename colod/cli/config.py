@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -109,7 +110,8 @@ def _tls_problems(loaded: Config) -> Iterator[str]:
 
     tls = loaded.tls
     try:
-        load_identity(tls.ca, tls.certificate, tls.key, host=loaded.host.name)
+        identity = load_identity(tls.ca, tls.certificate, tls.key, host=loaded.host.name)
+        yield from identity.date_problems(datetime.now(UTC))
     except ConfigError as error:
         yield from error.problems
 

@@ -98,6 +98,11 @@ class Actions:
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
 
+    async def until_announced(self, *, timeout_s: float) -> None:
+        """Wait for announcements under way, but no longer than that."""
+        if self._beside:
+            await asyncio.wait(tuple(self._beside), timeout=timeout_s)
+
     async def do(self, effect: Effect) -> None:
         """Carry out `effect`.
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import structlog
+
 from colod.config import Config
 from colod.daemon.contact import Heartbeat
 from colod.daemon.domains import Domains
@@ -16,7 +18,10 @@ from colod.daemon.journal import JournalStore
 from colod.daemon.limits import Limits
 from colod.daemon.parts import Parts
 from colod.errors import ConfigError
+from colod.fencing.base import Fencer
+from colod.fencing.none import NoFencer
 from colod.model import GuestName, HostName
+from colod.observe.logs import Event
 from colod.plugins import load
 from colod.rpc.peer_client import PeerClient
 from colod.rpc.tls import TlsIdentity
@@ -26,6 +31,8 @@ from colod.v1 import peer_pb2
 from colod.witness.base import Stored, Witness
 from colod.witness.content import pack
 from colod.witness.manual import ManualWitness
+
+_log = structlog.get_logger()
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _OFFER_S = 10.0
@@ -53,6 +60,7 @@ def compose(
     *,
     own_views: Callable[[], Sequence[peer_pb2.ProtectionView]],
     on_news: Callable[[], None],
+    is_rescue: bool = False,
 ) -> Parts:
     """Return the ports.
 
@@ -61,6 +69,7 @@ def compose(
         tls: This host's identity.
         own_views: What heartbeats say; called in their thread.
         on_news: Called in that thread when the peer said something new.
+        is_rescue: Whether to go on without a fencer that cannot be made: nobody is fenced then.
 
     Raises:
         ConfigError: If a plug-in is missing or its options are wrong.
@@ -80,7 +89,6 @@ def compose(
         on_news=on_news,
     )
     peer_client = PeerClient(config.peer.address, tls, config.peer.name)
-    fencer = load("colod.fencers", config.fencing.kind)
     sessions = config.host.runtime_directory / "sessions"
     sessions.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Parts(
@@ -91,7 +99,7 @@ def compose(
         domains=Domains(toolstack),
         witness=_witness(config, host, peer_client),
         witness_kind=config.witness.kind,
-        fencer=fencer.from_config(config.fencing.options, host=host),
+        fencer=_fencer(config, host, is_needed=not is_rescue),
         has_fencing=config.fencing.kind != "none",
         peer_client=peer_client,
         heartbeat=heartbeat,
@@ -105,8 +113,20 @@ def compose(
         transport_kind=config.transport.kind,
         transport_options=config.transport.options,
         credentials=config.credentials,
+        identity=tls,
         limits=limits,
     )
+
+
+def _fencer(config: Config, host: HostName, *, is_needed: bool) -> Fencer:
+    try:
+        kind: type[Fencer] = load("colod.fencers", config.fencing.kind)
+        return kind.from_config(config.fencing.options, host=host)
+    except ConfigError as error:
+        if is_needed:
+            raise
+        _log.error(Event.FENCE_FAILED, error=str(error), advice=error.advice)
+        return NoFencer()
 
 
 def _witness(config: Config, host: HostName, peer_client: PeerClient) -> Witness:

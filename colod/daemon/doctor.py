@@ -13,7 +13,7 @@ from colod.errors import ColodError, ConfigError, NotFound
 from colod.failover.effects import State
 from colod.model import Credentials, GuestName
 from colod.rpc import versions
-from colod.rpc.tls import load_identity
+from colod.rpc.tls import TlsIdentity, load_identity
 from colod.toolstack import inventory, preflight
 from colod.v1 import admin_pb2
 
@@ -34,7 +34,9 @@ async def examine(host: Host, guest: str) -> Sequence[admin_pb2.Finding]:
     findings = [
         *await _toolstack(host),
         *await _peer(host),
-        *await asyncio.to_thread(certificate_findings, host.parts.credentials, datetime.now(UTC)),
+        *await asyncio.to_thread(
+            certificate_findings, host.parts.credentials, host.parts.identity, datetime.now(UTC)
+        ),
         *transport_findings(host.parts.transport_kind, host.parts.transport_options),
         *await _witness(host),
         *_strangers(host),
@@ -79,18 +81,31 @@ async def _peer(host: Host) -> Sequence[admin_pb2.Finding]:
     return [_finding("ok", "peer", text)]
 
 
-def certificate_findings(files: Credentials, now: datetime) -> Sequence[admin_pb2.Finding]:
-    """Return what is to be said of this host's certificate, as its files are now."""
+def certificate_findings(
+    files: Credentials, in_use: TlsIdentity, now: datetime
+) -> Sequence[admin_pb2.Finding]:
+    """Return what is to be said of this host's certificate, as its files are now.
+
+    Args:
+        files: Where they are.
+        in_use: What the daemon read when it began.
+        now: The time.
+    """
     try:
         identity = load_identity(files.ca, files.certificate, files.key, host=files.host)
     except ConfigError as error:
         advice = "mend it: until then no pairing begins over tls, nor would the daemon start"
         return [_finding("error", "tls", problem, advice) for problem in error.problems]
+    if problems := identity.date_problems(now):
+        advice = "mend it or the clock: until then the hosts do not hear each other"
+        return [_finding("error", "tls", problem, advice) for problem in problems]
     end = identity.valid_until
     text = f"certificate of {files.host}, valid until {end:%F}"
     if (end - now).days < _SOON_DAYS:
         advice = f"where the authority's key is: colodctl pki issue {files.host} --force"
         return [_finding("warning", "tls", text, advice)]
+    if identity != in_use:
+        return [_finding("warning", "tls", f"{text}: not in use yet", "systemctl restart colod")]
     return [_finding("ok", "tls", text)]
 
 

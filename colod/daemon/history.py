@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from colod.durable import replace_file
+
 _KEPT = 10_000
+_MOST = 2 * _KEPT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +36,17 @@ class History:
     def __init__(self, path: Path) -> None:
         """Read what is there; lines that cannot be read are passed over."""
         self._path = path
-        self._changes: deque[Change] = deque(_read(path), maxlen=_KEPT)
+        self._lock = threading.Lock()
+        self._changes: deque[Change] = deque(maxlen=_KEPT)
+        lines = _lines(path)
+        self._changes.extend(_changes(lines))
+        if len(lines) > _MOST:
+            self._shorten(lines[-_KEPT:])
 
     def add(self, change: Change) -> bool:
         """Append `change`; return whether it reached the file (a full disk must stop nothing)."""
-        self._changes.append(change)
+        with self._lock:
+            self._changes.append(change)
         try:
             with self._path.open("a") as file:
                 file.write(json.dumps(asdict(change)) + "\n")
@@ -43,26 +54,35 @@ class History:
             return False
         return True
 
+    def _shorten(self, lines: Sequence[str]) -> None:
+        """Drop old lines: the file must not fill what the journal needs, nor slow each start."""
+        with contextlib.suppress(OSError):
+            replace_file(self._path, "".join(f"{line}\n" for line in lines).encode())
+
     def last_state(self, guest: str) -> str:
         """Return the state that `guest` was last seen to enter, "" if none was."""
         found = self.of(guest, 1)
         return found[0].to_state if found else ""
 
     def of(self, guest: str, limit: int) -> Sequence[Change]:
-        """Return the newest `limit` changes of `guest` (of all when empty), oldest first."""
-        found = [change for change in self._changes if guest in ("", change.guest)]
+        """Return the newest `limit` changes of `guest` (of all when empty), oldest first.
+
+        Safe in any thread.
+        """
+        with self._lock:
+            changes = tuple(self._changes)
+        found = [change for change in changes if guest in ("", change.guest)]
         return found[-limit:] if limit else found
 
 
-def _read(path: Path) -> list[Change]:
-    changes = []
+def _lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        return path.read_text(errors="replace").splitlines()
     except OSError:
         return []
+
+
+def _changes(lines: Sequence[str]) -> Iterator[Change]:
     for line in lines[-_KEPT:]:
-        try:
-            changes.append(Change(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
-    return changes
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
+            yield Change(**json.loads(line))

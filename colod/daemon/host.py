@@ -100,6 +100,12 @@ class Host:
             *(each.until_looked(timeout_s=timeout_s) for each in self._services.values())
         )
 
+    async def until_announced(self, *, timeout_s: float) -> None:
+        """Wait until the network was told of all guests that were taken over, but no longer."""
+        await asyncio.gather(
+            *(each.until_announced(timeout_s=timeout_s) for each in self._services.values())
+        )
+
     async def stop(self) -> None:
         """Stop deciding; sessions and guests go on as they are.
 

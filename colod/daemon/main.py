@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,10 +32,12 @@ from colod.daemon.peer_service import PeerService
 from colod.daemon.reload import differences, merged, needs_restart
 from colod.daemon.rescue import RESCUE_S, settle_all
 from colod.daemon.status import history_of, reply_of
-from colod.errors import ColodError, NetworkError
+from colod.errors import ColodError, ConfigError, NetworkError
+from colod.model import HostName
 from colod.observe import logs
 from colod.observe.http import HttpServer
 from colod.observe.logs import Event
+from colod.rpc import pki
 from colod.rpc.admin_server import start_admin_server
 from colod.rpc.peer_server import PeerServer, start_peer_server
 from colod.rpc.tls import TlsIdentity, load_identity
@@ -49,6 +52,7 @@ _BEGINNING_S = 60
 """Longest time from the first line of `Daemon.run` to READY, in whole seconds."""
 
 _ANSWER_S = 5.0
+_ANNOUNCED_S = 20.0
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
 """sysexits.h EX_CONFIG: another start would end the same way, so systemd does not try."""
@@ -71,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except ColodError as error:
         _log.critical(Event.DAEMON_FAILED, code=error.code, error=str(error), advice=error.advice)
-        return EXIT_FAILED
+        return EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_FAILED
     except Exception as error:
         _log.critical(
             Event.DAEMON_FAILED,
@@ -120,7 +124,7 @@ class Daemon:
         """
         # What follows is bounded by itself; on a starved dom0 the imports before it took the time.
         notify(f"EXTEND_TIMEOUT_USEC={_BEGINNING_S * 1_000_000}")
-        parts, identity = self._begin()
+        parts, identity = self._begin(self._identity())
         facts = await parts.toolstack.host_facts()
         self._host = host = Host(parts)
         host.adopt_all()
@@ -165,7 +169,7 @@ class Daemon:
         Raises:
             ColodError: If it cannot begin.
         """
-        parts, identity = self._begin()
+        parts, identity = self._begin(self._identity_for_rescue(), is_rescue=True)
         parts.limits.resync_automatic = False
         self._host = host = Host(parts)
         unreadable = host.adopt_readable()
@@ -174,7 +178,7 @@ class Daemon:
         with suppress(NetworkError):  # the port may be what keeps the daemon from starting
             peer_server = self._serve_peer(host, identity)
         try:
-            left = [*unreadable, *await settle_all(host, timeout_s=limit_s)]
+            left = [*unreadable, *await self._settled(host, limit_s)]
             if host.defect.done():
                 host.defect.result()
         finally:
@@ -189,18 +193,54 @@ class Daemon:
         )
         return EXIT_FAILED if left else 0
 
-    def _begin(self) -> tuple[Parts, TlsIdentity]:
+    async def _settled(self, host: Host, limit_s: float) -> Sequence[str]:
+        """Settle all until told to stop, as where the daemon is started again; return what is left.
+
+        Its announcements are waited for: nobody makes them up for it.
+        """
+        work = asyncio.ensure_future(settle_all(host, timeout_s=limit_s))
+        stop = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not work.done():
+            work.cancel()
+            return ["told to stop before all was settled"]
+        await host.until_announced(timeout_s=_ANNOUNCED_S)
+        return work.result()
+
+    def _identity(self) -> TlsIdentity:
+        """Return what this host proves itself with.
+
+        Raises:
+            ConfigError: If it cannot be used.
+        """
+        tls = self._config.tls
+        identity = load_identity(tls.ca, tls.certificate, tls.key, host=self._config.host.name)
+        for problem in identity.date_problems(datetime.now(UTC)):
+            _log.error(Event.CERTIFICATE_INVALID, error=problem)
+        return identity
+
+    def _identity_for_rescue(self) -> TlsIdentity:
+        """Return the same, or one that no host believes: it must do without the peer then."""
+        try:
+            return self._identity()
+        except ConfigError as error:
+            _log.error(Event.CERTIFICATE_INVALID, error=str(error), advice=error.advice)
+            return pki.unknown_identity(HostName(self._config.host.name))
+
+    def _begin(
+        self, identity: TlsIdentity, *, is_rescue: bool = False
+    ) -> tuple[Parts, TlsIdentity]:
         self._loop = loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        tls = self._config.tls
-        identity = load_identity(tls.ca, tls.certificate, tls.key, host=self._config.host.name)
         parts = compose(
             self._config,
             identity,
             own_views=lambda: self._host.peer_views() if self._host else [],
             on_news=self._poke_from_thread,
+            is_rescue=is_rescue,
         )
         return parts, identity
 
@@ -222,14 +262,11 @@ class Daemon:
         async def status() -> admin_pb2.StatusReply:
             return reply_of(host.parts.host, host.services.values(), simulated=simulated)
 
-        async def history(guest: str, limit: int) -> admin_pb2.HistoryReply:
-            return history_of(host.parts.history.of(guest, limit))
-
         try:
             self._http = HttpServer(
                 self._config.observe.listen,
                 lambda: self._ask_loop(status()),
-                lambda guest, limit: self._ask_loop(history(guest, limit)),
+                lambda guest, limit: history_of(host.parts.history.of(guest, limit)),
                 identity.server_context,
             )
         except NetworkError as error:

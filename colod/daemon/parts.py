@@ -14,6 +14,7 @@ from colod.daemon.limits import Limits
 from colod.fencing.base import Fencer
 from colod.model import Credentials, HostName
 from colod.rpc.peer_client import PeerClient
+from colod.rpc.tls import TlsIdentity
 from colod.toolstack.launch import Launcher
 from colod.toolstack.port import Toolstack
 from colod.witness.base import Witness
@@ -45,6 +46,7 @@ class Parts:
         transport_kind: How sessions reach each other.
         transport_options: That transport's table.
         credentials: What it may prove the hosts with.
+        identity: What this host proves itself with to the peer's daemon.
         limits: Times and sizes.
     """
 
@@ -69,4 +71,5 @@ class Parts:
     transport_kind: str
     transport_options: Mapping[str, str]
     credentials: Credentials
+    identity: TlsIdentity
     limits: Limits

@@ -425,6 +425,10 @@ class ProtectionService:
                         await self._poked.wait()
                 self._poked.clear()
 
+    async def until_announced(self, *, timeout_s: float) -> None:
+        """Wait for announcements under way, but no longer than that."""
+        await self._actions.until_announced(timeout_s=timeout_s)
+
     async def stop(self) -> None:
         """Let go of the session's socket; the session goes on."""
         await self._leave_session()

@@ -2,7 +2,8 @@
 
 An agent is a program that takes `key=value` lines on standard input. Its exit status tells how the
 action went: 0 is success; of `status`, 0 is on and 2 is off. But 2 is also what agents of the
-common library say of bad arguments, so "off" is believed only where the agent also writes it.
+common library say of bad arguments, and shells of much else: "off" is believed only where the
+agent also writes `Status: OFF`, as that library does, and did not find fault with the order before.
 
 Source: ClusterLabs/fence-agents, doc/FenceAgentAPI.md and lib/fencing.py.py (EC_BAD_ARGS).
 """
@@ -13,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -32,6 +34,8 @@ _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SAID_CHARS: Final = 500
 _LAST_WORDS_S: Final = 2.0
 _OFF_STATUS: Final = 2
+_BAD_ARGUMENTS: Final = 2
+_OFF_LINE: Final = re.compile(r"^[ \t]*status:[ \t]*off[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _RESERVED: Final = frozenset({"action", "option"})
 
 _log = logging.getLogger(__name__)
@@ -83,8 +87,11 @@ class AgentsOptions(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Ran:
+    """How a call ended; `said` is its standard output and then its errors, cut, for people."""
+
     status: int | None
     said: str
+    output: str = ""
 
     def __str__(self) -> str:
         ended = "did not end in time" if self.status is None else f"ended with {self.status}"
@@ -140,7 +147,7 @@ class AgentsFencer(ManualFencer):
             if done.status == 0 and not device.verify:
                 return f"{device.agent}: off"
             status = await asyncio.to_thread(_run, device, "status")
-            if status.status == _OFF_STATUS and "off" in status.said.lower():
+            if _says_off(status) and done.status != _BAD_ARGUMENTS:
                 how = "off" if done.status == 0 else f"off {done}, but"
                 return f"{device.agent}: {how}, status: off"
             failures.append(f"{device.agent}: off {done}, status {status}")
@@ -152,6 +159,15 @@ class AgentsFencer(ManualFencer):
             task = asyncio.create_task(_on_again(device))
             self._switching_on.add(task)
             task.add_done_callback(self._switching_on.discard)
+
+
+def _says_off(status: _Ran) -> bool:
+    """Whether the agent says that the host is off, and not only something with that word in it.
+
+    Status 2 stands for bad arguments, too, and for much that a shell finds wrong. Source:
+    fence-agents lib/fencing.py.py, fence_action: "Status: OFF" on standard output.
+    """
+    return status.status == _OFF_STATUS and bool(_OFF_LINE.search(status.output))
 
 
 async def _on_again(device: Device) -> None:
@@ -169,18 +185,23 @@ def _run(device: Device, action: str) -> _Ran:
             [program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE,
             env={"PATH": _PATH, "LC_ALL": "C"},
             start_new_session=True,
         )
     except OSError as error:
         return _Ran(127, str(error))
     try:
-        said, _ = process.communicate(text.encode(), timeout=device.timeout_s)
+        output, errors = process.communicate(text.encode(), timeout=device.timeout_s)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):  # something of it kept the pipe
             process.communicate(timeout=_LAST_WORDS_S)
         return _Ran(None, "")
-    return _Ran(process.returncode, said.decode(errors="replace").strip()[-_SAID_CHARS:])
+    said = b"\n".join(each.strip() for each in (output, errors) if each.strip())
+    return _Ran(
+        process.returncode,
+        said.decode(errors="replace")[-_SAID_CHARS:],
+        output.decode(errors="replace"),
+    )

@@ -40,7 +40,8 @@ StatusSource = Callable[[], admin_pb2.StatusReply]
 """Gives the status; called in the server's threads. Raises TimeoutError if the loop is stuck."""
 
 HistorySource = Callable[[str, int], admin_pb2.HistoryReply]
-"""Gives the newest changes of state, at most so many, of a guest (of all when ""); as above."""
+"""Gives the newest changes of state, at most so many, of a guest (of all when ""); as above, but
+never late."""
 
 _Query = Mapping[str, str]
 
@@ -72,6 +73,7 @@ class App:
         """Answer from `status` and `history`."""
         self._status = Shared(status)
         self._history = history
+        self._looking = threading.Lock()
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Undescribed(self._status))
         self._metrics: Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]] = make_wsgi_app(
@@ -161,7 +163,8 @@ class App:
     def _changes(self, given: _Query) -> Answer:
         limit = _limit(given.get("limit", str(HISTORY_LIMIT)))
         guest = _guest(given)
-        reply = self._history(guest, limit)
+        with self._looking:  # it takes the processor for a while: one at a time
+            reply = self._history(guest, limit)
         if guest and not reply.entries:  # the protection may have ended: its history stays
             _known_guest(given, self._status())
         return _json(HTTPStatus.OK, history_json(reply))

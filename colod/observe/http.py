@@ -67,7 +67,7 @@ class HttpServer:
         is_local = ipaddress.ip_address(address[0]).is_loopback
         try:
             self._server = _Server(address, None if is_local else tls(), limit_s)
-        except OSError as error:
+        except (OSError, ValueError, TypeError) as error:  # of the address, or of the certificates
             raise NetworkError(f"observe.listen {listen}: {error}") from error
         self._server.set_app(App(status, history))
         self._thread = threading.Thread(target=self._server.serve_forever, name="http")
@@ -160,16 +160,23 @@ class _Server(ThreadingMixIn, WSGIServer):
             return
         with self._lock:
             self._deadlines[request] = time.monotonic() + self._limit_s
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread could be started
+            self._gone(request)
+            raise
+
+    def _gone(self, request: Any) -> None:
+        with self._lock:
+            self._deadlines.pop(request, None)
+        self._free.release()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer it, and give the thread back."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            with self._lock:
-                self._deadlines.pop(request, None)
-            self._free.release()
+            self._gone(request)
 
     def service_actions(self) -> None:
         """Cut connections that have lived for too long; called twice a second."""

@@ -24,9 +24,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from colod.errors import ColodError
 from colod.model import HostName
+from colod.rpc.tls import TlsIdentity
 
 AUTHORITY_DAYS = 3652
 HOST_DAYS = 731
+
+_Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 _CLOCKS_APART = timedelta(hours=1)  # a new certificate is valid at once on a host that is slow
 
@@ -52,16 +55,7 @@ def create_authority(directory: Path, *, force: bool = False) -> Issued:
     Raises:
         PkiError: If it exists and `force` is not given, or cannot be written.
     """
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "colod authority")])
-    public = key.public_key()
-    builder = (
-        _builder(name, name, public, AUTHORITY_DAYS)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-    )
-    return _write(directory, "ca", builder.sign(key, hashes.SHA256()), key, force=force)
+    return _write(directory, "ca", *_new_authority(), force=force)
 
 
 def issue_certificate(directory: Path, host: HostName, *, force: bool = False) -> Issued:
@@ -71,13 +65,47 @@ def issue_certificate(directory: Path, host: HostName, *, force: bool = False) -
         PkiError: If there is no authority, if they exist and `force` is not given, or if they
             cannot be written.
     """
-    authority, authority_key = _load_authority(directory)
+    issued = _new_certificate(host, *_load_authority(directory))
+    return _write(directory, host, *issued, force=force)
+
+
+def unknown_identity(host: HostName) -> TlsIdentity:
+    """Return an identity of `host` under an authority that nobody knows: no host believes it."""
+    authority, authority_key = _new_authority()
+    certificate, key = _new_certificate(host, authority, authority_key)
+    return TlsIdentity(
+        ca=authority.public_bytes(Encoding.PEM),
+        certificate=certificate.public_bytes(Encoding.PEM),
+        key=_secret(key),
+    )
+
+
+def _new_authority() -> _Pair:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "colod authority")])
+    public = key.public_key()
+    builder = (
+        _builder(name, name, public)
+        .not_valid_after(datetime.now(UTC) + timedelta(days=AUTHORITY_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+    )
+    return builder.sign(key, hashes.SHA256()), key
+
+
+def _new_certificate(
+    host: HostName, authority: x509.Certificate, authority_key: ec.EllipticCurvePrivateKey
+) -> _Pair:
+    """Return a certificate that ends with the authority's, if that is sooner than its own time."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     public = key.public_key()
     signer = authority_key.public_key()
+    end = datetime.now(UTC) + timedelta(days=HOST_DAYS)
     builder = (
-        _builder(name, authority.subject, public, HOST_DAYS)
+        _builder(name, authority.subject, public)
+        .not_valid_after(min(end, authority.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(
@@ -90,22 +118,19 @@ def issue_certificate(directory: Path, host: HostName, *, force: bool = False) -
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), critical=False)
     )
-    certificate = builder.sign(authority_key, hashes.SHA256())
-    return _write(directory, host, certificate, key, force=force)
+    return builder.sign(authority_key, hashes.SHA256()), key
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, days: int
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey
 ) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCKS_APART)
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_before(datetime.now(UTC) - _CLOCKS_APART)
     )
 
 
@@ -123,7 +148,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _load_authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def _load_authority(directory: Path) -> _Pair:
     try:
         certificate = x509.load_pem_x509_certificate((directory / "ca.pem").read_bytes())
         key = load_pem_private_key((directory / "ca.key").read_bytes(), password=None)
@@ -136,6 +161,10 @@ def _load_authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurve
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise PkiError(f"{directory / 'ca.key'}: not a key of an elliptic curve")
     return certificate, key
+
+
+def _secret(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _write(
@@ -153,7 +182,7 @@ def _write(
             f"{' and '.join(existing)} would be overwritten",
             advice="add --force; what was issued before is then no longer believed",
         )
-    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    secret = _secret(key)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The key first: a certificate without its key would look finished.

@@ -6,12 +6,13 @@ import ssl
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 import grpc
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -49,7 +50,30 @@ class TlsIdentity:
     @property
     def valid_until(self) -> datetime:
         """The last moment at which the other host believes the certificate, in UTC."""
-        return x509.load_pem_x509_certificate(self.certificate).not_valid_after_utc
+        return min(each.not_valid_after_utc for each in self._certificates())
+
+    def date_problems(self, now: datetime) -> Sequence[str]:
+        """Return what is out of date at `now`, or not yet valid: the hosts do not hear each other.
+
+        That may mend itself, where the clock is wrong, and epochs do not wait for it.
+        """
+        return [
+            f"tls.{name}: valid from {each.not_valid_before_utc:%F} to "
+            f"{each.not_valid_after_utc:%F}, now is {now:%F}"
+            for name, each in zip(("ca", "certificate"), self._certificates(), strict=True)
+            if not each.not_valid_before_utc <= now <= each.not_valid_after_utc
+        ]
+
+    def _certificates(self) -> tuple[x509.Certificate, x509.Certificate]:
+        """Return the authority's and this host's; of several authorities, the one that counts.
+
+        That is the one that issued this host's certificate; where none did so directly, the one
+        that ends last.
+        """
+        own = x509.load_pem_x509_certificate(self.certificate)
+        known = x509.load_pem_x509_certificates(self.ca)
+        issuers = [each for each in known if _issued(each, own)] or known
+        return max(issuers, key=lambda each: each.not_valid_after_utc), own
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """Return credentials that admit only clients with a certificate of the authority."""
@@ -61,7 +85,11 @@ class TlsIdentity:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(cadata=self.ca.decode())
+        # Without the words that a PEM file may hold between its certificates, in any encoding.
+        authorities = x509.load_pem_x509_certificates(self.ca)
+        context.load_verify_locations(
+            cadata=b"".join(each.public_bytes(Encoding.DER) for each in authorities)
+        )
         # The standard library reads keys from files only; this one is its
         # owner's alone, and goes with the block.
         with NamedTemporaryFile() as pair:
@@ -85,7 +113,8 @@ def load_identity(ca: Path, certificate: Path, key: Path, *, host: str) -> TlsId
         host: The name that the certificate must have.
 
     Raises:
-        ConfigError: With every problem: unreadable, open to others, another host's, out of date.
+        ConfigError: With every problem: unreadable, open to others, another host's. Dates are not
+            among them: see `TlsIdentity.date_problems`.
     """
     problems: list[str] = []
     read = {
@@ -96,10 +125,18 @@ def load_identity(ca: Path, certificate: Path, key: Path, *, host: str) -> TlsId
         problems.append(f"tls.key: {key} can be read by others (want mode 0600)")
     if not problems:
         identity = TlsIdentity(**read)
-        problems.extend(_mistakes(identity, host, datetime.now(UTC)))
+        problems.extend(_mistakes(identity, host))
     if problems:
         raise ConfigError(problems)
     return identity
+
+
+def _issued(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def dns_names(certificate: bytes) -> Sequence[str]:
@@ -137,9 +174,9 @@ def _read(name: str, path: Path, problems: list[str]) -> bytes:
         return b""
 
 
-def _mistakes(identity: TlsIdentity, host: str, now: datetime) -> Iterator[str]:
+def _mistakes(identity: TlsIdentity, host: str) -> Iterator[str]:
     try:
-        authority = x509.load_pem_x509_certificate(identity.ca)
+        x509.load_pem_x509_certificates(identity.ca)
         certificate = x509.load_pem_x509_certificate(identity.certificate)
         key = load_pem_private_key(identity.key, password=None)
     except (ValueError, TypeError) as error:
@@ -151,12 +188,6 @@ def _mistakes(identity: TlsIdentity, host: str, now: datetime) -> Iterator[str]:
         yield f"tls.certificate: has {found}, host.name is {host!r}"
     if missing := _missing_uses(certificate):
         yield f"tls.certificate: not for {' and '.join(missing)}: a host calls and is called"
-    for name, holder in (("ca", authority), ("certificate", certificate)):
-        if not holder.not_valid_before_utc <= now <= holder.not_valid_after_utc:
-            yield (
-                f"tls.{name}: valid from {holder.not_valid_before_utc:%F} to "
-                f"{holder.not_valid_after_utc:%F}, now is {now:%F}"
-            )
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(*form):
         yield "tls.key: is not the key of tls.certificate"

@@ -135,11 +135,14 @@ def _is_trusted(entry: Path) -> bool:
     if not entry.name.isdecimal():
         return False
     try:
-        status = (entry / "status").read_text("ascii", "replace")
+        status = (entry / "status").read_bytes()
     except OSError:
         return False
-    (uids,) = (line.split()[1:] for line in status.splitlines() if line.startswith("Uid:"))
-    return {int(each) for each in uids} <= {0, os.geteuid()}
+    # By newlines alone, which the kernel escapes in the name; text has more ends of lines than
+    # that, and anybody may put one into the name of a process.
+    lines = [line for line in status.split(b"\n") if line.startswith(b"Uid:\t")]
+    uids = {int(each) for line in lines for each in line.split()[1:]}
+    return len(lines) == 1 and uids <= {0, os.geteuid()}
 
 
 def save_helpers(among: Sequence[Process]) -> Sequence[SaveHelper]:

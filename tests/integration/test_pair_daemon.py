@@ -198,6 +198,48 @@ def test_a_rescue_lets_a_guest_run_that_its_dead_daemon_held(trial: Trial) -> No
     trial.until_state(trial.alpha, "ALONE")
 
 
+def test_a_rescue_needs_neither_the_certificate_nor_the_fencer_that_the_daemon_needs(
+    trial: Trial,
+) -> None:
+    trial.replicate()
+    with trial.witness_away():
+        kill(trial.session(trial.beta))
+        trial.until_state(trial.alpha, "MANUAL_HOLD")
+        trial.kill_daemon(trial.alpha)
+    text = trial.alpha.config.read_text()
+    (folder,) = {Path(line.split('"')[1]).parent for line in text.splitlines() if "ca = " in line}
+    (folder / "alpha.key").unlink()
+    broken = text + '\n[fencing]\nkind = "agents"\ndevices = [{ agent = "fence_missing" }]\n'
+    trial.alpha.config.write_text(broken)
+    started = run_colod(trial.alpha)
+    assert started.returncode == EXIT_CONFIG, started.stderr
+    assert not trial.runs(trial.alpha)
+    done = run_colod(trial.alpha, "rescue")
+    assert done.returncode == 0, done.stderr
+    assert "fence_missing" in done.stderr
+    assert "alpha.key" in done.stderr
+    trial.until_runs(trial.alpha)
+
+
+def test_a_rescue_that_is_told_to_stop_stops(trial: Trial) -> None:
+    """Systemd does so when the daemon is started again."""
+    trial.replicate()
+    trial.kill_daemon(trial.alpha)
+    with trial.witness_away():
+        kill(trial.session(trial.beta))
+        words = ["--config", str(trial.alpha.config), "rescue", "--limit", "600"]
+        rescue = subprocess.Popen(
+            [str(BIN / "colod"), *words], env=trial.alpha.environment, stderr=subprocess.PIPE
+        )
+        assert rescue.stderr is not None
+        with rescue.stderr:
+            assert any(b"witness.unreached" in line for line in rescue.stderr), "never at work"
+            rescue.terminate()
+            said = rescue.stderr.read()
+        assert rescue.wait(60) == 1
+    assert b"told to stop" in said
+
+
 def test_a_rescue_that_cannot_settle_leaves_the_guest_held_and_says_so(
     make_trial: MakeTrial,
 ) -> None:

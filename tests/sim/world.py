@@ -214,6 +214,7 @@ class SimHost:
             credentials=Credentials(
                 host=self.name, peer=self.peer.name, ca=Path(), certificate=Path(), key=Path()
             ),
+            identity=cast("Any", None),
             limits=self.world.limits,
         )
 

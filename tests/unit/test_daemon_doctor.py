@@ -8,7 +8,9 @@ import pytest
 
 from colod.daemon.doctor import certificate_findings, transport_findings
 from colod.model import Credentials, HostName
+from colod.rpc import pki
 from colod.rpc.pki import HOST_DAYS
+from colod.rpc.tls import TlsIdentity, load_identity
 from tests.unit.transport_subjects import ALPHA, BETA, credentials, make_pki
 
 
@@ -17,26 +19,48 @@ def files(tmp_path: Path) -> Credentials:
     return credentials(make_pki(tmp_path / "pki", ALPHA), ALPHA, BETA)
 
 
+def in_use(files: Credentials) -> TlsIdentity:
+    return load_identity(files.ca, files.certificate, files.key, host=files.host)
+
+
 @pytest.mark.parametrize(
     ("days", "severity"), [(0, "ok"), (HOST_DAYS - 31, "ok"), (HOST_DAYS - 29, "warning")]
 )
 def test_a_certificate_is_warned_of_a_month_before_its_end(
     files: Credentials, days: int, severity: str
 ) -> None:
-    (finding,) = certificate_findings(files, datetime.now(UTC) + timedelta(days=days, hours=1))
+    now = datetime.now(UTC) + timedelta(days=days, hours=1)
+    (finding,) = certificate_findings(files, in_use(files), now)
     assert (finding.severity, finding.subject) == (severity, "tls")
     assert "certificate of alpha, valid until 2" in finding.text
     assert ("pki issue alpha --force" in finding.advice) == (severity == "warning")
 
 
+def test_a_certificate_out_of_date_is_an_error(files: Credentials) -> None:
+    now = datetime.now(UTC) + timedelta(days=HOST_DAYS + 1)
+    (finding,) = certificate_findings(files, in_use(files), now)
+    assert finding.severity == "error"
+    assert "do not hear each other" in finding.advice
+
+
+def test_a_new_certificate_that_the_daemon_has_not_read_is_warned_of(
+    files: Credentials, tmp_path: Path
+) -> None:
+    before = in_use(files)
+    pki.issue_certificate(tmp_path / "pki", ALPHA, force=True)
+    (finding,) = certificate_findings(files, before, datetime.now(UTC))
+    assert (finding.severity, finding.advice) == ("warning", "systemctl restart colod")
+
+
 def test_files_that_cannot_be_used_now_are_errors(files: Credentials) -> None:
+    used = in_use(files)
     wrong = replace(files, host=HostName("gamma"))
-    (finding,) = certificate_findings(wrong, datetime.now(UTC))
+    (finding,) = certificate_findings(wrong, used, datetime.now(UTC))
     assert (finding.severity, finding.subject) == ("error", "tls")
     assert "has alpha, host.name is 'gamma'" in finding.text
     files.ca.unlink()
     files.key.unlink()
-    assert len(certificate_findings(files, datetime.now(UTC))) == 2
+    assert len(certificate_findings(files, used, datetime.now(UTC))) == 2
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,26 @@ async def test_a_host_that_was_off_already_counts_as_fenced(tmp_path: Path) -> N
         {"off": "exit 0", "status": "echo Status: ON; exit 0"},
         {"off": "exit 0", "status": "exit 1"},
         {"off": "exit 0", "status": "echo 'Failed: bad arguments'; exit 2"},
+        {"off": "exit 0", "status": "echo power_off: parameter not set >&2; exit 2"},
+        {"off": "exit 0", "status": "echo unknown option pcmk_off_timeout; exit 2"},
+        {"off": "exit 0", "status": "echo Status: OFF >&2; exit 2"},
+        {"off": "exit 0", "status": "echo Status: OFFLINE; exit 2"},
+        {"off": "exit 2", "status": SAYS_OFF},
         {"off": "exit 1", "status": "exit 8"},
         {"off": "kill -9 $$", "status": "kill -9 $$"},
     ],
-    ids=["still on", "no status", "bad arguments end with 2 too", "all fails", "agent dies"],
+    ids=[
+        "still on",
+        "no status",
+        "bad arguments end with 2 too",
+        "a shell's error",
+        "a warning",
+        "not on standard output",
+        "another word",
+        "the order was not understood",
+        "all fails",
+        "agent dies",
+    ],
 )
 async def test_whatever_else_is_no_proof(tmp_path: Path, cases: dict[str, str]) -> None:
     path = agent(tmp_path, **cases)

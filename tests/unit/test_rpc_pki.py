@@ -8,7 +8,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from colod.errors import ConfigError
@@ -152,3 +157,69 @@ def test_a_file_that_is_no_certificate_is_named(authority: Path) -> None:
     pki.issue_certificate(authority, HOST).certificate.write_text("hello")
     with pytest.raises(ConfigError, match="not the PEM"):
         load(authority)
+
+
+def valid(directory: Path, name: str, issuer: str, *, days: tuple[int, int]) -> x509.Certificate:
+    """Return a certificate of `name` with the key of `issuer`, valid from and to these days."""
+    key = load_pem_private_key((directory / f"{issuer}.key").read_bytes(), password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    now = datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now + timedelta(days=days[0]))
+        .not_valid_after(now + timedelta(days=days[1]))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (directory / f"{issuer}.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    return made
+
+
+@pytest.mark.parametrize("days", [(-9, -1), (1, 9)])
+def test_a_certificate_out_of_date_is_told_of_and_refuses_nothing(
+    authority: Path, days: tuple[int, int]
+) -> None:
+    pki.issue_certificate(authority, HOST)
+    assert load(authority).date_problems(datetime.now(UTC)) == []
+    valid(authority, HOST, "host-a", days=days)
+    (problem,) = load(authority).date_problems(datetime.now(UTC))
+    assert problem.startswith("tls.certificate: valid from ")
+
+
+def test_an_authority_that_ends_sooner_than_its_certificate_is_what_counts(
+    authority: Path,
+) -> None:
+    pki.issue_certificate(authority, HOST)
+    soon = valid(authority, "colod authority", "ca", days=(-1, 5))
+    assert load(authority).valid_until == soon.not_valid_after_utc
+    pki.issue_certificate(authority, HOST, force=True)
+    issued = x509.load_pem_x509_certificate((authority / "host-a.pem").read_bytes())
+    assert issued.not_valid_after_utc == soon.not_valid_after_utc
+
+
+def test_while_an_authority_is_replaced_the_one_that_issued_the_certificate_counts(
+    authority: Path, tmp_path: Path
+) -> None:
+    pki.issue_certificate(authority, HOST)
+    old = tmp_path / "old"
+    pki.create_authority(old)
+    valid(old, "colod authority", "ca", days=(-9, -1))
+    both = (old / "ca.pem").read_bytes() + (authority / "ca.pem").read_bytes()
+    (authority / "ca.pem").write_bytes(both)
+    assert load(authority).date_problems(datetime.now(UTC)) == []
+
+
+def test_an_authority_s_file_may_hold_words_in_any_encoding(authority: Path) -> None:
+    pki.issue_certificate(authority, HOST)
+    path = authority / "ca.pem"
+    path.write_bytes("# München\n".encode() + b"\xff\n" + path.read_bytes())
+    assert load(authority).server_context().get_ca_certs()
+
+
+def test_an_unknown_identity_is_of_nobody_known(authority: Path) -> None:
+    pki.issue_certificate(authority, HOST)
+    made = pki.unknown_identity(HOST)
+    assert tls.dns_names(made.certificate) == ("host-a",)
+    assert made.ca != load(authority).ca
+    assert made.server_credentials()

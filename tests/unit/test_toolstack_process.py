@@ -178,6 +178,20 @@ def test_only_processes_of_ones_own_and_of_root_can_be_an_xl(
     assert seen is (mine == 0)
 
 
+@pytest.mark.parametrize("name", ["a\\x0bUid:\\t0", "\\x0cUid:", "\\x1dUid:\\tx", "\\nUid:\\t0"])
+def test_a_name_that_looks_like_a_line_of_its_status_deceives_nobody(
+    start: Start, name: str
+) -> None:
+    """PR_SET_NAME (15) takes any bytes, from anybody; the kernel escapes the newline only."""
+    code = (
+        "import ctypes, time; "
+        f"ctypes.CDLL(None).prctl(15, b'{name}', 0, 0, 0); print(0, flush=True); time.sleep(600)"
+    )
+    child = start(sys.executable, "-c", code, "xl", "migrate-receive")
+    assert line_of(child) == 0
+    assert child.pid in {each.ref.pid for each in process.processes()}
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="a set-uid program is posed by root")
 def test_a_set_uid_program_of_somebody_else_cannot_pose_as_an_xl(start: Start) -> None:
     code = "import os, time; os.setresuid(65534, 0, 0); print(0, flush=True); time.sleep(600)"
