@@ -220,7 +220,7 @@ class Daemon:
             return
 
         async def status() -> admin_pb2.StatusReply:
-            return reply_of(host.parts.host, host.services.values(), simulated=simulated)
+            return reply_of(host.parts, host.services.values(), simulated=simulated)
 
         async def history(guest: str, limit: int) -> admin_pb2.HistoryReply:
             return history_of(host.parts.history.of(guest, limit))

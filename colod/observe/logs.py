@@ -25,6 +25,7 @@ class Event(StrEnum):
     """Names of events that others rely on. Per-epoch ones are debug, changes of role are info."""
 
     ADMIN_CALLED = "admin.called"
+    AUTOMATION_CHANGED = "automation.changed"
     CONFIG_LOADED = "config.loaded"
     CONFIG_REFUSED = "config.refused"
     CONFIG_RELOADED = "config.reloaded"

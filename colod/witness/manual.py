@@ -17,6 +17,7 @@ from typing import Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from colod.durable import replace_file, sync_directory
 from colod.errors import PeerError, WitnessError, WitnessUnreachable
 from colod.failover.record import (
     MAX_REASON_CHARS,
@@ -29,7 +30,7 @@ from colod.options import parse_options
 from colod.witness.base import Outcome, Stored, Unknown, Won
 from colod.witness.blocking import BlockingCalls, TooManyHanging
 from colod.witness.content import after_write, last_generation, outcome_of_mismatch
-from colod.witness.recordfile import RecordFile, replace_file, sync_directory
+from colod.witness.recordfile import RecordFile
 
 Offer = Callable[[GuestName, Stored], Awaitable[bool]]
 """Sends a copy to the other host's `ManualWitness.accept` and returns its answer."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from colod.durable import replace_file, sync_directory
 from colod.errors import WitnessError
 from colod.failover.record import MAX_RECORD_BYTES, OwnershipRecord
 from colod.model import GuestName, parse_guest_name
@@ -112,33 +113,6 @@ class RecordFile:
             return unpack(content.removesuffix(b"\n"), int(revision))
         except (WitnessError, ValueError) as error:
             raise WitnessError(f"{self._record}: {error}") from error
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` in place of the file's, whole or not at all, and certain to survive a crash.
-
-    The caller holds a lock: all writers of a file use the same temporary one.
-
-    Raises:
-        OSError: If that did not succeed; the old content or the new is there.
-    """
-    temporary = path.with_name(f".{path.name}.temporary")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    with os.fdopen(os.open(temporary, flags, 0o660), "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.rename(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make what was created, renamed or removed in `directory` certain to survive a crash."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _try_lock(lock: int) -> bool:
