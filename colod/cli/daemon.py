@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -36,6 +38,11 @@ def connect(context: click.Context) -> AdminClient:
     from colod.rpc.admin_client import AdminClient
 
     return AdminClient(_socket(context))
+
+
+def operator() -> str:
+    """Return who gives an order that is kept: the login behind sudo, or this user."""
+    return os.environ.get("SUDO_USER") or getpass.getuser()
 
 
 def config_path(context: click.Context) -> Path:

@@ -27,6 +27,8 @@ COMMANDS: Final = {
     "failover": Lazy("colod.cli.failover", "failover", "Make this host a guest's owner."),
     "switchover": Lazy("colod.cli.failover", "switchover", "Give a guest to the other host."),
     "fence-confirm": Lazy("colod.cli.failover", "fence_confirm", "Say that the peer is off."),
+    "pause": Lazy("colod.cli.automation", "pause", "Have both hosts do nothing by themselves."),
+    "unpause": Lazy("colod.cli.automation", "unpause", "Let both hosts act by themselves again."),
     "drain": Lazy("colod.cli.failover", "drain", "End all sessions of this host in good order."),
     "history": Lazy("colod.cli.history", "history", "Show changes of state, newest last."),
     "doctor": Lazy("colod.cli.doctor", "doctor", "Examine host, peer, witness and guests."),

@@ -34,6 +34,7 @@ def status_lines(reply: admin_pb2.StatusReply, columns: int) -> Iterator[str]:
     """Yield the table of all protections, then what an operator should know or do."""
     if reply.simulated:
         yield f"{reply.host}: simulated Xen"
+    yield from _automation_lines(reply.automation, columns)
     if not reply.protections:
         yield f"{reply.host} protects nothing and holds no replica"
         return
@@ -54,6 +55,17 @@ def status_lines(reply: admin_pb2.StatusReply, columns: int) -> Iterator[str]:
             yield ""
             yield from layout.paragraph(protection.guest, protection.cause, columns)
             yield from layout.paragraph("hint", protection.advice, columns)
+
+
+def _automation_lines(automation: admin_pb2.Automation, columns: int) -> Iterator[str]:
+    """Yield what keeps the hosts from acting by themselves."""
+    if automation.paused:
+        since = layout.instant(automation.since_unix_s) if automation.since_unix_s else _UNKNOWN
+        said = f"paused by {automation.operator or _UNKNOWN} since {since}: {automation.reason}"
+        yield from layout.paragraph("automation", said, columns)
+    if automation.HasField("peer_paused") and automation.peer_paused != automation.paused:
+        theirs = "paused" if automation.peer_paused else "not paused"
+        yield from layout.paragraph("automation", f"{theirs} on the other host", columns)
 
 
 def protection_lines(reply: admin_pb2.StatusReply, columns: int) -> Iterator[str]:

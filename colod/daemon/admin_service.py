@@ -13,12 +13,12 @@ from colod.daemon.doctor import examine
 from colod.daemon.host import Host
 from colod.daemon.protection import ProtectionService
 from colod.daemon.status import history_of, reply_of
-from colod.errors import NotAllowedNow, OutcomeUnknown, PreflightRefused
+from colod.errors import ColodError, NotAllowedNow, OutcomeUnknown, PreflightRefused
 from colod.failover.record import MAX_REASON_CHARS
 from colod.model import Disks, Role, parse_guest_name, parse_host_name
 from colod.observe.logs import Event
 from colod.rpc import versions
-from colod.v1 import admin_pb2, admin_pb2_grpc
+from colod.v1 import admin_pb2, admin_pb2_grpc, peer_pb2
 
 _log = structlog.get_logger()
 
@@ -163,6 +163,34 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         given_to = await service.confirm_peer_off(request.reason, request.operator)
         return admin_pb2.FenceConfirmReply(given_to=given_to)
 
+    async def SetAutomation(self, request: admin_pb2.SetAutomationRequest, context: Any) -> Any:
+        """Pause automation here and at the peer, or let both act by themselves again."""
+        if request.paused:
+            _check_reason(request.reason)
+        _audit(
+            "pause" if request.paused else "unpause",
+            "",
+            operator=request.operator,
+            reason=request.reason,
+            here_only=request.here_only,
+        )
+        await self._host.set_automation(
+            paused=request.paused, operator=request.operator, reason=request.reason
+        )
+        error = "" if request.here_only else await self._tell_peer(request)
+        return admin_pb2.SetAutomationReply(peer_error=error)
+
+    async def _tell_peer(self, request: admin_pb2.SetAutomationRequest) -> str:
+        """Have the peer do the same; return why it did not, "" if it did."""
+        told = peer_pb2.PeerSetAutomationRequest(
+            paused=request.paused, operator=request.operator, reason=request.reason
+        )
+        try:
+            await asyncio.to_thread(self._host.parts.peer_client.set_automation, told)
+        except ColodError as error:
+            return str(error)
+        return ""
+
     async def History(self, request: admin_pb2.HistoryRequest, context: Any) -> Any:
         """Return changes of state, oldest first."""
         return history_of(self._host.parts.history.of(request.guest, request.limit))
@@ -173,7 +201,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 
     def _status(self, guest: str) -> admin_pb2.StatusReply:
         services = [self._host.find(guest)] if guest else list(self._host.services.values())
-        return reply_of(self._host.parts.host, services, simulated=self._simulated)
+        return reply_of(self._host.parts, services, simulated=self._simulated)
 
 
 def _parsed(parse: Callable[[str], Any], text: str) -> Any:

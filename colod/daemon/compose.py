@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from colod.config import Config
+from colod.daemon.automation import Automation
 from colod.daemon.contact import Heartbeat
 from colod.daemon.domains import Domains
 from colod.daemon.history import History
@@ -104,6 +105,7 @@ def compose(
         peer_client=peer_client,
         heartbeat=heartbeat,
         journal=JournalStore(config.host.state_directory / "protections"),
+        automation=Automation(config.host.state_directory / "paused.json"),
         history=History(config.host.state_directory / "history.jsonl"),
         launcher=launcher(config.toolstack.launcher),
         sessions=sessions,

@@ -31,6 +31,7 @@ class Heartbeat:
 
     Attributes:
         error: Why the last beat failed, "" when it did not.
+        peer_paused: Whether the peer said last that its automation is paused; None: not known.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Heartbeat:
     ) -> None:
         """Prepare; `own_views` and `on_news` are called in the heartbeat's thread."""
         self.error = "no heartbeat was sent yet"
+        self.peer_paused: bool | None = None
         self._client = client
         self._limits = limits
         self._own_views = own_views
@@ -105,6 +107,8 @@ class Heartbeat:
             self.error = str(error)
             return
         self.error = ""
+        has_said = reply.HasField("automation_paused")
+        self.peer_paused = reply.automation_paused if has_said else None
         theirs = {view.guest: (asked_at, view) for view in reply.protections}
         with self._lock:
             is_news = _views_of(theirs) != _views_of(self._theirs) or self._heard_at is None

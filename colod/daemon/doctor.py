@@ -40,6 +40,7 @@ async def examine(host: Host, guest: str) -> Sequence[admin_pb2.Finding]:
         *transport_findings(host.parts.transport_kind, host.parts.transport_options),
         *await _witness(host),
         *_strangers(host),
+        *_automation(host),
     ]
     for name, service in host.services.items():
         if guest in ("", name):
@@ -49,6 +50,28 @@ async def examine(host: Host, guest: str) -> Sequence[admin_pb2.Finding]:
     if guest:
         findings += await _guest(host, GuestName(guest))
     return findings
+
+
+def _automation(host: Host) -> Sequence[admin_pb2.Finding]:
+    pause, theirs = host.parts.automation.pause, host.parts.heartbeat.peer_paused
+    found = []
+    if pause is not None:
+        who = pause.operator or "an unknown operator"
+        text = f"paused by {who}: {pause.reason}: no takeover and no new pairing by itself"
+        found.append(
+            _finding("warning", "automation", text, "when the work is done: colodctl unpause")
+        )
+    if theirs is not None and theirs != (pause is not None):
+        there = "is paused" if theirs else "is not paused"
+        found.append(
+            _finding(
+                "warning",
+                "automation",
+                f"it {there} on {host.parts.peer}, unlike here",
+                "colodctl pause or unpause, which tells both hosts",
+            )
+        )
+    return found
 
 
 async def _toolstack(host: Host) -> Sequence[admin_pb2.Finding]:

@@ -187,7 +187,9 @@ class Facts:
             failover_asked=time.monotonic() < self._failover_until,
             switchover_is_late=time.monotonic() >= self._switchover_until,
             fence=self._fence_of(journal),
-            takeover_automatic=self._limits.takeover_automatic,
+            takeover_automatic=self._limits.takeover_automatic
+            and not self._parts.automation.is_paused,
+            automation_paused=self._parts.automation.is_paused,
             keep_quarantined=self._limits.keep_quarantined,
             draining=self.draining,
         )
@@ -213,6 +215,8 @@ class Facts:
     def _is_resync_due(self) -> bool:
         if self._resync_asked:
             return True
+        if self._parts.automation.is_paused:
+            return False
         return self._limits.resync_automatic and time.monotonic() >= self._resync_at
 
     def _with_answer(self, view: View) -> View:

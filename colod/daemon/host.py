@@ -262,6 +262,20 @@ class Host:
             )
         return service
 
+    async def set_automation(self, *, paused: bool, operator: str, reason: str) -> None:
+        """Pause what this host does by itself, or let it act again.
+
+        Raises:
+            JournalError: If it could not be written.
+        """
+        automation = self.parts.automation
+        if paused:
+            await automation.begin_pause(operator, reason)
+        else:
+            await automation.end_pause()
+        _log.info(Event.AUTOMATION_CHANGED, paused=paused, operator=operator, reason=reason)
+        self.poke_all()
+
     async def drain(self) -> Sequence[str]:
         """Give up all pairings of this host; what it owns goes on alone.
 

@@ -260,7 +260,7 @@ class Daemon:
             return
 
         async def status() -> admin_pb2.StatusReply:
-            return reply_of(host.parts.host, host.services.values(), simulated=simulated)
+            return reply_of(host.parts, host.services.values(), simulated=simulated)
 
         try:
             self._http = HttpServer(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from colod.daemon.automation import Automation
 from colod.daemon.contact import Heartbeat
 from colod.daemon.domains import Domains
 from colod.daemon.history import History
@@ -37,6 +38,7 @@ class Parts:
         peer_client: The peer's daemon.
         heartbeat: Signs of life of the peer's daemon.
         journal: This host's memory.
+        automation: Whether it acts by itself.
         history: What operators may want to know later.
         launcher: Starts sessions outside the daemon's fate.
         sessions: Directory of the sessions' directories.
@@ -62,6 +64,7 @@ class Parts:
     peer_client: PeerClient
     heartbeat: Heartbeat
     journal: JournalStore
+    automation: Automation
     history: History
     launcher: Launcher
     sessions: Path

@@ -12,6 +12,7 @@ import grpc
 
 from colod.daemon.host import Host
 from colod.errors import PeerRefused, PreflightRefused, WitnessError
+from colod.failover.record import MAX_REASON_CHARS
 from colod.model import Disks, GuestName, Mode, parse_guest_name, parse_pairing_id
 from colod.rpc import versions
 from colod.toolstack import inventory, preflight
@@ -46,7 +47,11 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         self, request: peer_pb2.BeatRequest, context: grpc.ServicerContext
     ) -> peer_pb2.BeatReply:
         """Answer with this host's view of its protections."""
-        return peer_pb2.BeatReply(sequence=request.sequence, protections=self._host.peer_views())
+        return peer_pb2.BeatReply(
+            sequence=request.sequence,
+            protections=self._host.peer_views(),
+            automation_paused=self._host.parts.automation.is_paused,
+        )
 
     def Preflight(
         self, request: peer_pb2.PeerPreflightRequest, context: grpc.ServicerContext
@@ -75,6 +80,18 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         """Hold a copy of a record, where the witness is the two hosts themselves."""
         accepted = self._in_loop(self._accept(request), context)
         return peer_pb2.OfferRecordReply(accepted=accepted)
+
+    def SetAutomation(
+        self, request: peer_pb2.PeerSetAutomationRequest, context: grpc.ServicerContext
+    ) -> peer_pb2.PeerSetAutomationReply:
+        """Pause automation here, too, or let this host act by itself again."""
+        if max(len(request.operator), len(request.reason)) > MAX_REASON_CHARS:
+            raise PeerRefused(f"reason or operator of more than {MAX_REASON_CHARS} characters")
+        work = self._host.set_automation(
+            paused=request.paused, operator=request.operator, reason=request.reason
+        )
+        self._in_loop(work, context)
+        return peer_pb2.PeerSetAutomationReply()
 
     async def _accept(self, request: peer_pb2.OfferRecordRequest) -> bool:
         parts = self._host.parts

@@ -8,10 +8,11 @@ from typing import Final
 
 from colod.daemon.facts import replica_code
 from colod.daemon.history import Change
+from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService
 from colod.failover.effects import State
 from colod.failover.view import Answer, Contact, Copy, Replica, replica_of
-from colod.model import HostName, Role
+from colod.model import Role
 from colod.observe.checks import WITNESS_AWAY
 from colod.v1 import admin_pb2, types_pb2
 
@@ -27,12 +28,24 @@ _WITNESS: Final = {
 
 
 def reply_of(
-    host: HostName, services: Iterable[ProtectionService], *, simulated: bool
+    parts: Parts, services: Iterable[ProtectionService], *, simulated: bool
 ) -> admin_pb2.StatusReply:
     """Return the status of some protections of this host."""
     return admin_pb2.StatusReply(
-        host=host, simulated=simulated, protections=[status_of(each) for each in services]
+        host=parts.host,
+        simulated=simulated,
+        protections=[status_of(each) for each in services],
+        automation=_automation(parts),
     )
+
+
+def _automation(parts: Parts) -> admin_pb2.Automation:
+    pause = parts.automation.pause
+    reply = admin_pb2.Automation(peer_paused=parts.heartbeat.peer_paused)
+    if pause is not None:
+        reply.paused, reply.since_unix_s = True, pause.unix_s
+        reply.operator, reply.reason = pause.operator, pause.reason
+    return reply
 
 
 def history_of(changes: Iterable[Change]) -> admin_pb2.HistoryReply:

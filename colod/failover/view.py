@@ -214,6 +214,7 @@ class View:
         sound_from: The first epoch from which on the gate let out nothing that the peer lacks.
         draining: Whether this host is giving up all its pairings.
         takeover_automatic: Whether a secondary takes over without being asked.
+        automation_paused: Whether an operator has paused that; for words only.
         keep_quarantined: Whether a copy that lost ownership is put aside, not destroyed.
     """
 
@@ -247,6 +248,7 @@ class View:
     gated: bool = False
     sound_from: int = 0
     takeover_automatic: bool = True
+    automation_paused: bool = False
     keep_quarantined: bool = False
     draining: bool = False
 

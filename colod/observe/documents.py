@@ -15,7 +15,20 @@ def status_json(reply: admin_pb2.StatusReply) -> dict[str, Any]:
     return {
         "host": reply.host,
         "simulated": reply.simulated,
+        "automation": automation_json(reply.automation),
         "protections": [protection_json(protection) for protection in reply.protections],
+    }
+
+
+def automation_json(automation: admin_pb2.Automation) -> dict[str, Any]:
+    """Return whether the hosts act by themselves, as its documented JSON object."""
+    is_known = automation.HasField("peer_paused")
+    return {
+        "paused": automation.paused,
+        "operator": automation.operator or None,
+        "reason": automation.reason or None,
+        "since_unix_s": automation.since_unix_s or None,
+        "peer_paused": automation.peer_paused if is_known else None,
     }
 
 

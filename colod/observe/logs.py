@@ -25,6 +25,7 @@ class Event(StrEnum):
     """Names of events that others rely on. Per-epoch ones are debug, changes of role are info."""
 
     ADMIN_CALLED = "admin.called"
+    AUTOMATION_CHANGED = "automation.changed"
     CERTIFICATE_INVALID = "certificate.invalid"
     CONFIG_LOADED = "config.loaded"
     CONFIG_REFUSED = "config.refused"

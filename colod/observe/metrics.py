@@ -28,6 +28,7 @@ from colod.measures import MEANINGS, Measure, bounds_of
 from colod.v1 import admin_pb2, types_pb2
 
 PREFIX: Final = "colod_"
+_PAUSED: Final = "1 while operators have paused what this host does by itself, else 0"
 BEGIN: Final = "<!-- generated: python -m colod.observe.metrics docs/metrics.md -->"
 END: Final = "<!-- end of what is generated -->"
 
@@ -197,6 +198,9 @@ class StatusCollector(Collector):
         )
         info.add_metric([__version__, reply.host, str(reply.simulated).lower()], 1)
         yield info
+        paused = GaugeMetricFamily(f"{PREFIX}automation_paused", _PAUSED)
+        paused.add_metric([], float(reply.automation.paused))
+        yield paused
         for row in ROWS:
             yield _family(row, reply.protections)
         for measure in Measure:
@@ -239,6 +243,7 @@ def reference() -> str:
     """Return all metrics as a table in Markdown."""
     lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
     lines.append("| `colod_info` | gauge | `version`, `host`, `simulated` | Always 1 |")
+    lines.append(f"| `{PREFIX}automation_paused` | gauge | | {_PAUSED} |")
     for row in ROWS:
         name = f"{PREFIX}{row.name}{'_total' if row.is_counter else ''}"
         labels = ", ".join(f"`{label}`" for label in ("guest", *row.labels))

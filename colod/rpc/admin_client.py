@@ -105,6 +105,12 @@ class AdminClient:
         """End all sessions of this host in good order."""
         return self._call(self._stub.Drain, admin_pb2.DrainRequest(), timeout_s)
 
+    def set_automation(
+        self, request: admin_pb2.SetAutomationRequest
+    ) -> admin_pb2.SetAutomationReply:
+        """Pause automation, or let the hosts act by themselves again."""
+        return self._call(self._stub.SetAutomation, request, CHANGE_TIMEOUT_S)
+
     def fence_confirm(self, request: admin_pb2.FenceConfirmRequest) -> admin_pb2.FenceConfirmReply:
         """Give an operator's word that the other host is off."""
         return self._call(self._stub.FenceConfirm, request, CHANGE_TIMEOUT_S)

@@ -111,6 +111,12 @@ class PeerClient:
         """Have the peer hold a copy of an ownership record; unanswered, it may hold it."""
         return self._call(self._stub.OfferRecord, request, timeout_s)
 
+    def set_automation(
+        self, request: peer_pb2.PeerSetAutomationRequest, *, timeout_s: float = CALL_TIMEOUT_S
+    ) -> peer_pb2.PeerSetAutomationReply:
+        """Have the peer pause its automation, or act by itself again."""
+        return self._call(self._stub.SetAutomation, request, timeout_s)
+
     def _call(self, method: Callable[..., _Reply], request: Any, timeout_s: float) -> _Reply:
         with self._lock:
             version = self._version

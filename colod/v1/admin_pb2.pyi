@@ -370,24 +370,113 @@ class StatusReply(_message.Message):
     HOST_FIELD_NUMBER: _builtins.int
     SIMULATED_FIELD_NUMBER: _builtins.int
     PROTECTIONS_FIELD_NUMBER: _builtins.int
+    AUTOMATION_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     simulated: _builtins.bool
     @_builtins.property
     def protections(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProtectionStatus]: ...
+    @_builtins.property
+    def automation(self) -> Global___Automation: ...
     def __init__(
         self,
         *,
         host: _builtins.str = ...,
         simulated: _builtins.bool = ...,
         protections: _abc.Iterable[Global___ProtectionStatus] | None = ...,
+        automation: Global___Automation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["automation", b"automation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "protections", b"protections", "simulated", b"simulated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automation", b"automation", "host", b"host", "protections", b"protections", "simulated", b"simulated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StatusReply: _TypeAlias = StatusReply  # noqa: Y015
+
+@_typing.final
+class Automation(_message.Message):
+    """Whether this host takes over and pairs again by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAUSED_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SINCE_UNIX_S_FIELD_NUMBER: _builtins.int
+    PEER_PAUSED_FIELD_NUMBER: _builtins.int
+    paused: _builtins.bool
+    operator: _builtins.str
+    reason: _builtins.str
+    since_unix_s: _builtins.float
+    peer_paused: _builtins.bool
+    """What the other host last said of itself; not set before it has said anything."""
+    def __init__(
+        self,
+        *,
+        paused: _builtins.bool = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        since_unix_s: _builtins.float = ...,
+        peer_paused: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_peer_paused", b"_peer_paused", "peer_paused", b"peer_paused"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_peer_paused", b"_peer_paused", "operator", b"operator", "paused", b"paused", "peer_paused", b"peer_paused", "reason", b"reason", "since_unix_s", b"since_unix_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__peer_paused: _TypeAlias = _typing.Literal["peer_paused"]  # noqa: Y015
+    _WhichOneofArgType__peer_paused: _TypeAlias = _typing.Literal["_peer_paused", b"_peer_paused"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__peer_paused) -> _WhichOneofReturnType__peer_paused | None: ...
+
+Global___Automation: _TypeAlias = Automation  # noqa: Y015
+
+@_typing.final
+class SetAutomationRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAUSED_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    HERE_ONLY_FIELD_NUMBER: _builtins.int
+    paused: _builtins.bool
+    operator: _builtins.str
+    reason: _builtins.str
+    here_only: _builtins.bool
+    """Leave the other host as it is."""
+    def __init__(
+        self,
+        *,
+        paused: _builtins.bool = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        here_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["here_only", b"here_only", "operator", b"operator", "paused", b"paused", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetAutomationRequest: _TypeAlias = SetAutomationRequest  # noqa: Y015
+
+@_typing.final
+class SetAutomationReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_ERROR_FIELD_NUMBER: _builtins.int
+    peer_error: _builtins.str
+    """Why the other host was not told, empty if it was."""
+    def __init__(
+        self,
+        *,
+        peer_error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer_error", b"peer_error"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetAutomationReply: _TypeAlias = SetAutomationReply  # noqa: Y015
 
 @_typing.final
 class FailoverRequest(_message.Message):

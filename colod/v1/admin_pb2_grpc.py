@@ -89,6 +89,11 @@ class AdminStub:
                 request_serializer=colod_dot_v1_dot_admin__pb2.FenceConfirmRequest.SerializeToString,
                 response_deserializer=colod_dot_v1_dot_admin__pb2.FenceConfirmReply.FromString,
                 _registered_method=True)
+        self.SetAutomation = channel.unary_unary(
+                '/colod.v1.Admin/SetAutomation',
+                request_serializer=colod_dot_v1_dot_admin__pb2.SetAutomationRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.SetAutomationReply.FromString,
+                _registered_method=True)
         self.History = channel.unary_unary(
                 '/colod.v1.Admin/History',
                 request_serializer=colod_dot_v1_dot_admin__pb2.HistoryRequest.SerializeToString,
@@ -179,6 +184,13 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetAutomation(self, request, context):
+        """Have this host, and the other one, do nothing by themselves, or let them again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def History(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -248,6 +260,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.FenceConfirm,
                     request_deserializer=colod_dot_v1_dot_admin__pb2.FenceConfirmRequest.FromString,
                     response_serializer=colod_dot_v1_dot_admin__pb2.FenceConfirmReply.SerializeToString,
+            ),
+            'SetAutomation': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAutomation,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.SetAutomationRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.SetAutomationReply.SerializeToString,
             ),
             'History': grpc.unary_unary_rpc_method_handler(
                     servicer.History,
@@ -557,6 +574,33 @@ class Admin:
             '/colod.v1.Admin/FenceConfirm',
             colod_dot_v1_dot_admin__pb2.FenceConfirmRequest.SerializeToString,
             colod_dot_v1_dot_admin__pb2.FenceConfirmReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAutomation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/SetAutomation',
+            colod_dot_v1_dot_admin__pb2.SetAutomationRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.SetAutomationReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,8 @@ class AdminStub:
     """End all sessions of this host in good order: what it owns goes on alone, replicas are given up."""
     FenceConfirm: _grpc.UnaryUnaryMultiCallable[_admin_pb2.FenceConfirmRequest, _admin_pb2.FenceConfirmReply]
     """An operator's word that the other host is off: what waits for a fence or a consent goes on."""
+    SetAutomation: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetAutomationRequest, _admin_pb2.SetAutomationReply]
+    """Have this host, and the other one, do nothing by themselves, or let them again."""
     History: _grpc.UnaryUnaryMultiCallable[_admin_pb2.HistoryRequest, _admin_pb2.HistoryReply]
     Doctor: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DoctorRequest, _admin_pb2.DoctorReply]
 
@@ -79,6 +81,8 @@ class AdminAsyncStub(AdminStub):
     """End all sessions of this host in good order: what it owns goes on alone, replicas are given up."""
     FenceConfirm: _aio.UnaryUnaryMultiCallable[_admin_pb2.FenceConfirmRequest, _admin_pb2.FenceConfirmReply]  # type: ignore[assignment]
     """An operator's word that the other host is off: what waits for a fence or a consent goes on."""
+    SetAutomation: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetAutomationRequest, _admin_pb2.SetAutomationReply]  # type: ignore[assignment]
+    """Have this host, and the other one, do nothing by themselves, or let them again."""
     History: _aio.UnaryUnaryMultiCallable[_admin_pb2.HistoryRequest, _admin_pb2.HistoryReply]  # type: ignore[assignment]
     Doctor: _aio.UnaryUnaryMultiCallable[_admin_pb2.DoctorRequest, _admin_pb2.DoctorReply]  # type: ignore[assignment]
 
@@ -169,6 +173,14 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.FenceConfirmReply, _abc.Awaitable[_admin_pb2.FenceConfirmReply]]:
         """An operator's word that the other host is off: what waits for a fence or a consent goes on."""
+
+    @_abc_1.abstractmethod
+    def SetAutomation(
+        self,
+        request: _admin_pb2.SetAutomationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetAutomationReply, _abc.Awaitable[_admin_pb2.SetAutomationReply]]:
+        """Have this host, and the other one, do nothing by themselves, or let them again."""
 
     @_abc_1.abstractmethod
     def History(

@@ -137,7 +137,10 @@ class BeatReply(_message.Message):
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
     PROTECTIONS_FIELD_NUMBER: _builtins.int
+    AUTOMATION_PAUSED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
+    automation_paused: _builtins.bool
+    """Whether this host takes over and pairs again by itself; not set by an older colod."""
     @_builtins.property
     def protections(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProtectionView]: ...
     def __init__(
@@ -145,14 +148,57 @@ class BeatReply(_message.Message):
         *,
         sequence: _builtins.int = ...,
         protections: _abc.Iterable[Global___ProtectionView] | None = ...,
+        automation_paused: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_automation_paused", b"_automation_paused", "automation_paused", b"automation_paused"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_automation_paused", b"_automation_paused", "automation_paused", b"automation_paused", "protections", b"protections", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__automation_paused: _TypeAlias = _typing.Literal["automation_paused"]  # noqa: Y015
+    _WhichOneofArgType__automation_paused: _TypeAlias = _typing.Literal["_automation_paused", b"_automation_paused"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__automation_paused) -> _WhichOneofReturnType__automation_paused | None: ...
+
+Global___BeatReply: _TypeAlias = BeatReply  # noqa: Y015
+
+@_typing.final
+class PeerSetAutomationRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAUSED_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    paused: _builtins.bool
+    operator: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        paused: _builtins.bool = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["protections", b"protections", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operator", b"operator", "paused", b"paused", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___BeatReply: _TypeAlias = BeatReply  # noqa: Y015
+Global___PeerSetAutomationRequest: _TypeAlias = PeerSetAutomationRequest  # noqa: Y015
+
+@_typing.final
+class PeerSetAutomationReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeerSetAutomationReply: _TypeAlias = PeerSetAutomationReply  # noqa: Y015
 
 @_typing.final
 class PeerPreflightRequest(_message.Message):

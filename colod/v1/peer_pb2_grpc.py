@@ -64,6 +64,11 @@ class PeerStub:
                 request_serializer=colod_dot_v1_dot_peer__pb2.OfferRecordRequest.SerializeToString,
                 response_deserializer=colod_dot_v1_dot_peer__pb2.OfferRecordReply.FromString,
                 _registered_method=True)
+        self.SetAutomation = channel.unary_unary(
+                '/colod.v1.Peer/SetAutomation',
+                request_serializer=colod_dot_v1_dot_peer__pb2.PeerSetAutomationRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_peer__pb2.PeerSetAutomationReply.FromString,
+                _registered_method=True)
 
 
 class PeerServicer:
@@ -111,6 +116,13 @@ class PeerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetAutomation(self, request, context):
+        """An operator on the other host wants both to do nothing by themselves, or lets them again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -143,6 +155,11 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.OfferRecord,
                     request_deserializer=colod_dot_v1_dot_peer__pb2.OfferRecordRequest.FromString,
                     response_serializer=colod_dot_v1_dot_peer__pb2.OfferRecordReply.SerializeToString,
+            ),
+            'SetAutomation': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAutomation,
+                    request_deserializer=colod_dot_v1_dot_peer__pb2.PeerSetAutomationRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_peer__pb2.PeerSetAutomationReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -307,6 +324,33 @@ class Peer:
             '/colod.v1.Peer/OfferRecord',
             colod_dot_v1_dot_peer__pb2.OfferRecordRequest.SerializeToString,
             colod_dot_v1_dot_peer__pb2.OfferRecordReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAutomation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Peer/SetAutomation',
+            colod_dot_v1_dot_peer__pb2.PeerSetAutomationRequest.SerializeToString,
+            colod_dot_v1_dot_peer__pb2.PeerSetAutomationReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,8 @@ class PeerStub:
     """The protection ended: drop the replica and forget it."""
     OfferRecord: _grpc.UnaryUnaryMultiCallable[_peer_pb2.OfferRecordRequest, _peer_pb2.OfferRecordReply]
     """Witness of kind `manual`: hold this copy of an ownership record, if it is the newer one."""
+    SetAutomation: _grpc.UnaryUnaryMultiCallable[_peer_pb2.PeerSetAutomationRequest, _peer_pb2.PeerSetAutomationReply]
+    """An operator on the other host wants both to do nothing by themselves, or lets them again."""
 
 @_typing.type_check_only
 class PeerAsyncStub(PeerStub):
@@ -59,6 +61,8 @@ class PeerAsyncStub(PeerStub):
     """The protection ended: drop the replica and forget it."""
     OfferRecord: _aio.UnaryUnaryMultiCallable[_peer_pb2.OfferRecordRequest, _peer_pb2.OfferRecordReply]  # type: ignore[assignment]
     """Witness of kind `manual`: hold this copy of an ownership record, if it is the newer one."""
+    SetAutomation: _aio.UnaryUnaryMultiCallable[_peer_pb2.PeerSetAutomationRequest, _peer_pb2.PeerSetAutomationReply]  # type: ignore[assignment]
+    """An operator on the other host wants both to do nothing by themselves, or lets them again."""
 
 class PeerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -108,5 +112,13 @@ class PeerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peer_pb2.OfferRecordReply, _abc.Awaitable[_peer_pb2.OfferRecordReply]]:
         """Witness of kind `manual`: hold this copy of an ownership record, if it is the newer one."""
+
+    @_abc_1.abstractmethod
+    def SetAutomation(
+        self,
+        request: _peer_pb2.PeerSetAutomationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.PeerSetAutomationReply, _abc.Awaitable[_peer_pb2.PeerSetAutomationReply]]:
+        """An operator on the other host wants both to do nothing by themselves, or lets them again."""
 
 def add_PeerServicer_to_server(servicer: PeerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

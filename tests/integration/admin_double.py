@@ -27,6 +27,7 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
         self.hang_after_reports = False
         self.plan: list[str] = []
         self.ended: list[str] = []
+        self.peer_error = ""
         self.findings: list[admin_pb2.Finding] = []
         self.entries: list[admin_pb2.HistoryEntry] = []
 
@@ -55,6 +56,10 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
     async def Resume(self, request: Any, context: Any) -> admin_pb2.ResumeReply:
         self._take(request)
         return admin_pb2.ResumeReply()
+
+    async def SetAutomation(self, request: Any, context: Any) -> admin_pb2.SetAutomationReply:
+        self._take(request)
+        return admin_pb2.SetAutomationReply(peer_error=self.peer_error)
 
     async def Status(self, request: Any, context: Any) -> admin_pb2.StatusReply:
         self._take(request)

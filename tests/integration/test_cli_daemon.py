@@ -154,6 +154,13 @@ def test_the_json_of_status_is_the_documented_one(daemon: FakeDaemon, colodctl: 
         "schema_version": 1,
         "host": "host-a",
         "simulated": False,
+        "automation": {
+            "paused": False,
+            "operator": None,
+            "reason": None,
+            "since_unix_s": None,
+            "peer_paused": None,
+        },
         "protections": [
             {
                 "guest": "web",
@@ -566,6 +573,49 @@ def test_a_dry_run_of_failover_changes_nothing(
         "dry_run": True,
         "plan": ["take over"],
         "generation": None,
+    }
+
+
+def test_pause_and_unpause_tell_both_hosts(daemon: FakeDaemon, colodctl: Run) -> None:
+    assert colodctl("pause", "--reason", "new switch").out == "automation is paused on both hosts\n"
+    assert colodctl("unpause", "--here-only").out == "automation goes on on this host\n"
+    begun, ended = daemon.requests
+    assert (begun.paused, begun.reason, begun.here_only) == (True, "new switch", False)
+    assert begun.operator
+    assert (ended.paused, ended.here_only) == (False, True)
+
+
+def test_a_pause_that_the_other_host_did_not_hear_of_is_a_failure(
+    daemon: FakeDaemon, colodctl: Run
+) -> None:
+    daemon.peer_error = "host-b does not answer"
+    ran = colodctl("pause", "--reason", "new switch")
+    assert ran.status == 1
+    assert ran.out == "automation is paused on this host\n"
+    assert "not told: host-b does not answer" in ran.err
+    assert "--here-only" in ran.err
+    ran = colodctl("unpause", "--json")
+    assert ran.status == 1
+    assert ran.json["peer_error"] == "host-b does not answer"
+    assert ran.err == ""
+
+
+def test_status_says_that_automation_is_paused_and_where(daemon: FakeDaemon, colodctl: Run) -> None:
+    said = report(replicating())
+    said.automation.paused = True
+    said.automation.operator, said.automation.reason = "ann", "new switch"
+    said.automation.since_unix_s = 1_700_000_000
+    said.automation.peer_paused = False
+    daemon.reports = [said]
+    lines = colodctl("status").out.splitlines()
+    assert lines[0] == "automation: paused by ann since 2023-11-14T22:13:20Z: new switch"
+    assert lines[1] == "automation: not paused on the other host"
+    assert colodctl("status", "--json").json["automation"] == {
+        "paused": True,
+        "operator": "ann",
+        "reason": "new switch",
+        "since_unix_s": 1_700_000_000,
+        "peer_paused": False,
     }
 
 

@@ -108,6 +108,46 @@ def test_only_an_operator_has_a_host_take_over_where_the_policy_says_so(
     trial.until_runs(trial.beta)
 
 
+def test_while_automation_is_paused_only_an_operator_has_a_host_take_over(
+    make_trial: MakeTrial,
+) -> None:
+    trial = make_trial(suspect_s=3.0, silence_s=2.0, resync="automatic")
+    trial.replicate()
+    assert trial.alpha.ctl("pause", "--reason", "new switch") == (
+        "automation is paused on both hosts\n"
+    )
+    assert "not paused" not in trial.beta.ctl("doctor")
+    trial.alpha.die()
+    trial.until_state(trial.beta, "MANUAL_HOLD")
+    assert trial.status(trial.beta).cause == "alpha is lost, and automation is paused"
+    trial.kill_daemon(trial.beta)
+    trial.beta.start_daemon()
+    trial.until_state(trial.beta, "MANUAL_HOLD")
+    time.sleep(3)
+    assert (trial.status(trial.beta).state, trial.runs(trial.beta)) == ("MANUAL_HOLD", False)
+    left = trial.beta.try_ctl("unpause")
+    assert left.returncode == 1
+    assert "alpha" in left.stderr
+    trial.until_runs(trial.beta)
+    assert trial.status(trial.beta).owner == "beta"
+
+
+def test_while_automation_is_paused_a_guest_runs_on_alone_and_is_paired_when_asked(
+    make_trial: MakeTrial,
+) -> None:
+    trial = make_trial(resync="automatic")
+    trial.replicate()
+    trial.beta.ctl("pause", "--reason", "new switch")
+    trial.kill(trial.session(trial.beta))
+    trial.until_state(trial.alpha, "ALONE")
+    until(lambda: "colodctl unpause" in trial.status(trial.alpha).advice, "it says why")
+    time.sleep(3)
+    assert trial.state(trial.alpha) == "ALONE"
+    assert trial.runs(trial.alpha)
+    trial.alpha.ctl("resume", "g1")
+    assert trial.is_in_step()
+
+
 def test_a_drained_host_keeps_what_may_be_the_last_copy_and_says_so(make_trial: MakeTrial) -> None:
     trial = make_trial(suspect_s=3.0, silence_s=2.0, extra='takeover = "manual"\n')
     trial.replicate()

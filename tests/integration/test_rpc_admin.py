@@ -69,6 +69,9 @@ class FakeAdmin(admin_pb2_grpc.AdminServicer):
     async def FenceConfirm(self, request: Any, context: Any) -> admin_pb2.FenceConfirmReply:
         return admin_pb2.FenceConfirmReply()
 
+    async def SetAutomation(self, request: Any, context: Any) -> admin_pb2.SetAutomationReply:
+        return admin_pb2.SetAutomationReply()
+
     async def History(self, request: Any, context: Any) -> admin_pb2.HistoryReply:
         return admin_pb2.HistoryReply()
 

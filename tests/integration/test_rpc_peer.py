@@ -60,6 +60,9 @@ class FakePeer(peer_pb2_grpc.PeerServicer):
     def Forget(self, request: Any, context: Any) -> peer_pb2.ForgetReply:
         return peer_pb2.ForgetReply()
 
+    def SetAutomation(self, request: Any, context: Any) -> peer_pb2.PeerSetAutomationReply:
+        return peer_pb2.PeerSetAutomationReply()
+
 
 Identities = dict[str, tls.TlsIdentity]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, cast
 
+from colod.daemon.automation import Automation
 from colod.daemon.domains import Domains
 from colod.daemon.host import Host
 from colod.daemon.limits import Limits
@@ -195,6 +196,7 @@ class SimHost:
             peer=self.peer.name,
             boot=self.boot,
             toolstack=toolstack,
+            automation=Automation(Path("/nonexistent/paused.json")),
             domains=Domains(toolstack),
             witness=cast("Any", SimWitness(self.world.store, self.name, life, self.world.random)),
             witness_kind="simulated",

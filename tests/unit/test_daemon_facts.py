@@ -64,7 +64,11 @@ def slow_parts() -> Parts:
 
 
 def parts_of(
-    domains: SlowDomains | NoDomains, heartbeat: Heartbeat, *, peer: HostName = BETA
+    domains: SlowDomains | NoDomains,
+    heartbeat: Heartbeat,
+    *,
+    peer: HostName = BETA,
+    is_paused: bool = False,
 ) -> Parts:
     """Return ports that know this."""
     limits = SimpleNamespace(
@@ -77,7 +81,12 @@ def parts_of(
         keep_quarantined=False,
     )
     parts = SimpleNamespace(
-        peer=peer, limits=limits, heartbeat=heartbeat, domains=domains, boot="b"
+        peer=peer,
+        limits=limits,
+        heartbeat=heartbeat,
+        domains=domains,
+        boot="b",
+        automation=SimpleNamespace(is_paused=is_paused),
     )
     return cast("Parts", parts)
 

@@ -88,6 +88,9 @@ class QuietHost:
     async def forget(self, guest: str) -> None:
         self.reached.append("forget")
 
+    async def set_automation(self, *, paused: bool, operator: str, reason: str) -> None:
+        self.reached.append(f"{paused} {operator} {reason}")
+
     def peer_views(self) -> list[peer_pb2.ProtectionView]:
         return []
 
@@ -122,6 +125,19 @@ def test_a_sound_request_is_passed_on(served: Served) -> None:
     reply = service.PrepareReceive(peer_pb2.PrepareReceiveRequest(**cast("Any", GOOD)), CONTEXT)
     assert reply.address == "127.0.0.1:1"
     assert host.reached == ["receive"]
+
+
+def test_the_peer_pauses_automation_here_too_with_words_that_can_be_kept(served: Served) -> None:
+    service, host = served
+    host.reached.clear()
+    request = peer_pb2.PeerSetAutomationRequest(paused=True, operator="ann", reason="new switch")
+    service.SetAutomation(request, CONTEXT)
+    assert host.reached == ["True ann new switch"]
+    for field in ("operator", "reason"):
+        long = peer_pb2.PeerSetAutomationRequest(paused=True, **cast("Any", {field: "x" * 1001}))
+        with pytest.raises(PeerRefused):
+            service.SetAutomation(long, CONTEXT)
+    assert len(host.reached) == 1
 
 
 @pytest.mark.parametrize(("limit_s", "waits_s"), [(0.05, None), (85.0, 2.05), (85.0, 1.0)])

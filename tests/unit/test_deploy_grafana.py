@@ -26,6 +26,7 @@ def exported() -> Mapping[str, set[str]]:
     """Return the names of all samples that a scrape can have, and their labels."""
     labels = {f"colod_{row.name}": {"guest", *row.labels} for row in ROWS}
     labels["colod_info"] = {"version", "host", "simulated"}
+    labels["colod_automation_paused"] = set()
     collector = StatusCollector(lambda: admin_pb2.StatusReply(host="alpha"))
     return {
         metric.name + suffix: labels.get(metric.name, {"guest"})

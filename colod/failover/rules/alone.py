@@ -40,6 +40,9 @@ def _way_out(view: View) -> str:
     if not view.peer_is_configured:
         guest = view.journal.protection.guest
         return f"colodctl unprotect {guest}, then colodctl protect {guest} --to the new peer"
+    if view.automation_paused and view.wants_pairing:
+        guest = view.journal.protection.guest
+        return f"automation is paused: colodctl unpause, or for this guest: colodctl resume {guest}"
     return ""
 
 

@@ -28,6 +28,10 @@ def _taken_over(view: View) -> OwnershipRecord:
     return records.take_over(known(view), pairing, attempt=view.new_id)
 
 
+def _why_by_hand(view: View) -> str:
+    return "automation is paused" if view.automation_paused else "policy.takeover is manual"
+
+
 KEPT_FOR_WORD = "await_word"
 """A drained host cannot give its replica up: the other host is lost."""
 
@@ -118,7 +122,7 @@ SECONDARY = (
         show(
             State.MANUAL_HOLD,
             lambda v: (
-                f"{v.journal.peer} is lost, and policy.takeover is manual{and_witness_away(v)}"
+                f"{v.journal.peer} is lost, and {_why_by_hand(v)}{and_witness_away(v)}"
                 if v.peer_is_configured
                 else f"{v.journal.peer} is not heard, since another peer is configured"
             ),
