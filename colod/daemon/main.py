@@ -217,7 +217,7 @@ class Daemon:
         tls = self._config.tls
         identity = load_identity(tls.ca, tls.certificate, tls.key, host=self._config.host.name)
         for problem in identity.date_problems(datetime.now(UTC)):
-            _log.error(Event.CERTIFICATE_INVALID, error=problem)
+            _log.error(Event.CERTIFICATE_REFUSED, error=problem)
         return identity
 
     def _identity_for_rescue(self) -> TlsIdentity:
@@ -225,7 +225,7 @@ class Daemon:
         try:
             return self._identity()
         except ConfigError as error:
-            _log.error(Event.CERTIFICATE_INVALID, error=str(error), advice=error.advice)
+            _log.error(Event.CERTIFICATE_REFUSED, error=str(error), advice=error.advice)
             return pki.unknown_identity(HostName(self._config.host.name))
 
     def _begin(

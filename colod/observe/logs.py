@@ -26,7 +26,7 @@ class Event(StrEnum):
 
     ADMIN_CALLED = "admin.called"
     AUTOMATION_CHANGED = "automation.changed"
-    CERTIFICATE_INVALID = "certificate.invalid"
+    CERTIFICATE_REFUSED = "certificate.refused"
     CONFIG_LOADED = "config.loaded"
     CONFIG_REFUSED = "config.refused"
     CONFIG_RELOADED = "config.reloaded"
