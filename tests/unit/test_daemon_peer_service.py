@@ -76,6 +76,7 @@ class QuietHost:
             toolstack=Toolstack(),
             domains=Domains(),
             witness=object(),
+            automation=SimpleNamespace(is_paused=False),
             witness_kind="etcd",
             transport_kind="tcp",
             limits=SimpleNamespace(staging_bytes=1 << 20),
