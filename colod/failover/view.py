@@ -215,6 +215,8 @@ class View:
         draining: Whether this host is giving up all its pairings.
         takeover_automatic: Whether a secondary takes over without being asked.
         keep_quarantined: Whether a copy that lost ownership is put aside, not destroyed.
+        unarmed: Why this host's watchdog, which must be armed before the other one may take over,
+            is not; "" where it is, or need not be.
     """
 
     journal: Journal
@@ -249,6 +251,7 @@ class View:
     takeover_automatic: bool = True
     keep_quarantined: bool = False
     draining: bool = False
+    unarmed: str = ""
 
     @property
     def wants_pairing(self) -> bool:
@@ -311,10 +314,15 @@ class View:
         return self.incoming and self.guest is not Copy.ABSENT
 
     @property
-    def is_promotable_epoch_acked(self) -> bool:
-        """Whether PAIRED may be written."""
+    def is_pair_due(self) -> bool:
+        """Whether the replica is good for PAIRED to be written."""
         is_held = self.gate_closed or not self.gated
         return self.link is Link.FOLLOWING and is_held and self.acked_epoch >= self.promotable_from
+
+    @property
+    def is_promotable_epoch_acked(self) -> bool:
+        """Whether PAIRED may be written."""
+        return self.is_pair_due and not self.unarmed
 
     @property
     def promotable_from(self) -> Epoch:
