@@ -146,6 +146,25 @@ def test_every_measure_has_growing_bounds() -> None:
         assert list(bounds) == sorted(set(bounds))
 
 
+def watched(fence: admin_pb2.SelfFence | None) -> Samples:
+    registry = CollectorRegistry()
+    registry.register(StatusCollector(lambda: admin_pb2.StatusReply(self_fence=fence)))
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    return {(each.name, ()): each.value for family in families for each in family.samples}
+
+
+def test_a_watchdog_is_told_of_where_there_is_one() -> None:
+    assert not [name for name, _ in watched(None) if "watchdog" in name]
+    idle = watched(admin_pb2.SelfFence(kind="watchdog"))
+    assert of(idle, "colod_watchdog_active") == [0]
+    assert of(idle, "colod_watchdog_trouble") == [0]
+    assert of(idle, "colod_watchdog_margin_seconds") == []
+    starved = watched(admin_pb2.SelfFence(active=True, margin_s=3.5, trouble="not heard"))
+    assert of(starved, "colod_watchdog_active") == [1]
+    assert of(starved, "colod_watchdog_trouble") == [1]
+    assert of(starved, "colod_watchdog_margin_seconds") == [3.5]
+
+
 def test_labels_are_bounded() -> None:
     assert {label for row in ROWS for label in row.labels} == {
         *("state", "role", "peer", "mode", "disks", "phase", "reason"),
