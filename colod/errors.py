@@ -129,6 +129,12 @@ class FenceUnconfirmed(FenceError):
     code = "fence.unconfirmed"
 
 
+class SelfFenceError(ColodError):
+    """This host's watchdog cannot be used as it is configured; nothing is reset by that."""
+
+    code = "selffence.failed"
+
+
 class ToolstackError(ColodError):
     """A command of the Xen toolstack failed or did not answer in time.
 

@@ -334,7 +334,7 @@ class Pair:
             silence_s: Silence after which a session is.
             resync: Policy `automatic` or `manual`.
             hold: Whether output is held, `automatic` (by the simulated plug) or `off`.
-            extra: Further tables of the configuration.
+            extra: Further tables of the configuration, where `{root}` is the host's directory.
             sites: Where alpha and beta are.
         """
         self.root = root
@@ -374,7 +374,7 @@ class Pair:
                     hold=hold,
                     http_port=host.http_port,
                 )
-                + extra
+                + extra.replace("{root}", str(host.root))
             )
 
     def _make_pki(self) -> None:

@@ -35,6 +35,8 @@ def status_lines(reply: admin_pb2.StatusReply, columns: int) -> Iterator[str]:
     if reply.simulated:
         yield f"{reply.host}: simulated Xen"
     yield from _automation_lines(reply.automation, columns)
+    if reply.HasField("self_fence"):
+        yield f"{reply.host}: {shown_watchdog(reply.self_fence)}"
     if not reply.protections:
         yield f"{reply.host} protects nothing and holds no replica"
         return
@@ -66,6 +68,17 @@ def _automation_lines(automation: admin_pb2.Automation, columns: int) -> Iterato
     if automation.HasField("peer_paused") and automation.peer_paused != automation.paused:
         theirs = "paused" if automation.peer_paused else "not paused"
         yield from layout.paragraph("automation", f"{theirs} on the other host", columns)
+
+
+def shown_watchdog(fence: admin_pb2.SelfFence) -> str:
+    """Return how the host's watchdog stands."""
+    name = f"watchdog {fence.device}{' (simulated)' if fence.kind == 'simulated' else ''}"
+    trouble = f": {fence.trouble}" if fence.trouble else ""
+    if not fence.active:
+        return f"{name} is not armed{trouble}"
+    # A whole number, and only when it runs down: a screen that is watched stands still otherwise.
+    left = f", {max(0, round(fence.margin_s))} s left" if fence.trouble else ""
+    return f"{name} armed, {fence.timeout_s:g} s{left}{trouble}"
 
 
 def protection_lines(reply: admin_pb2.StatusReply, columns: int) -> Iterator[str]:

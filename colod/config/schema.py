@@ -6,6 +6,7 @@ text.
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 from collections.abc import Mapping
@@ -33,6 +34,17 @@ _PINGS_PER_SILENCE = 3  # fewer would let one lost packet look like a dead host
 _WITNESS_REQUESTS = 2  # read, then compare-and-swap
 _WITNESS_TIMEOUT_S = 3.0  # the longest default of the witness kinds
 _ACTIVATION_COMMANDS = 3  # let xl finish the hand-over, verify the copy, unpause it
+
+FEED_S = 1.0
+"""Time between two feeds of the watchdog."""
+
+STALL_S = 30.0
+"""WatchdogSec= of colod.service: a daemon that hangs for longer is ended."""
+
+COME_BACK_S = 29.0
+"""RestartSec= of 1 s, and Python's start on a dom0 that has much to do."""
+
+_STOP_COMMANDS = 3  # find the guest, pause it, verify that
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -226,6 +238,42 @@ class FencingTable(KindTable):
         default_factory=dict,
         description="Every other key of the table, as the fencer's page has it.",
     )
+
+
+class SelfFenceTable(Table):
+    """A second line: a watchdog resets this host if it can neither ask nor stop its guest."""
+
+    kind: Literal["none", "watchdog", "simulated"] = Field(
+        default="none",
+        description="`watchdog` arms `device` while a guest of this host may be taken over "
+        "(docs/fencing.md). It never counts as proof that a host is off: shared storage needs "
+        "`[fencing]` all the same. `simulated`: a pipe for demos and tests, which resets nothing.",
+    )
+    device: AbsolutePath = Field(
+        default=Path("/dev/watchdog"),
+        description="The watchdog, which no other program may hold (systemd's RuntimeWatchdogSec=, "
+        "sbd). Xen's own is the one of the driver `xen_wdt`, which also resets a host whose dom0 "
+        "hangs. See `/sys/class/watchdog/*/identity`.",
+    )
+    timeout_s: int = _quantity(
+        120,
+        1,
+        3600,
+        "Time from the last feed to the reset, whole seconds. Smaller: a daemon that crashes, or "
+        "is slow to come back, costs the host; `config check` knows the least. Larger: a guest "
+        "that this host cannot stop goes on for longer beside the one that took over.",
+    )
+    mode: Literal["automatic", "required"] = Field(
+        default="automatic",
+        description="What happens if the watchdog cannot be armed: `automatic` protects the guest "
+        "without it and says so, `required` does not let the other host take over before it is "
+        "armed: the guest stays SYNCING. A takeover by this host never waits for it.",
+    )
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the other host may take over only while the watchdog is armed."""
+        return self.kind != "none" and self.mode == "required"
 
 
 class DetectionTable(Table):
@@ -435,6 +483,7 @@ class Config(Table):
     transport: TransportTable = Field(default_factory=TransportTable)
     witness: WitnessTable
     fencing: FencingTable = Field(default_factory=FencingTable)
+    self_fence: SelfFenceTable = Field(default_factory=SelfFenceTable)
     detection: DetectionTable = Field(default_factory=DetectionTable)
     toolstack: ToolstackTable = Field(default_factory=ToolstackTable)
     session: SessionTable = Field(default_factory=SessionTable)
@@ -471,6 +520,13 @@ class Config(Table):
         copy._origins = dict(origins)
         return copy
 
+    @property
+    def least_watchdog_s(self) -> int:
+        """The shortest time-out of a watchdog that resets no host whose daemon only restarts."""
+        if self.self_fence.kind != "watchdog":
+            return 1
+        return math.ceil(max(_restart_s(), _stop_s(self)))
+
     def time_budget(self) -> list[str]:
         """Return lines that add up the longest unplanned outage, from death to a running copy."""
         return _time_budget(self)
@@ -486,9 +542,49 @@ class Config(Table):
                 f"host.runtime_directory: {self.admin_socket} has {length_bytes} bytes, the "
                 f"kernel takes {_SOCKET_PATH_MAX_BYTES} for a socket"
             )
+        least_s = self.least_watchdog_s
+        if self.self_fence.kind == "watchdog" and self.self_fence.timeout_s < least_s:
+            problems.append(
+                f"self_fence.timeout_s {self.self_fence.timeout_s} is less than {least_s}: "
+                f"{' or '.join(_watchdog_needs(self))}"
+            )
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+
+def _restart_s() -> float:
+    return FEED_S + STALL_S + COME_BACK_S
+
+
+def _stop_s(config: Config) -> float:
+    return FEED_S + _STOP_COMMANDS * config.toolstack.command_timeout_s
+
+
+def _watchdog_needs(config: Config) -> tuple[str, str]:
+    """Return what a watchdog's time-out has to leave room for, as sums."""
+    command_s = config.toolstack.command_timeout_s
+    return (
+        f"a daemon that hangs, is ended and comes back takes {_restart_s():g} s ="
+        f" {FEED_S:g} since the last feed + {STALL_S:g} (WatchdogSec) + {COME_BACK_S:g} to start",
+        f"pausing the guest takes {_stop_s(config):g} s = {FEED_S:g} since the last feed"
+        f" + {_STOP_COMMANDS} commands (find, pause, verify) x command_timeout_s {command_s:g}",
+    )
+
+
+def _self_fence_budget(config: Config, taken_s: float) -> list[str]:
+    """Return when a host that cannot stop its guest is reset, beside the other one's takeover."""
+    if config.self_fence.kind == "none":
+        return []
+    detection, timeout_s = config.detection, config.self_fence.timeout_s
+    starved_s = detection.suspect_after_s + FEED_S
+    return [
+        f"self-fence  <= {starved_s + timeout_s:6.1f} s = suspect_after_s"
+        f" {detection.suspect_after_s:g} + {FEED_S:g} + self_fence.timeout_s {timeout_s:g}: the"
+        f" other host may own the guest after {taken_s:g} s, so this is a second line, no proof",
+        f"restart     <= {timeout_s:6.1f} s = self_fence.timeout_s, at least"
+        f" {config.least_watchdog_s}: {'; '.join(_watchdog_needs(config))}",
+    ]
 
 
 def _time_budget(config: Config) -> list[str]:
@@ -507,4 +603,5 @@ def _time_budget(config: Config) -> list[str]:
         f" unpause) x command_timeout_s {toolstack.command_timeout_s:g}",
         f"outage      <= {noticed_s + decided_s + running_s:6.1f} s while witness and xl answer;"
         " past a bound the guest waits, paused",
+        *_self_fence_budget(config, noticed_s + decided_s),
     ]

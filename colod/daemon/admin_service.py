@@ -201,7 +201,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 
     def _status(self, guest: str) -> admin_pb2.StatusReply:
         services = [self._host.find(guest)] if guest else list(self._host.services.values())
-        return reply_of(self._host.parts, services, simulated=self._simulated)
+        return reply_of(self._host, services, simulated=self._simulated)
 
 
 def _parsed(parse: Callable[[str], Any], text: str) -> Any:

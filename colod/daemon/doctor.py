@@ -9,8 +9,10 @@ from ipaddress import ip_address
 
 from colod.daemon.adoption import strangers
 from colod.daemon.host import Host
-from colod.errors import ColodError, ConfigError, NotFound
+from colod.daemon.selffence import Standing
+from colod.errors import ColodError, ConfigError, NotFound, SelfFenceError
 from colod.failover.effects import State
+from colod.fencing.watchdog import Found
 from colod.model import Credentials, GuestName
 from colod.rpc import versions
 from colod.rpc.tls import TlsIdentity, load_identity
@@ -18,6 +20,7 @@ from colod.toolstack import inventory, preflight
 from colod.v1 import admin_pb2
 
 _SOON_DAYS = 30
+_SEE_SELF_FENCE = "see docs/fencing.md, 'Self-fencing'"
 _BAD = frozenset({State.MANUAL_HOLD, State.QUARANTINED, State.LOST_RACE})
 
 
@@ -39,6 +42,7 @@ async def examine(host: Host, guest: str) -> Sequence[admin_pb2.Finding]:
         ),
         *transport_findings(host.parts.transport_kind, host.parts.transport_options),
         *await _witness(host),
+        *await _self_fence(host),
         *_strangers(host),
         *_automation(host),
     ]
@@ -159,6 +163,49 @@ async def _witness(host: Host) -> Sequence[admin_pb2.Finding]:
         text = "manual: nothing fails over by itself"
         return [_finding("warning", "witness", text, "use etcd where you can")]
     return [_finding("ok", f"witness {kind}", "answers")]
+
+
+async def _self_fence(host: Host) -> Sequence[admin_pb2.Finding]:
+    fence = host.self_fence
+    if fence is None or not fence.is_configured:
+        return []
+    try:
+        found = await fence.look()
+    except SelfFenceError as error:
+        return self_fence_findings(fence.standing, None, str(error))
+    return self_fence_findings(fence.standing, found)
+
+
+def self_fence_findings(
+    standing: Standing, found: Found | None, missing: str = ""
+) -> Sequence[admin_pb2.Finding]:
+    """Return what is to be said of this host's watchdog; nothing of it is a proof for others.
+
+    Args:
+        standing: How it stands with the daemon.
+        found: What the kernel tells of it.
+        missing: Why it tells nothing.
+    """
+    subject, severity = "watchdog", "error" if standing.is_required else "warning"
+    if found is None:
+        return [_finding(severity, subject, missing, _SEE_SELF_FENCE)]
+    if standing.trouble:
+        severity = "error" if standing.is_active else severity
+        return [_finding(severity, subject, standing.trouble, _SEE_SELF_FENCE)]
+    name = f"{standing.device} ({found.identity or standing.identity or 'unknown driver'})"
+    if not standing.is_active and found.has_way_out is False:
+        text = f"{name} was made not to be stopped (nowayout), so it is not used"
+        return [_finding(severity, subject, text, _SEE_SELF_FENCE)]
+    if not standing.is_active and found.is_running:
+        text = f"{name} runs already: another program holds it"
+        return [_finding(severity, subject, text, _SEE_SELF_FENCE)]
+    if not standing.is_active:
+        return [_finding("ok", subject, f"{name}, armed once a guest may be taken over")]
+    text = f"{name} armed, {standing.timeout_s} s"
+    if standing.timeout_s != standing.wanted_s:
+        text = f"{text} instead of {standing.wanted_s} s, as its driver has it"
+        return [_finding("warning", subject, text, _SEE_SELF_FENCE)]
+    return [_finding("ok", subject, text)]
 
 
 def _strangers(host: Host) -> Sequence[admin_pb2.Finding]:

@@ -18,6 +18,7 @@ from colod.failover.rules.facts import keeps_copy
 from colod.failover.view import (
     Answer,
     Contact,
+    Copy,
     Fence,
     Journal,
     Link,
@@ -45,6 +46,9 @@ _CALM: Final = frozenset(
     {State.REPLICATING, State.PROTECTED, State.SYNCING, State.PAIRING, State.SUSPENDED}
 )
 
+_STOPPED: Final = frozenset({Copy.ABSENT, Copy.PAUSED, Copy.DOWN})
+UNARMED: Final = "the watchdog is not armed yet"
+
 _REPLICA_CODES: Final = {
     Replica.NONE: types_pb2.REPLICA_STATE_NONE,
     Replica.SYNCING: types_pb2.REPLICA_STATE_SYNCING,
@@ -68,6 +72,8 @@ class Facts:
         stored: What it answered.
         draining: Whether this host gives up all its pairings.
         switchover_error: Why the last switchover was given up.
+        unarmed: Why this host's watchdog is not armed, "" while it is.
+        read_at: Monotonic time of the witness's last answer, None before the first.
     """
 
     def __init__(self, parts: Parts, journal: Journal) -> None:
@@ -77,6 +83,10 @@ class Facts:
         self.stored = Stored(None, 0)
         self.draining = False
         self.switchover_error = ""
+        self.unarmed = UNARMED
+        self.read_at: float | None = None
+        self._looked_at = float("-inf")
+        self._let_run_at = float("-inf")
         self._parts = parts
         self._limits = parts.limits
         self._contact = PeerContact(parts.heartbeat, parts.limits)
@@ -97,11 +107,21 @@ class Facts:
         """Note what came of asking the witness just now."""
         self.answer, self._asked_at = answer, time.monotonic()
         if stored is not None:
-            self.stored = stored
+            self.stored, self.read_at = stored, self._asked_at
 
     def acted(self) -> None:
         """Note that something on this host was changed just now."""
         self._acted_at = time.monotonic()
+
+    def lets_run(self) -> None:
+        """Note that what is done now may let the guest run: that it was seen stopped is over."""
+        self._let_run_at = time.monotonic()
+
+    @property
+    def is_seen_stopped(self) -> bool:
+        """Whether the guest of this name was seen not to run since this daemon last let it."""
+        view = self.view
+        return view is not None and view.guest in _STOPPED and self._looked_at > self._let_run_at
 
     def pairing_changed(self) -> None:
         """Note that what the peer said before this instant is about another pairing."""
@@ -192,6 +212,7 @@ class Facts:
             automation_paused=self._parts.automation.is_paused,
             keep_quarantined=self._limits.keep_quarantined,
             draining=self.draining,
+            unarmed=self.unarmed if self._limits.self_fence_required else "",
         )
         if journal.role is Role.SECONDARY:
             # For show: only the primary's daemon knows whether output is held there.
@@ -199,7 +220,7 @@ class Facts:
             is_held = contact is not Contact.LOST and _says_protected(journal, theirs)
             view = replace(view, gated=is_held, gate_closed=is_held)
         self._age(view, state, theirs.generation if theirs else 0, began)
-        self.view = self._with_answer(view)
+        self.view, self._looked_at = self._with_answer(view), began
         return self.view
 
     def next_change_s(self) -> float | None:

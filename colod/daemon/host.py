@@ -12,6 +12,7 @@ from colod.daemon.adoption import clear_sessions
 from colod.daemon.pairing import Pairing
 from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService
+from colod.daemon.selffence import SelfFence
 from colod.daemon.unbroken import unbroken
 from colod.errors import (
     JournalError,
@@ -48,11 +49,13 @@ class Host:
 
     Attributes:
         defect: Completed with the exception of a service that ended unasked; the daemon exits.
+        self_fence: This host's watchdog; None where the daemon runs without its process.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, self_fence: SelfFence | None = None) -> None:
         """Know none yet."""
         self.parts = parts
+        self.self_fence = self_fence
         self.defect: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._establishing = asyncio.Lock()
         self._services: dict[GuestName, ProtectionService] = {}
@@ -62,6 +65,10 @@ class Host:
     def services(self) -> Mapping[GuestName, ProtectionService]:
         """The protections by guest."""
         return dict(self._services)
+
+    def all_services(self) -> Sequence[ProtectionService]:
+        """Return the protections that there are at this moment."""
+        return tuple(self._services.values())
 
     def adopt_all(self) -> None:
         """Take over what the journal knows.

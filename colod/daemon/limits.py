@@ -30,6 +30,7 @@ class Limits:
     hold_limit_bytes: int
     delta_codec: str
     delta_store_bytes: int
+    self_fence_required: bool = False
 
     @classmethod
     def of(cls, config: Config) -> Self:
@@ -49,6 +50,7 @@ class Limits:
             hold_limit_bytes=config.output.limit_mib << 20,
             delta_codec=config.session.deltas,
             delta_store_bytes=config.session.page_store_mib << 20,
+            self_fence_required=config.self_fence.is_required,
         )
 
     def become(self, other: Self) -> None:

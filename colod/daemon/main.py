@@ -31,6 +31,7 @@ from colod.daemon.parts import Parts
 from colod.daemon.peer_service import PeerService
 from colod.daemon.reload import differences, merged, needs_restart
 from colod.daemon.rescue import RESCUE_S, settle_all
+from colod.daemon.selffence import SelfFence
 from colod.daemon.status import history_of, reply_of
 from colod.errors import ColodError, ConfigError, NetworkError
 from colod.model import HostName
@@ -124,11 +125,15 @@ class Daemon:
         """
         # What follows is bounded by itself; on a starved dom0 the imports before it took the time.
         notify(f"EXTEND_TIMEOUT_USEC={_BEGINNING_S * 1_000_000}")
+        # First of all: what the last daemon left armed goes on meanwhile.
+        self_fence = SelfFence(self._config)
+        await self_fence.resume()
         parts, identity = self._begin(self._identity())
         facts = await parts.toolstack.host_facts()
-        self._host = host = Host(parts)
+        self._host = host = Host(parts, self_fence)
         host.adopt_all()
         parts.heartbeat.start()
+        self_fence.start(parts, host.all_services, on_defect=self._defect)
         peer_server = self._serve_peer(host, identity)
         try:
             await host.look_around(timeout_s=_FIRST_LOOK_S)
@@ -136,6 +141,7 @@ class Daemon:
             await self._serve_operators(host, simulated=facts.simulated)
         finally:
             notify("STOPPING=1")
+            await self_fence.stop(is_asked=self._stop.is_set() and not host.defect.done())
             if self._http is not None:
                 await asyncio.to_thread(self._http.stop)
             await asyncio.to_thread(peer_server.stop)
@@ -169,11 +175,21 @@ class Daemon:
         Raises:
             ColodError: If it cannot begin.
         """
+        self_fence = SelfFence(self._config)
+        await self_fence.resume()
+        try:
+            return await self._settle(self_fence, limit_s)
+        finally:
+            # Whatever came of it: nobody feeds it after this.
+            await self_fence.stop(is_asked=True)
+
+    async def _settle(self, self_fence: SelfFence, limit_s: float) -> int:
         parts, identity = self._begin(self._identity_for_rescue(), is_rescue=True)
         parts.limits.resync_automatic = False
-        self._host = host = Host(parts)
+        self._host = host = Host(parts, self_fence)
         unreadable = host.adopt_readable()
         parts.heartbeat.start()
+        self_fence.start(parts, host.all_services, on_defect=self._defect)
         peer_server: PeerServer | None = None
         with suppress(NetworkError):  # the port may be what keeps the daemon from starting
             peer_server = self._serve_peer(host, identity)
@@ -260,7 +276,7 @@ class Daemon:
             return
 
         async def status() -> admin_pb2.StatusReply:
-            return reply_of(host.parts, host.services.values(), simulated=simulated)
+            return reply_of(host, host.services.values(), simulated=simulated)
 
         try:
             self._http = HttpServer(

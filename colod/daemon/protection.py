@@ -21,7 +21,7 @@ from colod.daemon.parts import Parts
 from colod.daemon.sessions import SessionHandle, last_words, remove_directory, session_name
 from colod.daemon.unbroken import unbroken
 from colod.errors import ColodError, IllegalTransition, InvariantBroken, NotAllowedNow
-from colod.failover.effects import Decision, State
+from colod.failover.effects import MAY_RUN_GUEST, Decision, State
 from colod.failover.learning import join
 from colod.failover.rules import decide
 from colod.failover.rules.causes import move_aside
@@ -472,6 +472,8 @@ class ProtectionService:
             self.last_error = ""
             return self._calm_s() if decision.journal is None else 0.0
         self.facts.acted()
+        if decision.effect in MAY_RUN_GUEST:
+            self.facts.lets_run()
         _log.debug(Event.EFFECT_STARTED, protection=self.guest, rule=decision.rule)
         try:
             await self._actions.do(decision.effect)

@@ -8,6 +8,7 @@ from typing import Final
 
 from colod.daemon.facts import replica_code
 from colod.daemon.history import Change
+from colod.daemon.host import Host
 from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService
 from colod.failover.effects import State
@@ -28,14 +29,32 @@ _WITNESS: Final = {
 
 
 def reply_of(
-    parts: Parts, services: Iterable[ProtectionService], *, simulated: bool
+    host: Host, services: Iterable[ProtectionService], *, simulated: bool
 ) -> admin_pb2.StatusReply:
     """Return the status of some protections of this host."""
     return admin_pb2.StatusReply(
-        host=parts.host,
+        host=host.parts.host,
         simulated=simulated,
         protections=[status_of(each) for each in services],
-        automation=_automation(parts),
+        automation=_automation(host.parts),
+        self_fence=_self_fence(host),
+    )
+
+
+def _self_fence(host: Host) -> admin_pb2.SelfFence | None:
+    """Return how this host's watchdog stands; None where none is configured."""
+    if host.self_fence is None or not host.self_fence.is_configured:
+        return None
+    standing = host.self_fence.standing
+    return admin_pb2.SelfFence(
+        kind=standing.kind,
+        device=str(standing.device),
+        required=standing.is_required,
+        identity=standing.identity,
+        active=standing.is_active,
+        timeout_s=standing.timeout_s,
+        margin_s=standing.margin_s,
+        trouble=standing.trouble,
     )
 
 

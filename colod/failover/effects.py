@@ -70,6 +70,10 @@ class Do(StrEnum):
     """Remove the protection from this host's journal."""
 
 
+MAY_RUN_GUEST = frozenset({Do.RUN_GUEST, Do.RESUME_GUEST, Do.RELEASE_SESSION})
+"""Effects after which a guest that was seen stopped may run; xl resumes what is released."""
+
+
 @dataclass(frozen=True, slots=True)
 class Swap:
     """Write `new` to the witness in place of the journal's record; None deletes.

@@ -216,6 +216,8 @@ class View:
         takeover_automatic: Whether a secondary takes over without being asked.
         automation_paused: Whether an operator has paused that; for words only.
         keep_quarantined: Whether a copy that lost ownership is put aside, not destroyed.
+        unarmed: Why this host's watchdog, which must be armed before the other one may take over,
+            is not; "" where it is, or need not be.
     """
 
     journal: Journal
@@ -251,6 +253,7 @@ class View:
     automation_paused: bool = False
     keep_quarantined: bool = False
     draining: bool = False
+    unarmed: str = ""
 
     @property
     def wants_pairing(self) -> bool:
@@ -313,10 +316,15 @@ class View:
         return self.incoming and self.guest is not Copy.ABSENT
 
     @property
-    def is_promotable_epoch_acked(self) -> bool:
-        """Whether PAIRED may be written."""
+    def is_pair_due(self) -> bool:
+        """Whether the replica is good for PAIRED to be written."""
         is_held = self.gate_closed or not self.gated
         return self.link is Link.FOLLOWING and is_held and self.acked_epoch >= self.promotable_from
+
+    @property
+    def is_promotable_epoch_acked(self) -> bool:
+        """Whether PAIRED may be written."""
+        return self.is_pair_due and not self.unarmed
 
     @property
     def promotable_from(self) -> Epoch:

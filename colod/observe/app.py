@@ -156,7 +156,10 @@ class App:
         guest = _known_guest(given, reply)
         chosen = [each for each in reply.protections if guest in ("", each.guest)]
         of_guest = admin_pb2.StatusReply(
-            host=reply.host, simulated=reply.simulated, protections=chosen
+            host=reply.host,
+            simulated=reply.simulated,
+            protections=chosen,
+            self_fence=reply.self_fence if reply.HasField("self_fence") else None,
         )
         return _json(HTTPStatus.OK, status_json(of_guest))
 

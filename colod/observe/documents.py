@@ -17,6 +17,24 @@ def status_json(reply: admin_pb2.StatusReply) -> dict[str, Any]:
         "simulated": reply.simulated,
         "automation": automation_json(reply.automation),
         "protections": [protection_json(protection) for protection in reply.protections],
+        "self_fence": self_fence_json(reply),
+    }
+
+
+def self_fence_json(reply: admin_pb2.StatusReply) -> dict[str, Any] | None:
+    """Return the host's watchdog as its documented JSON object, None where none is configured."""
+    if not reply.HasField("self_fence"):
+        return None
+    fence = reply.self_fence
+    return {
+        "kind": fence.kind,
+        "device": fence.device,
+        "required": fence.required,
+        "identity": fence.identity or None,
+        "active": fence.active,
+        "timeout_s": fence.timeout_s or None,
+        "margin_s": fence.margin_s if fence.HasField("margin_s") else None,
+        "trouble": fence.trouble or None,
     }
 
 

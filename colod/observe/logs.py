@@ -70,6 +70,12 @@ class Event(StrEnum):
     SESSION_UNREACHED = "session.unreached"
     STATE_CHANGED = "state.changed"
     TASK_FAILED = "task.failed"
+    WATCHDOG_ABANDONED = "watchdog.abandoned"
+    WATCHDOG_ARMED = "watchdog.armed"
+    WATCHDOG_DISARMED = "watchdog.disarmed"
+    WATCHDOG_FAILED = "watchdog.failed"
+    WATCHDOG_RESUMED = "watchdog.resumed"
+    WATCHDOG_STARVED = "watchdog.starved"
     WITNESS_RESTORED = "witness.restored"
     WITNESS_UNREACHED = "witness.unreached"
 

@@ -28,7 +28,6 @@ from colod.measures import MEANINGS, Measure, bounds_of
 from colod.v1 import admin_pb2, types_pb2
 
 PREFIX: Final = "colod_"
-_PAUSED: Final = "1 while operators have paused what this host does by itself, else 0"
 BEGIN: Final = "<!-- generated: python -m colod.observe.metrics docs/metrics.md -->"
 END: Final = "<!-- end of what is generated -->"
 
@@ -183,6 +182,57 @@ ROWS: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class HostRow:
+    """One metric of the host itself, without labels.
+
+    Attributes:
+        name: Without the prefix.
+        meaning: What it says, for people.
+        read: Takes the value from the status; None where nothing is known.
+    """
+
+    name: str
+    meaning: str
+    read: Callable[[admin_pb2.StatusReply], float | None]
+
+
+def _watchdog(read: Callable[[admin_pb2.SelfFence], float]) -> Callable[..., float | None]:
+    def value(reply: admin_pb2.StatusReply) -> float | None:
+        return float(read(reply.self_fence)) if reply.HasField("self_fence") else None
+
+    return value
+
+
+def _margin(reply: admin_pb2.StatusReply) -> float | None:
+    fence = reply.self_fence
+    return fence.margin_s if fence.HasField("margin_s") else None
+
+
+HOST_ROWS: Final = (
+    HostRow(
+        "automation_paused",
+        "Whether operators have paused what this host does by itself",
+        lambda reply: float(reply.automation.paused),
+    ),
+    HostRow(
+        "watchdog_active",
+        "Whether this host's watchdog is armed; absent where none is configured",
+        _watchdog(lambda w: w.active),
+    ),
+    HostRow(
+        "watchdog_margin_seconds",
+        "Time until it resets this host if it is not fed; absent while it is not armed",
+        _margin,
+    ),
+    HostRow(
+        "watchdog_trouble",
+        "Whether it cannot be armed where it should be, or is not fed any more",
+        _watchdog(lambda w: bool(w.trouble)),
+    ),
+)
+
+
 class StatusCollector(Collector):
     """Makes metrics of the status at the moment of the scrape."""
 
@@ -198,9 +248,11 @@ class StatusCollector(Collector):
         )
         info.add_metric([__version__, reply.host, str(reply.simulated).lower()], 1)
         yield info
-        paused = GaugeMetricFamily(f"{PREFIX}automation_paused", _PAUSED)
-        paused.add_metric([], float(reply.automation.paused))
-        yield paused
+        for host_row in HOST_ROWS:
+            gauge = GaugeMetricFamily(PREFIX + host_row.name, host_row.meaning)
+            if (value := host_row.read(reply)) is not None:
+                gauge.add_metric([], value)
+            yield gauge
         for row in ROWS:
             yield _family(row, reply.protections)
         for measure in Measure:
@@ -243,7 +295,7 @@ def reference() -> str:
     """Return all metrics as a table in Markdown."""
     lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
     lines.append("| `colod_info` | gauge | `version`, `host`, `simulated` | Always 1 |")
-    lines.append(f"| `{PREFIX}automation_paused` | gauge | | {_PAUSED} |")
+    lines.extend(f"| `{PREFIX}{row.name}` | gauge |  | {row.meaning} |" for row in HOST_ROWS)
     for row in ROWS:
         name = f"{PREFIX}{row.name}{'_total' if row.is_counter else ''}"
         labels = ", ".join(f"`{label}`" for label in ("guest", *row.labels))

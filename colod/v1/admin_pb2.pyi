@@ -371,12 +371,17 @@ class StatusReply(_message.Message):
     SIMULATED_FIELD_NUMBER: _builtins.int
     PROTECTIONS_FIELD_NUMBER: _builtins.int
     AUTOMATION_FIELD_NUMBER: _builtins.int
+    SELF_FENCE_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     simulated: _builtins.bool
     @_builtins.property
     def protections(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProtectionStatus]: ...
     @_builtins.property
     def automation(self) -> Global___Automation: ...
+    @_builtins.property
+    def self_fence(self) -> Global___SelfFence:
+        """This host's watchdog; absent where none is configured."""
+
     def __init__(
         self,
         *,
@@ -384,10 +389,11 @@ class StatusReply(_message.Message):
         simulated: _builtins.bool = ...,
         protections: _abc.Iterable[Global___ProtectionStatus] | None = ...,
         automation: Global___Automation | None = ...,
+        self_fence: Global___SelfFence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["automation", b"automation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["automation", b"automation", "self_fence", b"self_fence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["automation", b"automation", "host", b"host", "protections", b"protections", "simulated", b"simulated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automation", b"automation", "host", b"host", "protections", b"protections", "self_fence", b"self_fence", "simulated", b"simulated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -477,6 +483,56 @@ class SetAutomationReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetAutomationReply: _TypeAlias = SetAutomationReply  # noqa: Y015
+
+@_typing.final
+class SelfFence(_message.Message):
+    """How the watchdog stands that resets this host if it can neither ask nor stop its guest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    REQUIRED_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    MARGIN_S_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """`watchdog`, or `simulated`: a pipe that resets nothing."""
+    device: _builtins.str
+    required: _builtins.bool
+    """Whether the other host is let take over only while it is armed."""
+    identity: _builtins.str
+    """The driver's name for it, empty before it was armed."""
+    active: _builtins.bool
+    timeout_s: _builtins.float
+    """As the driver has it; 0 before it was armed."""
+    margin_s: _builtins.float
+    """Time until it resets the host if it is not fed; absent while it is not armed."""
+    trouble: _builtins.str
+    """Why it is not armed or not fed, empty where all is well."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        device: _builtins.str = ...,
+        required: _builtins.bool = ...,
+        identity: _builtins.str = ...,
+        active: _builtins.bool = ...,
+        timeout_s: _builtins.float = ...,
+        margin_s: _builtins.float | None = ...,
+        trouble: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_margin_s", b"_margin_s", "margin_s", b"margin_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_margin_s", b"_margin_s", "active", b"active", "device", b"device", "identity", b"identity", "kind", b"kind", "margin_s", b"margin_s", "required", b"required", "timeout_s", b"timeout_s", "trouble", b"trouble"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__margin_s: _TypeAlias = _typing.Literal["margin_s"]  # noqa: Y015
+    _WhichOneofArgType__margin_s: _TypeAlias = _typing.Literal["_margin_s", b"_margin_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__margin_s) -> _WhichOneofReturnType__margin_s | None: ...
+
+Global___SelfFence: _TypeAlias = SelfFence  # noqa: Y015
 
 @_typing.final
 class FailoverRequest(_message.Message):

@@ -148,6 +148,35 @@ GATE = types_pb2.Gate(
 )
 
 
+def test_status_shows_how_the_watchdog_of_the_host_stands(
+    daemon: FakeDaemon, colodctl: Run
+) -> None:
+    fence = admin_pb2.SelfFence(
+        kind="watchdog", device="/dev/watchdog0", identity="xen_wdt", active=True, timeout_s=120
+    )
+    fence.margin_s = 119.5
+    shown = report(replicating())
+    shown.self_fence.CopyFrom(fence)
+    daemon.reports = [shown]
+    assert "host-a: watchdog /dev/watchdog0 armed, 120 s\n" in colodctl("status").out
+    assert colodctl("status", "--json").json["self_fence"] == {
+        "kind": "watchdog",
+        "device": "/dev/watchdog0",
+        "required": False,
+        "identity": "xen_wdt",
+        "active": True,
+        "timeout_s": 120.0,
+        "margin_s": 119.5,
+        "trouble": None,
+    }
+    shown.self_fence.trouble = "nobody is heard"
+    shown.self_fence.margin_s = 60.2
+    said = colodctl("status").out
+    assert "armed, 120 s, 60 s left: nobody is heard\n" in said
+    shown.self_fence.active = False
+    assert "is not armed: nobody is heard\n" in colodctl("status").out
+
+
 def test_the_json_of_status_is_the_documented_one(daemon: FakeDaemon, colodctl: Run) -> None:
     daemon.reports = [report(replicating(cause="in step"))]
     assert colodctl("status", "--json").json == {
@@ -161,6 +190,7 @@ def test_the_json_of_status_is_the_documented_one(daemon: FakeDaemon, colodctl: 
             "since_unix_s": None,
             "peer_paused": None,
         },
+        "self_fence": None,
         "protections": [
             {
                 "guest": "web",

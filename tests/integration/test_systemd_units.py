@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from colod.config import load_config
+from colod.config import load_config, schema
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
@@ -77,6 +77,13 @@ def test_systemd_tmpfiles_makes_the_directories(tmp_path: Path) -> None:
 )
 def test_a_restart_of_the_daemon_leaves_sessions_and_sockets(key: str, value: str) -> None:
     assert settings("colod.service", "Service", key) == [value]
+
+
+def test_a_watchdogs_least_time_is_reckoned_from_what_the_unit_says() -> None:
+    (stall,) = settings("colod.service", "Service", "WatchdogSec")
+    (restart,) = settings("colod.service", "Service", "RestartSec")
+    assert float(stall) == schema.STALL_S
+    assert float(restart) < schema.COME_BACK_S
 
 
 def test_the_daemon_starts_between_xen_and_the_guests() -> None:

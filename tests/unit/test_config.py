@@ -153,6 +153,39 @@ def test_the_time_budget_shows_its_arithmetic_and_its_sum_is_right(main_file: Pa
     assert "suspect_after_s 5 + beat_interval_s 0.5" in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("timeout_s = 90", "self_fence.timeout_s 90 is less than 91"),
+        ("timeout_s = 59\n[toolstack]\ncommand_timeout_s = 5", "59 is less than 60"),
+        ("device = 'watchdog'", "want an absolute path"),
+    ],
+)
+def test_a_watchdog_leaves_a_daemon_time_to_come_back_and_to_pause_the_guest(
+    main_file: Path, text: str, words: str
+) -> None:
+    add(main_file, "1.toml", f"[self_fence]\nkind = 'watchdog'\n{text}\n")
+    (problem,) = problems(main_file)
+    assert words in problem
+
+
+def test_a_watchdogs_times_are_shown_beside_the_takeover_that_they_do_not_delay(
+    main_file: Path,
+) -> None:
+    add(main_file, "1.toml", "[self_fence]\nkind = 'watchdog'\nmode = 'required'\n")
+    config = load_config(main_file)
+    assert config.self_fence.is_required
+    fence, restart = config.time_budget()[-2:]
+    assert "126.0 s = suspect_after_s 5 + 1 + self_fence.timeout_s 120" in fence
+    assert "after 11.5 s, so this is a second line, no proof" in fence
+    assert "at least 91" in restart
+
+
+def test_a_pipe_that_resets_nothing_needs_no_such_time(main_file: Path) -> None:
+    add(main_file, "1.toml", "[self_fence]\nkind = 'simulated'\ntimeout_s = 2\n")
+    assert load_config(main_file).self_fence.timeout_s == 2
+
+
 def test_no_value_can_be_changed_after_loading(main_file: Path) -> None:
     config = load_config(main_file)
     with pytest.raises(ValueError, match="frozen"):

@@ -79,6 +79,7 @@ def parts_of(
         takeover_automatic=True,
         resync_automatic=False,
         keep_quarantined=False,
+        self_fence_required=False,
     )
     parts = SimpleNamespace(
         peer=peer,

@@ -81,6 +81,7 @@ def host_with(disk: Disk, sessions: Path, record: OwnershipRecord | None = None)
         takeover_automatic=True,
         resync_automatic=False,
         keep_quarantined=False,
+        self_fence_required=False,
     )
     heartbeat = SimpleNamespace(heard_at=None, answer=lambda guest, asked_after: None)
     parts = SimpleNamespace(

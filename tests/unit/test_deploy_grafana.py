@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from colod.observe.metrics import ROWS, StatusCollector
+from colod.observe.metrics import HOST_ROWS, ROWS, StatusCollector
 from colod.v1 import admin_pb2
 
 ROOT: Final = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def exported() -> Mapping[str, set[str]]:
     """Return the names of all samples that a scrape can have, and their labels."""
     labels = {f"colod_{row.name}": {"guest", *row.labels} for row in ROWS}
     labels["colod_info"] = {"version", "host", "simulated"}
-    labels["colod_automation_paused"] = set()
+    labels |= {f"colod_{row.name}": set() for row in HOST_ROWS}
     collector = StatusCollector(lambda: admin_pb2.StatusReply(host="alpha"))
     return {
         metric.name + suffix: labels.get(metric.name, {"guest"})

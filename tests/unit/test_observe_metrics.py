@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from colod.failover.effects import State
 from colod.measures import Measure, Measures, bounds_of
-from colod.observe.metrics import ROWS, StatusCollector, updated
+from colod.observe.metrics import HOST_ROWS, ROWS, StatusCollector, updated
 from colod.v1 import admin_pb2, types_pb2
 
 ROOT = Path(__file__).parents[2]
@@ -146,6 +146,25 @@ def test_every_measure_has_growing_bounds() -> None:
         assert list(bounds) == sorted(set(bounds))
 
 
+def watched(fence: admin_pb2.SelfFence | None) -> Samples:
+    registry = CollectorRegistry()
+    registry.register(StatusCollector(lambda: admin_pb2.StatusReply(self_fence=fence)))
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    return {(each.name, ()): each.value for family in families for each in family.samples}
+
+
+def test_a_watchdog_is_told_of_where_there_is_one() -> None:
+    assert not [name for name, _ in watched(None) if "watchdog" in name]
+    idle = watched(admin_pb2.SelfFence(kind="watchdog"))
+    assert of(idle, "colod_watchdog_active") == [0]
+    assert of(idle, "colod_watchdog_trouble") == [0]
+    assert of(idle, "colod_watchdog_margin_seconds") == []
+    starved = watched(admin_pb2.SelfFence(active=True, margin_s=3.5, trouble="not heard"))
+    assert of(starved, "colod_watchdog_active") == [1]
+    assert of(starved, "colod_watchdog_trouble") == [1]
+    assert of(starved, "colod_watchdog_margin_seconds") == [3.5]
+
+
 def test_labels_are_bounded() -> None:
     assert {label for row in ROWS for label in row.labels} == {
         *("state", "role", "peer", "mode", "disks", "phase", "reason"),
@@ -171,7 +190,7 @@ def test_the_alerts_fire_when_they_should_and_only_then(tools: Path) -> None:
 
 def test_the_alerts_use_metrics_that_there_are(tools: Path) -> None:
     known = {"colod_" + row.name + ("_total" if row.is_counter else "") for row in ROWS}
-    known.add("colod_automation_paused")
+    known |= {f"colod_{row.name}" for row in HOST_ROWS}
     used = set(_metrics_in(RULES.read_text()))
     assert used
     assert used <= known

@@ -75,7 +75,13 @@ class ColodHosts:
     """Both hosts with colod configured and running."""
 
     def __init__(
-        self, lab: Lab, *, resync: str = "manual", hold: str = "automatic", **limits: float
+        self,
+        lab: Lab,
+        *,
+        resync: str = "manual",
+        hold: str = "automatic",
+        extra: str = "",
+        **limits: float,
     ) -> None:
         """Install certificates and configuration and start the service on both hosts.
 
@@ -83,9 +89,11 @@ class ColodHosts:
             lab: With both hosts up.
             resync: Policy after a failover.
             hold: Whether output is held.
+            extra: Further tables of the configuration.
             limits: `suspect_s` and `silence_s`, in seconds, where a test wants others.
         """
         self.lab = lab
+        self._extra = extra
         self.alpha, self.beta = lab.alpha, lab.beta
         with tempfile.TemporaryDirectory() as directory:
             folder = Path(directory)
@@ -114,7 +122,7 @@ class ColodHosts:
             witness=self.lab.witness.endpoint,
             **{"suspect_s": SUSPECT_S, "silence_s": SILENCE_S, **settings},
         )
-        host.put(text.encode(), "/etc/colod/colod.toml")
+        host.put((text + self._extra).encode(), "/etc/colod/colod.toml")
 
     def protect(self, *options: str, interval_ms: int = 200) -> None:
         """Protect the guest from alpha to beta and wait until it could be taken over."""

@@ -87,8 +87,20 @@ def _is_waiting(view: View) -> bool:
     return is_away and view.link is not Link.STARTING and view.is_promotable_epoch_acked
 
 
-PAIRING_ON = show(
-    _progress,
-    lambda v: WITNESS_AWAY if _is_waiting(v) else "",
-    lambda v: BRING_BACK_WITNESS if _is_waiting(v) else "",
-)
+def _is_unarmed(view: View) -> bool:
+    return view.is_pair_due and view.unarmed != ""
+
+
+def _why_not_paired(view: View) -> str:
+    if _is_unarmed(view):
+        return f"self-fencing is required: {view.unarmed}"
+    return WITNESS_AWAY if _is_waiting(view) else ""
+
+
+def _how_to_pair(view: View) -> str:
+    if _is_unarmed(view):
+        return "see colodctl doctor and docs/fencing.md, 'Self-fencing'"
+    return BRING_BACK_WITNESS if _is_waiting(view) else ""
+
+
+PAIRING_ON = show(_progress, _why_not_paired, _how_to_pair)

@@ -466,7 +466,7 @@ def replica_is_lost(view: View) -> bool:
 
 
 def promotable_epoch_is_acked(view: View) -> bool:
-    """The first promotable epoch is acknowledged."""
+    """The first promotable epoch is acknowledged, and the watchdog armed where that is required."""
     return view.is_promotable_epoch_acked
 
 
