@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from colod.config import Config
-from colod.daemon.contact import Heartbeat
+from colod.daemon.contact import Carriers, Heartbeat
 from colod.daemon.domains import Domains
 from colod.daemon.history import History
 from colod.daemon.journal import JournalStore
@@ -53,6 +53,7 @@ def compose(
     *,
     own_views: Callable[[], Sequence[peer_pb2.ProtectionView]],
     on_news: Callable[[], None],
+    carriers: Carriers,
 ) -> Parts:
     """Return the ports.
 
@@ -61,6 +62,7 @@ def compose(
         tls: This host's identity.
         own_views: What heartbeats say; called in their thread.
         on_news: Called in that thread when the peer said something new.
+        carriers: Knows which links are down.
 
     Raises:
         ConfigError: If a plug-in is missing or its options are wrong.
@@ -74,7 +76,10 @@ def compose(
     toolstack = XlToolstack(tuple(config.toolstack.xl), tuple(config.toolstack.xenstore))
     limits = Limits.of(config)
     heartbeat = Heartbeat(
-        PeerClient(config.peer.address, tls, config.peer.name),
+        {
+            address: PeerClient(address, tls, config.peer.name)
+            for address in (config.peer.address, *config.peer.more_addresses)
+        },
         limits=limits,
         own_views=own_views,
         on_news=on_news,
@@ -95,6 +100,7 @@ def compose(
         has_fencing=config.fencing.kind != "none",
         peer_client=peer_client,
         heartbeat=heartbeat,
+        carriers=carriers,
         journal=JournalStore(config.host.state_directory / "protections"),
         history=History(config.host.state_directory / "history.jsonl"),
         launcher=launcher(config.toolstack.launcher),

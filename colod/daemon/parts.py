@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from colod.daemon.contact import Heartbeat
+from colod.daemon.contact import Carriers, Heartbeat
 from colod.daemon.domains import Domains
 from colod.daemon.history import History
 from colod.daemon.journal import JournalStore
@@ -35,6 +35,7 @@ class Parts:
         has_fencing: Whether it can prove anything.
         peer_client: The peer's daemon.
         heartbeat: Signs of life of the peer's daemon.
+        carriers: Knows which links to the peer are down.
         journal: This host's memory.
         history: What operators may want to know later.
         launcher: Starts sessions outside the daemon's fate.
@@ -59,6 +60,7 @@ class Parts:
     has_fencing: bool
     peer_client: PeerClient
     heartbeat: Heartbeat
+    carriers: Carriers
     journal: JournalStore
     history: History
     launcher: Launcher
