@@ -148,7 +148,7 @@ def test_every_measure_has_growing_bounds() -> None:
 
 def test_labels_are_bounded() -> None:
     assert {label for row in ROWS for label in row.labels} == {
-        *("state", "role", "peer", "mode", "disks", "phase", "reason"),
+        *("state", "role", "peer", "mode", "disks", "phase", "reason", "signal"),
     }
 
 
