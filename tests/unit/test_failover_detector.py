@@ -38,6 +38,7 @@ def test_a_heartbeat_is_contact_until_it_is_too_old(detector: Detector) -> None:
 def test_a_host_whose_session_speaks_is_silent_and_not_lost(detector: Detector) -> None:
     detector.heard(FIRST, 101.0)
     detector.heard(SESSION, 150.0)
+    assert detector.contact(150.0) is Contact.SILENT
     assert detector.contact(155.0) is Contact.SILENT
     assert detector.contact(160.1) is Contact.LOST
 
