@@ -42,6 +42,8 @@ runtime_directory = "{root}/run"
 name = "{peer}"
 listen = "{address}:{port}"
 address = "{peer_address}:{peer_port}"
+more_listen = {more_listen}
+more_addresses = {more_addresses}
 
 [tls]
 ca = "{pki}/ca.pem"
@@ -58,6 +60,7 @@ kind = "{transport}"
 [detection]
 beat_interval_s = 0.2
 suspect_after_s = {suspect_s}
+{detection}
 session_silence_s = {silence_s}
 ping_interval_s = 0.2
 
@@ -112,11 +115,15 @@ class Site(NamedTuple):
         namespace: The network namespace that it runs in; "" for the test's own.
         address: What the peer connects to.
         witness: Lines of its table `[witness]`, where it has another one than the pair.
+        data: Where its sessions listen; "" for `address`.
+        more: Further addresses that it is heard on.
     """
 
     namespace: str = ""
     address: str = "127.0.0.1"
     witness: str = ""
+    data: str = ""
+    more: tuple[str, ...] = ()
 
     @property
     def prefix(self) -> tuple[str, ...]:
@@ -321,6 +328,7 @@ class Pair:
         resync: str = "manual",
         hold: str = "off",
         extra: str = "",
+        detection: str = "",
         sites: tuple[Site, Site] = (Site(), Site()),
     ) -> None:
         """Lay out both hosts below `root`; nothing runs before `start`.
@@ -335,6 +343,7 @@ class Pair:
             resync: Policy `automatic` or `manual`.
             hold: Whether output is held, `automatic` (by the simulated plug) or `off`.
             extra: Further tables of the configuration, where `{root}` is the host's directory.
+            detection: Further lines of the table `[detection]`.
             sites: Where alpha and beta are.
         """
         self.root = root
@@ -350,7 +359,8 @@ class Pair:
             (self.alpha, ports[0], self.beta, ports[1]),
             (self.beta, ports[1], self.alpha, ports[0]),
         ):
-            options = f'listen = "{host.site.address}"' if transport in ("tcp", "tls") else ""
+            data = host.site.data or host.site.address
+            options = f'listen = "{data}"' if transport in ("tcp", "tls") else ""
             if transport == "unix":
                 options = f'directory = "{root}/links"'
             host.config.write_text(
@@ -362,6 +372,9 @@ class Pair:
                     peer_address=other.site.address,
                     port=port,
                     peer_port=other_port,
+                    more_listen=json.dumps([f"{each}:{port}" for each in host.site.more]),
+                    more_addresses=json.dumps([f"{each}:{other_port}" for each in other.site.more]),
+                    detection=detection,
                     pki=root / "pki",
                     bin=BIN,
                     transport=transport,

@@ -53,6 +53,10 @@ def status_lines(reply: admin_pb2.StatusReply, columns: int) -> Iterator[str]:
     heads = ["GUEST", "ROLE", "PEER", "STATE", "LAG"]
     yield from layout.table(heads, rows, columns, names=(0, 2))
     for protection in reply.protections:
+        if protection.standstill_cause:
+            yield ""
+            text = f"stands still, {_standstill_text(protection)}"
+            yield from layout.paragraph(protection.guest, text, columns)
         if protection.advice:
             yield ""
             yield from layout.paragraph(protection.guest, protection.cause, columns)
@@ -103,8 +107,11 @@ def _facts(
     yield "guest", protection.guest
     yield "role", f"{role_of(protection) or _UNKNOWN} on {reply.host}{xen}"
     yield "peer", f"{protection.peer}, contact {protection.peer_contact or _UNKNOWN}"
+    yield "signals", "; ".join(_signal_text(each) for each in protection.signals)
     yield "state", f"{shown_state(protection)}{f' since {since}' if since else ''}"
     yield "cause", protection.cause
+    if protection.standstill_cause:
+        yield "stands still", _standstill_text(protection)
     yield "hint", protection.advice
     yield "owner", f"{protection.owner or _UNKNOWN}, generation {protection.generation}"
     yield "witness", protection.witness or _UNKNOWN
@@ -119,6 +126,20 @@ def _facts(
     yield from gates.facts(protection)
     if protection.HasField("progress"):
         yield from _progress_facts(protection.progress)
+
+
+def _signal_text(signal: admin_pb2.PeerSignal) -> str:
+    age = f"heard {layout.seconds(signal.heard_age_s)} ago"
+    parts = [age if signal.HasField("heard_age_s") else "never heard"]
+    if signal.is_silent:
+        parts.append("silent")
+    if signal.HasField("no_carrier_s"):
+        parts.append(f"no link for {layout.seconds(signal.no_carrier_s)}")
+    return f"{signal.name} {', '.join(parts)}"
+
+
+def _standstill_text(protection: admin_pb2.ProtectionStatus) -> str:
+    return f"for {layout.seconds(protection.standstill_s)}: {protection.standstill_cause}"
 
 
 def _progress_facts(progress: types_pb2.Progress) -> Iterator[tuple[str, str]]:

@@ -6,10 +6,9 @@ text.
 
 from __future__ import annotations
 
-import math
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -24,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from colod.config.budget import least_watchdog_s, time_budget, watchdog_needs
 from colod.model import Credentials, HostName, parse_host_name
 
 DEFAULT_ORIGIN = "default"
@@ -31,20 +31,9 @@ DEFAULT_ORIGIN = "default"
 
 _SOCKET_PATH_MAX_BYTES = 107  # sun_path of unix(7) less its terminator
 _PINGS_PER_SILENCE = 3  # fewer would let one lost packet look like a dead host
-_WITNESS_REQUESTS = 2  # read, then compare-and-swap
-_WITNESS_TIMEOUT_S = 3.0  # the longest default of the witness kinds
-_ACTIVATION_COMMANDS = 3  # let xl finish the hand-over, verify the copy, unpause it
-
-FEED_S = 1.0
-"""Time between two feeds of the watchdog."""
-
-STALL_S = 30.0
-"""WatchdogSec= of colod.service: a daemon that hangs for longer is ended."""
-
-COME_BACK_S = 29.0
-"""RestartSec= of 1 s, and Python's start on a dom0 that has much to do."""
-
-_STOP_COMMANDS = 3  # find the guest, pause it, verify that
+_STATUS_S = 1.0  # a session tells its daemon at least that often what it heard
+_MOST_MORE = 3
+_EVERYWHERE = frozenset({"0.0.0.0", "::"})
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -174,6 +163,39 @@ class PeerTable(Table):
     address: Address = Field(
         description="Address and port of the peer's daemon. Wrong: the peer is never reached."
     )
+    more_addresses: list[Address] = Field(
+        default_factory=list,
+        max_length=_MOST_MORE,
+        description="Addresses of the peer's daemon in further networks, over which the hosts beat "
+        "as well: the peer is suspected only when all are silent, and the sessions too. In the "
+        "same network as `address`: its failure looks like the peer's death all the same.",
+    )
+    more_listen: list[Address] = Field(
+        default_factory=list,
+        max_length=_MOST_MORE,
+        description="Further addresses and ports on which this host hears the peer, where `listen` "
+        "does not cover them. One that cannot be used is reported, and the others serve.",
+    )
+
+    @model_validator(mode="after")
+    def _check_networks(self) -> Self:
+        problems = [
+            f"{name}: {each} is named twice"
+            for name, addresses in (
+                ("more_addresses", [self.address, *self.more_addresses]),
+                ("more_listen", [self.listen, *self.more_listen]),
+            )
+            for each in sorted({each for each in addresses if addresses.count(each) > 1})
+        ]
+        host, port = split_address(self.listen)
+        problems += [
+            f"more_listen: {each}: listen {self.listen} hears that already"
+            for each in self.more_listen
+            if host in _EVERYWHERE and split_address(each)[1] == port and each != self.listen
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
 
 class TlsTable(Table):
@@ -307,10 +329,43 @@ class DetectionTable(Table):
         "Time between two pings of the sessions. Smaller: wake-ups for nothing. Larger: fewer "
         "chances to be heard before session_silence_s ends.",
     )
+    carrier_grace_s: float | None = Field(
+        default=None,
+        ge=0.3,
+        le=300.0,
+        strict=True,
+        description="The same as suspect_after_s for a signal whose network has no link meanwhile: "
+        "the device of its route, or each of them, is down. Smaller (not below session_silence_s): "
+        "a switch that restarts causes a failover. As large as suspect_after_s: links do not "
+        "matter.",
+        json_schema_extra={"default_text": "session_silence_s, or 3 beat_interval_s if longer"},
+    )
+    standstill_s: float = _quantity(
+        5.0,
+        0.5,
+        600.0,
+        "How long a guest may stand still, paused or suspended, before status, log and checks say "
+        "so, and why; nothing is done to it. Smaller: a long checkpoint is reported. Larger: the "
+        "guest's users notice first.",
+    )
+
+    @property
+    def carrier_grace(self) -> float:
+        """Silence after which a signal without a link counts, in seconds."""
+        if self.carrier_grace_s is not None:
+            return self.carrier_grace_s
+        return max(self.session_silence_s, _PINGS_PER_SILENCE * self.beat_interval_s)
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
-        problems = [
+        problems = [*self._short_of_pings(), *self._out_of_order()]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _short_of_pings(self) -> Iterator[str]:
+        """Yield where one lost packet would count as death."""
+        yield from (
             f"{_PINGS_PER_SILENCE} x {short} {getattr(self, short):g} is more than "
             f"{long} {getattr(self, long):g}: one lost packet would count as death"
             for short, long in (
@@ -318,15 +373,38 @@ class DetectionTable(Table):
                 ("beat_interval_s", "suspect_after_s"),
             )
             if _PINGS_PER_SILENCE * getattr(self, short) > getattr(self, long)
-        ]
-        if self.session_silence_s > self.suspect_after_s:
-            problems.append(
+        )
+
+    def _out_of_order(self) -> Iterator[str]:
+        """Yield what would have the peer suspected before that is safe, or never sooner."""
+        suspect_s, grace_s = self.suspect_after_s, self.carrier_grace_s
+        if self.session_silence_s > suspect_s:
+            yield (
                 f"session_silence_s {self.session_silence_s:g} is more than suspect_after_s "
-                f"{self.suspect_after_s:g}: the peer would be suspected before its sessions are"
+                f"{suspect_s:g}: the peer would be suspected before its sessions are"
             )
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
+        if (told_s := _STATUS_S + self.ping_interval_s) > suspect_s:
+            yield (
+                f"suspect_after_s {suspect_s:g} is less than {told_s:g} (1 + ping_interval_s): a "
+                f"session tells its daemon only once a second what it hears"
+            )
+        if grace_s is None:
+            return
+        if grace_s > suspect_s:
+            yield (
+                f"carrier_grace_s {grace_s:g} is more than suspect_after_s {suspect_s:g}: without "
+                f"a link the peer would be suspected later than with one"
+            )
+        if grace_s < self.session_silence_s:
+            yield (
+                f"carrier_grace_s {grace_s:g} is less than session_silence_s "
+                f"{self.session_silence_s:g}: the peer would be suspected before its sessions are"
+            )
+        if _PINGS_PER_SILENCE * self.beat_interval_s > grace_s:
+            yield (
+                f"{_PINGS_PER_SILENCE} x beat_interval_s {self.beat_interval_s:g} is more than "
+                f"carrier_grace_s {grace_s:g}: a bond that changes its link would count as death"
+            )
 
 
 class ToolstackTable(Table):
@@ -525,11 +603,11 @@ class Config(Table):
         """The shortest time-out of a watchdog that resets no host whose daemon only restarts."""
         if self.self_fence.kind != "watchdog":
             return 1
-        return math.ceil(max(_restart_s(), _stop_s(self)))
+        return least_watchdog_s(self)
 
     def time_budget(self) -> list[str]:
         """Return lines that add up the longest unplanned outage, from death to a running copy."""
-        return _time_budget(self)
+        return time_budget(self)
 
     @model_validator(mode="after")
     def _check_tables(self) -> Self:
@@ -546,62 +624,8 @@ class Config(Table):
         if self.self_fence.kind == "watchdog" and self.self_fence.timeout_s < least_s:
             problems.append(
                 f"self_fence.timeout_s {self.self_fence.timeout_s} is less than {least_s}: "
-                f"{' or '.join(_watchdog_needs(self))}"
+                f"{' or '.join(watchdog_needs(self))}"
             )
         if problems:
             raise ValueError("; ".join(problems))
         return self
-
-
-def _restart_s() -> float:
-    return FEED_S + STALL_S + COME_BACK_S
-
-
-def _stop_s(config: Config) -> float:
-    return FEED_S + _STOP_COMMANDS * config.toolstack.command_timeout_s
-
-
-def _watchdog_needs(config: Config) -> tuple[str, str]:
-    """Return what a watchdog's time-out has to leave room for, as sums."""
-    command_s = config.toolstack.command_timeout_s
-    return (
-        f"a daemon that hangs, is ended and comes back takes {_restart_s():g} s ="
-        f" {FEED_S:g} since the last feed + {STALL_S:g} (WatchdogSec) + {COME_BACK_S:g} to start",
-        f"pausing the guest takes {_stop_s(config):g} s = {FEED_S:g} since the last feed"
-        f" + {_STOP_COMMANDS} commands (find, pause, verify) x command_timeout_s {command_s:g}",
-    )
-
-
-def _self_fence_budget(config: Config, taken_s: float) -> list[str]:
-    """Return when a host that cannot stop its guest is reset, beside the other one's takeover."""
-    if config.self_fence.kind == "none":
-        return []
-    detection, timeout_s = config.detection, config.self_fence.timeout_s
-    starved_s = detection.suspect_after_s + FEED_S
-    return [
-        f"self-fence  <= {starved_s + timeout_s:6.1f} s = suspect_after_s"
-        f" {detection.suspect_after_s:g} + {FEED_S:g} + self_fence.timeout_s {timeout_s:g}: the"
-        f" other host may own the guest after {taken_s:g} s, so this is a second line, no proof",
-        f"restart     <= {timeout_s:6.1f} s = self_fence.timeout_s, at least"
-        f" {config.least_watchdog_s}: {'; '.join(_watchdog_needs(config))}",
-    ]
-
-
-def _time_budget(config: Config) -> list[str]:
-    detection, toolstack = config.detection, config.toolstack
-    timeout = config.witness.options.get("timeout_s", _WITNESS_TIMEOUT_S)
-    timeout_s = float(timeout) if isinstance(timeout, int | float) else _WITNESS_TIMEOUT_S
-    noticed_s = detection.suspect_after_s + detection.beat_interval_s
-    decided_s = _WITNESS_REQUESTS * timeout_s
-    running_s = _ACTIVATION_COMMANDS * toolstack.command_timeout_s
-    return [
-        f"detection   <= {noticed_s:6.1f} s = suspect_after_s {detection.suspect_after_s:g}"
-        f" + beat_interval_s {detection.beat_interval_s:g}",
-        f"arbitration <= {decided_s:6.1f} s = {_WITNESS_REQUESTS} requests (read,"
-        f" compare-and-swap) x witness time-out {timeout_s:g}",
-        f"activation  <= {running_s:6.1f} s = {_ACTIVATION_COMMANDS} commands (hand over, verify,"
-        f" unpause) x command_timeout_s {toolstack.command_timeout_s:g}",
-        f"outage      <= {noticed_s + decided_s + running_s:6.1f} s while witness and xl answer;"
-        " past a bound the guest waits, paused",
-        *_self_fence_budget(config, noticed_s + decided_s),
-    ]

@@ -12,7 +12,7 @@ import structlog
 
 from colod.config import Config
 from colod.daemon.automation import Automation
-from colod.daemon.contact import Heartbeat
+from colod.daemon.contact import Carriers, Heartbeat
 from colod.daemon.domains import Domains
 from colod.daemon.history import History
 from colod.daemon.journal import JournalStore
@@ -61,6 +61,7 @@ def compose(
     *,
     own_views: Callable[[], Sequence[peer_pb2.ProtectionView]],
     on_news: Callable[[], None],
+    carriers: Carriers,
     is_rescue: bool = False,
 ) -> Parts:
     """Return the ports.
@@ -70,6 +71,7 @@ def compose(
         tls: This host's identity.
         own_views: What heartbeats say; called in their thread.
         on_news: Called in that thread when the peer said something new.
+        carriers: Knows which links are down.
         is_rescue: Whether to go on without a fencer that cannot be made: nobody is fenced then.
 
     Raises:
@@ -84,7 +86,10 @@ def compose(
     toolstack = XlToolstack(tuple(config.toolstack.xl), tuple(config.toolstack.xenstore))
     limits = Limits.of(config)
     heartbeat = Heartbeat(
-        PeerClient(config.peer.address, tls, config.peer.name),
+        {
+            address: PeerClient(address, tls, config.peer.name)
+            for address in (config.peer.address, *config.peer.more_addresses)
+        },
         limits=limits,
         own_views=own_views,
         on_news=on_news,
@@ -104,6 +109,7 @@ def compose(
         has_fencing=config.fencing.kind != "none",
         peer_client=peer_client,
         heartbeat=heartbeat,
+        carriers=carriers,
         journal=JournalStore(config.host.state_directory / "protections"),
         automation=Automation(config.host.state_directory / "paused.json"),
         history=History(config.host.state_directory / "history.jsonl"),

@@ -37,6 +37,7 @@ async def examine(host: Host, guest: str) -> Sequence[admin_pb2.Finding]:
     findings = [
         *await _toolstack(host),
         *await _peer(host),
+        *_networks(host),
         *await asyncio.to_thread(
             certificate_findings, host.parts.credentials, host.parts.identity, datetime.now(UTC)
         ),
@@ -106,6 +107,20 @@ async def _peer(host: Host) -> Sequence[admin_pb2.Finding]:
     if reply.software != versions.SOFTWARE:
         return [_finding("warning", "peer", text, f"this host has colod {versions.SOFTWARE}")]
     return [_finding("ok", "peer", text)]
+
+
+def _networks(host: Host) -> Sequence[admin_pb2.Finding]:
+    """Say over which networks the peer's daemon is heard, where there are several."""
+    networks = host.parts.heartbeat.networks
+    if len(networks) < 2:
+        return []
+    advice = "see to it before another network fails; compare peer.more_listen on that host"
+    return [
+        _finding("warning", f"network {each.name}", each.error, advice)
+        if each.error
+        else _finding("ok", f"network {each.name}", "the peer's daemon is heard")
+        for each in networks
+    ]
 
 
 def certificate_findings(

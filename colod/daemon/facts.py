@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from colod.daemon.contact import PeerContact
 from colod.daemon.domains import copy_of
 from colod.daemon.parts import Parts
 from colod.daemon.sessions import SessionHandle
+from colod.failover.detector import Sign
 from colod.failover.effects import State
 from colod.failover.record import NO_GENERATION
 from colod.failover.rules.facts import keeps_copy
@@ -89,7 +90,7 @@ class Facts:
         self._let_run_at = float("-inf")
         self._parts = parts
         self._limits = parts.limits
-        self._contact = PeerContact(parts.heartbeat, parts.limits)
+        self._contact = PeerContact(parts.heartbeat, parts.carriers, parts.limits)
         self._fence = (NO_GENERATION, Fence.NEEDED)
         self._asked_at = float("-inf")
         self._acted_at = float("-inf")
@@ -187,7 +188,11 @@ class Facts:
         since = self._acted_at if local.link is Link.FOLLOWING else began
         domains = await self._parts.domains.by_name(since=since)
         guest, is_peer = journal.protection.guest, journal.peer == self._parts.peer
-        contact = self._contact.look(session.peer_heard_at if session else None, is_peer=is_peer)
+        contact = self._contact.look(
+            session.peer_heard_at if session else None,
+            session.peer_address if session else "",
+            is_peer=is_peer,
+        )
         theirs = None
         if is_peer:
             theirs = self._parts.heartbeat.answer(guest, asked_after=self._pairing_since)
@@ -222,6 +227,10 @@ class Facts:
         self._age(view, state, theirs.generation if theirs else 0, began)
         self.view, self._looked_at = self._with_answer(view), began
         return self.view
+
+    def signs(self) -> Sequence[Sign]:
+        """Return by which signals the other host is heard, and how each stands."""
+        return self._contact.signs()
 
     def next_change_s(self) -> float | None:
         """Return in how many seconds the peer counts as silent or lost if it stays so."""

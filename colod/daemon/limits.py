@@ -18,6 +18,8 @@ class Limits:
 
     beat_interval_s: float
     suspect_after_s: float
+    carrier_grace_s: float
+    standstill_s: float
     session_silence_s: float
     ping_interval_s: float
     staging_bytes: int
@@ -38,6 +40,8 @@ class Limits:
         return cls(
             beat_interval_s=config.detection.beat_interval_s,
             suspect_after_s=config.detection.suspect_after_s,
+            carrier_grace_s=config.detection.carrier_grace,
+            standstill_s=config.detection.standstill_s,
             session_silence_s=config.detection.session_silence_s,
             ping_interval_s=config.detection.ping_interval_s,
             staging_bytes=config.session.staging_mib << 20,

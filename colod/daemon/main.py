@@ -23,6 +23,7 @@ import structlog
 from colod import __version__
 from colod.config import DEFAULT_PATH, Config, load_config
 from colod.daemon.admin_service import AdminService
+from colod.daemon.carrier import CarrierWatch
 from colod.daemon.compose import compose
 from colod.daemon.host import Host
 from colod.daemon.limits import Limits
@@ -116,6 +117,7 @@ class Daemon:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
         self._http: HttpServer | None = None
+        self._carriers = CarrierWatch(self._poke_from_thread)
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT; sessions and guests go on as they are.
@@ -133,6 +135,7 @@ class Daemon:
         self._host = host = Host(parts, self_fence)
         host.adopt_all()
         parts.heartbeat.start()
+        self._carriers.start()
         self_fence.start(parts, host.all_services, on_defect=self._defect)
         peer_server = self._serve_peer(host, identity)
         try:
@@ -189,6 +192,7 @@ class Daemon:
         self._host = host = Host(parts, self_fence)
         unreadable = host.adopt_readable()
         parts.heartbeat.start()
+        self._carriers.start()
         self_fence.start(parts, host.all_services, on_defect=self._defect)
         peer_server: PeerServer | None = None
         with suppress(NetworkError):  # the port may be what keeps the daemon from starting
@@ -257,18 +261,24 @@ class Daemon:
             own_views=lambda: self._host.peer_views() if self._host else [],
             on_news=self._poke_from_thread,
             is_rescue=is_rescue,
+            carriers=self._carriers,
         )
         return parts, identity
 
     def _serve_peer(self, host: Host, identity: TlsIdentity) -> PeerServer:
         assert self._loop is not None
-        return start_peer_server(
+        server = start_peer_server(
             PeerService(host, self._loop),
             self._config.peer.listen,
             identity,
             self._config.peer.name,
             on_defect=self._defect_in_thread,
+            more=self._config.peer.more_listen,
         )
+        for address in server.unheard:
+            advice = "restart colod once the address is there"
+            _log.error(Event.LISTEN_FAILED, address=address, advice=advice)
+        return server
 
     def _serve_http(self, host: Host, identity: TlsIdentity, *, simulated: bool) -> None:
         """Serve HTTP, where the configuration wants it; a port that is taken stops nothing."""
@@ -336,6 +346,7 @@ class Daemon:
     async def _close(self, host: Host) -> None:
         parts = host.parts
         await asyncio.to_thread(parts.heartbeat.stop)
+        await asyncio.to_thread(self._carriers.stop)
         await host.stop()
         parts.peer_client.close()
         await parts.witness.close()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colod.daemon.automation import Automation
-from colod.daemon.contact import Heartbeat
+from colod.daemon.contact import Carriers, Heartbeat
 from colod.daemon.domains import Domains
 from colod.daemon.history import History
 from colod.daemon.journal import JournalStore
@@ -37,6 +37,7 @@ class Parts:
         has_fencing: Whether it can prove anything.
         peer_client: The peer's daemon.
         heartbeat: Signs of life of the peer's daemon.
+        carriers: Knows which links to the peer are down.
         journal: This host's memory.
         automation: Whether it acts by itself.
         history: What operators may want to know later.
@@ -63,6 +64,7 @@ class Parts:
     has_fencing: bool
     peer_client: PeerClient
     heartbeat: Heartbeat
+    carriers: Carriers
     journal: JournalStore
     automation: Automation
     history: History

@@ -19,6 +19,7 @@ from colod.daemon.history import Change
 from colod.daemon.pairing import Pairing
 from colod.daemon.parts import Parts
 from colod.daemon.sessions import SessionHandle, last_words, remove_directory, session_name
+from colod.daemon.standstill import GuestWatch
 from colod.daemon.unbroken import unbroken
 from colod.errors import ColodError, IllegalTransition, InvariantBroken, NotAllowedNow
 from colod.failover.effects import MAY_RUN_GUEST, Decision, State
@@ -59,6 +60,7 @@ class ProtectionService:
         erased: Set when the protection has ended here.
         has_looked: Whether what is shown was decided on facts; before, nothing is known.
         decided_on: Monotonic time of the facts of the last decision, None before the first.
+        watch: Knows for how long the guest has stood still.
     """
 
     def __init__(self, parts: Parts, journal: Journal) -> None:
@@ -79,6 +81,7 @@ class ProtectionService:
         self._poked = asyncio.Event()
         self._changed = asyncio.Event()
         self._actions = Actions(parts, self)
+        self.watch = GuestWatch(self.guest, parts.limits, lambda: self.decision)
         self._adopt()
 
     @property
@@ -400,6 +403,7 @@ class ProtectionService:
         session, view = self.session, self.facts.view
         if session is None or view is None:
             return
+        self.watch.spoke(session)
         may_pair = view.link is Link.FOLLOWING and self.state is State.SYNCING
         is_switching = self.state is State.SWITCHOVER
         if session.link is not view.link or may_pair or is_switching:
@@ -447,6 +451,7 @@ class ProtectionService:
                     and replace(before, new_id=view.new_id) == view
                 )
                 self._show(decision)
+                self.watch.looked(view, self.session, began)
                 await self._tell_peer()
                 return await self._carry_out(decision, is_repeated=is_repeated)
             except (IllegalTransition, InvariantBroken):

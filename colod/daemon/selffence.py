@@ -23,7 +23,8 @@ from typing import Final, TypeVar
 
 import structlog
 
-from colod.config.schema import FEED_S, Config
+from colod.config.budget import FEED_S
+from colod.config.schema import Config
 from colod.daemon.facts import UNARMED
 from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService

@@ -139,6 +139,11 @@ class SessionHandle:
             return None
         return self.status_at - self.status.progress.peer_heard_age_s
 
+    @property
+    def peer_address(self) -> str:
+        """Where the other session is, "" while that is not known."""
+        return "" if self.status is None else self.status.peer_address
+
     # --- talking ----------------------------------------------------------------------------
 
     async def command(

@@ -113,6 +113,9 @@ def status_of(service: ProtectionService) -> admin_pb2.ProtectionStatus:
         measures=_measures(service),
         promotable=_is_promotable(service),
         decided_age_s=_decided_age_s(service),
+        signals=_signals(service),
+        standstill_s=service.watch.lasts_s,
+        standstill_cause=service.watch.cause,
     )
 
 
@@ -127,6 +130,18 @@ def _is_promotable(service: ProtectionService) -> bool:
     replica = replica_of(view)
     is_known = service.facts.answer is Answer.READ
     return replica is Replica.FOLLOWING or (replica is Replica.FROZEN and is_known)
+
+
+def _signals(service: ProtectionService) -> Iterable[admin_pb2.PeerSignal]:
+    return [
+        admin_pb2.PeerSignal(
+            name=each.name,
+            heard_age_s=each.heard_age_s,
+            no_carrier_s=each.no_carrier_s,
+            is_silent=each.is_silent,
+        )
+        for each in service.facts.signs()
+    ]
 
 
 def _decided_age_s(service: ProtectionService) -> float | None:

@@ -141,6 +141,8 @@ def _why_ill(status: Status, asked: Asked) -> str:
         return _state(status)
     if status.witness == WITNESS_AWAY:
         return f"the witness {WITNESS_AWAY}, so nobody could take the guest over"
+    if status.standstill_cause:
+        return f"has stood still for {status.standstill_s:.1f} s: {status.standstill_cause}"
     return f"waits for a person: {status.advice}" if status.advice else ""
 
 

@@ -73,6 +73,9 @@ def protection_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any]:
         "guest_domain": protection.guest_domain or None,
         "witness": protection.witness or None,
         "peer_contact": protection.peer_contact or None,
+        "signals": [_signal_json(signal) for signal in protection.signals],
+        "standstill_s": standstill_s(protection),
+        "standstill_cause": protection.standstill_cause or None,
         "lag": lag_json(protection),
         "gate": gate_json(protection),
         "progress": _progress_json(protection),
@@ -112,6 +115,20 @@ def gate_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any] | None:
     }
 
 
+def _signal_json(signal: admin_pb2.PeerSignal) -> dict[str, Any]:
+    return {
+        "name": signal.name,
+        "silent": signal.is_silent,
+        "heard_age_s": signal.heard_age_s if signal.HasField("heard_age_s") else None,
+        "no_carrier_s": signal.no_carrier_s if signal.HasField("no_carrier_s") else None,
+    }
+
+
+def standstill_s(protection: admin_pb2.ProtectionStatus) -> float | None:
+    """Return for how long the guest has stood still, None where that is not known."""
+    return protection.standstill_s if protection.HasField("standstill_s") else None
+
+
 def _progress_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any] | None:
     if not protection.HasField("progress"):
         return None
@@ -139,6 +156,8 @@ def _progress_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any] | N
         "staged_peak_bytes": progress.staged_peak_bytes,
         "staging_bytes": progress.staging_bytes,
         "stalled_s": progress.stalled_s,
+        "suspended_s": progress.suspended_s if progress.HasField("suspended_s") else None,
+        "waits_for": progress.waits_for or None,
     }
 
 

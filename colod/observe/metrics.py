@@ -112,6 +112,18 @@ ROWS: Final = (
         lambda s: [((), float(s.peer_contact == "up"))],
     ),
     Row(
+        "peer_signal_silent",
+        "Whether a signal of the other host is silent: `session`, or an address of its daemon; it "
+        "is suspected when all are",
+        lambda s: [((signal.name,), float(signal.is_silent)) for signal in s.signals],
+        ("signal",),
+    ),
+    Row(
+        "guest_standstill_seconds",
+        "For how long the guest has been seen to stand still, paused or suspended; 0 while it runs",
+        lambda s: [((), s.standstill_s)] if s.HasField("standstill_s") else [],
+    ),
+    Row(
         "decided_age_seconds",
         "Age of the facts that the state was last decided on; a second, unless something hangs",
         lambda s: [((), s.decided_age_s)] if s.HasField("decided_age_s") else [],

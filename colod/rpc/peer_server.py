@@ -31,11 +31,19 @@ _Call = Callable[[Any, grpc.ServicerContext], Any]
 
 
 class PeerServer:
-    """The running server; `stop` it before the process ends."""
+    """The running server; `stop` it before the process ends.
 
-    def __init__(self, server: grpc.Server, port: int, health_servicer: Any) -> None:
+    Attributes:
+        port: Where it listens.
+        unheard: Those of the further addresses that cannot be listened on.
+    """
+
+    def __init__(
+        self, server: grpc.Server, port: int, health_servicer: Any, unheard: Sequence[str] = ()
+    ) -> None:
         """Keep what `start_peer_server` made."""
         self.port = port
+        self.unheard = unheard
         self._server = server
         self._health = health_servicer
 
@@ -52,8 +60,9 @@ def start_peer_server(
     allowed_peer: str,
     *,
     on_defect: OnDefect | None = None,
+    more: Sequence[str] = (),
 ) -> PeerServer:
-    """Serve `servicer` on `listen` to the one host `allowed_peer`.
+    """Serve `servicer` on `listen`, and on `more`, to the one host `allowed_peer`.
 
     A `ColodError` of the servicer reaches the caller with its code. A defect (`IllegalTransition`,
     `InvariantBroken`) is given to `on_defect` in the call's thread, since gRPC would swallow it.
@@ -64,9 +73,11 @@ def start_peer_server(
         tls: This host's identity.
         allowed_peer: DNS name that the caller's certificate must have.
         on_defect: Must end the process.
+        more: Further addresses, as `listen`. One that cannot be used is left out: a network that
+            is there for when another fails must not keep the daemon from serving that one.
 
     Raises:
-        NetworkError: If the address cannot be listened on.
+        NetworkError: If the address `listen` cannot be listened on.
     """
     server = grpc.server(
         futures.ThreadPoolExecutor(limits.PEER_THREADS, thread_name_prefix="peer-rpc"),
@@ -77,15 +88,26 @@ def start_peer_server(
     peer_pb2_grpc.add_PeerServicer_to_server(servicer, server)
     health_servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    split_address(listen)
+    for each in (listen, *more):
+        split_address(each)
+    credentials = tls.server_credentials()
     try:
-        port = server.add_secure_port(listen, tls.server_credentials())
+        port = server.add_secure_port(listen, credentials)
     except RuntimeError as error:
         raise NetworkError(f"cannot listen on {listen} for the peer: {error}") from error
+    unheard = [each for each in more if not _is_heard(server, each, credentials)]
     for name in ("", _SERVICE):
         health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
     server.start()
-    return PeerServer(server, port, health_servicer)
+    return PeerServer(server, port, health_servicer, unheard)
+
+
+def _is_heard(server: grpc.Server, address: str, credentials: grpc.ServerCredentials) -> bool:
+    try:
+        server.add_secure_port(address, credentials)
+    except RuntimeError:
+        return False
+    return True
 
 
 class _Guard(grpc.ServerInterceptor):

@@ -139,6 +139,13 @@ class Holding:
         """Take note that the secondary has all of `epoch`."""
         self._apply(self.gate.acknowledged(epoch))
 
+    @property
+    def waits_for(self) -> str:
+        """What `may_read` waits for now, as `waits_for` in types.proto; "" for nothing."""
+        if self.gate.window:
+            return "gate"
+        return "switchover" if self.quiesce.kept_epoch else ""
+
     async def may_read(self, record_rest_bytes: int) -> int | None:
         """Wait until the pipe may be read; return how much at once, None for any amount.
 

@@ -46,14 +46,23 @@ class Intake:
         self._freed = asyncio.Event()
         self._stalled_s = 0.0
         self._stalled_since: float | None = None
+        self._is_dry = False
 
     def report(self, progress: Progress, now: float) -> None:
-        """Add what waits, and for how long nothing could be taken in."""
+        """Add what waits, for how long nothing could be taken in, and what is waited for."""
         progress.staged_bytes = self._staging.used_bytes
         progress.staged_peak_bytes = self._staging.peak_bytes
         progress.staging_bytes = self._limit_bytes
         since = self._stalled_since
         progress.stalled_s = self._stalled_s + (0.0 if since is None else now - since)
+        progress.waits_for = self._waits_for()
+
+    def _waits_for(self) -> str:
+        if self._stalled_since is not None:
+            return "link"
+        if self._is_dry:
+            return "xl"
+        return "" if self._holding is None else self._holding.waits_for
 
     # -- in
 
@@ -73,7 +82,9 @@ class Intake:
             check_awake()
             count = pipe.read_now(room)
             if count is None:
+                self._is_dry = True
                 await pipe.readable()
+                self._is_dry = False
                 continue
             if count == 0:
                 await self._until_empty()

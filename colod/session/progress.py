@@ -12,7 +12,10 @@ UNKNOWN = -1.0
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """The fields of Progress in types.proto: ages and durations in seconds, -1 if unknown."""
+    """The fields of Progress in types.proto: ages and durations in seconds, -1 if unknown.
+
+    `suspended_s` is None, and absent from the message, while the guest is in no checkpoint.
+    """
 
     sealed_epoch: int = 0
     acked_epoch: int = 0
@@ -37,6 +40,8 @@ class Progress:
     epoch_pages_same: int = 0
     epoch_pages_delta: int = 0
     epoch_pages_raw: int = 0
+    suspended_s: float | None = None
+    waits_for: str = ""
 
 
 def age(now: float, instant: float | None) -> float:
@@ -162,6 +167,13 @@ class EpochLedger:
             observe(Measure.PAGES_SAME, same)
             observe(Measure.PAGES_DELTA, delta)
             observe(Measure.PAGES_RAW, raw)
+
+    def suspended_s(self, now: float) -> float | None:
+        """Return for how long the guest has been suspended for the epoch opened last, if it is."""
+        times = self._open.get(self._newest)
+        if self._newest == 1 or times is None or times.resumed_at is not None:
+            return None
+        return max(0.0, now - times.opened_at)
 
     def report(self, stream_bytes: int, now: float) -> Progress:
         """Return the numbers as of `now`, after `stream_bytes` bytes of the stream."""

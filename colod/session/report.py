@@ -40,6 +40,7 @@ class Report:
         self._peer_connected = False
         self.peer_daemon_up = False
         self.capabilities: tuple[str, ...] = ()
+        self.peer_address = ""
 
     @property
     def state(self) -> State:
@@ -149,6 +150,7 @@ class Report:
             quiesce_attempt=quiesce.attempt if quiesce else "",
             kept_epoch=quiesce.kept_epoch if quiesce else 0,
             final_epoch=quiesce.final_epoch if quiesce else 0,
+            peer_address=self.peer_address,
         )
 
 

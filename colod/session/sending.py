@@ -144,8 +144,10 @@ class Sending:
         self._ledger.acked(epoch, now)
 
     def progress(self, now: float) -> Progress:
-        """Return how far the stream has come."""
-        return self._ledger.report(self._parser.offset, now)
+        """Return how far the stream has come, and how long the guest waits for it."""
+        progress = self._ledger.report(self._parser.offset, now)
+        progress.suspended_s = self._ledger.suspended_s(now)
+        return progress
 
 
 def book_event(ledger: EpochLedger, event: Event, now: float) -> None:

@@ -169,6 +169,7 @@ class Session(ABC):
             progress.peer_heard_age_s = age(now, self.link.heard_at)
             progress.rtt_s = self.link.rtt_s
             self.report.capabilities = self.link.capabilities
+            self.report.peer_address = self.link.peer_address
         return self.report.status(progress, self.gate(), self.measures(), self.quiesce())
 
     def _changed(self) -> None:

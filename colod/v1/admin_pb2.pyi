@@ -286,6 +286,9 @@ class ProtectionStatus(_message.Message):
     MEASURES_FIELD_NUMBER: _builtins.int
     PROMOTABLE_FIELD_NUMBER: _builtins.int
     DECIDED_AGE_S_FIELD_NUMBER: _builtins.int
+    SIGNALS_FIELD_NUMBER: _builtins.int
+    STANDSTILL_S_FIELD_NUMBER: _builtins.int
+    STANDSTILL_CAUSE_FIELD_NUMBER: _builtins.int
     guest: _builtins.str
     role: _types_pb2.Role.ValueType
     peer: _builtins.str
@@ -316,6 +319,12 @@ class ProtectionStatus(_message.Message):
     """Seconds since the facts were gathered that the state was last decided on; absent before the
     first time.
     """
+    standstill_s: _builtins.float
+    """For how long the guest, which belongs here, has stood still, paused or suspended; 0 while it
+    runs, absent where that is not known.
+    """
+    standstill_cause: _builtins.str
+    """Why, as far as is known; "" unless that is longer than detection.standstill_s."""
     @_builtins.property
     def progress(self) -> _types_pb2.Progress: ...
     @_builtins.property
@@ -325,6 +334,10 @@ class ProtectionStatus(_message.Message):
     @_builtins.property
     def measures(self) -> _containers.MessageMap[_builtins.str, _types_pb2.Histogram]:
         """What this host's session measured of every epoch; empty without one."""
+
+    @_builtins.property
+    def signals(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerSignal]:
+        """By what the other host is heard on this one."""
 
     def __init__(
         self,
@@ -352,16 +365,65 @@ class ProtectionStatus(_message.Message):
         measures: _abc.Mapping[_builtins.str, _types_pb2.Histogram] | None = ...,
         promotable: _builtins.bool = ...,
         decided_age_s: _builtins.float | None = ...,
+        signals: _abc.Iterable[Global___PeerSignal] | None = ...,
+        standstill_s: _builtins.float | None = ...,
+        standstill_cause: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "decided_age_s", b"decided_age_s", "gate", b"gate", "progress", b"progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_standstill_s", b"_standstill_s", "decided_age_s", b"decided_age_s", "gate", b"gate", "progress", b"progress", "standstill_s", b"standstill_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "advice", b"advice", "cause", b"cause", "decided_age_s", b"decided_age_s", "disks", b"disks", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "interval_ms", b"interval_ms", "measures", b"measures", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "promotable", b"promotable", "replica", b"replica", "role", b"role", "since_unix_s", b"since_unix_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_standstill_s", b"_standstill_s", "advice", b"advice", "cause", b"cause", "decided_age_s", b"decided_age_s", "disks", b"disks", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "interval_ms", b"interval_ms", "measures", b"measures", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "promotable", b"promotable", "replica", b"replica", "role", b"role", "signals", b"signals", "since_unix_s", b"since_unix_s", "standstill_cause", b"standstill_cause", "standstill_s", b"standstill_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__decided_age_s: _TypeAlias = _typing.Literal["decided_age_s"]  # noqa: Y015
     _WhichOneofArgType__decided_age_s: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s"]  # noqa: Y015
+    _WhichOneofReturnType__standstill_s: _TypeAlias = _typing.Literal["standstill_s"]  # noqa: Y015
+    _WhichOneofArgType__standstill_s: _TypeAlias = _typing.Literal["_standstill_s", b"_standstill_s"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__decided_age_s) -> _WhichOneofReturnType__decided_age_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__standstill_s) -> _WhichOneofReturnType__standstill_s | None: ...
 
 Global___ProtectionStatus: _TypeAlias = ProtectionStatus  # noqa: Y015
+
+@_typing.final
+class PeerSignal(_message.Message):
+    """One signal that the other host is heard by: its contact is lost when all of them are silent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    HEARD_AGE_S_FIELD_NUMBER: _builtins.int
+    NO_CARRIER_S_FIELD_NUMBER: _builtins.int
+    IS_SILENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`session`, or the address of the peer's daemon that is asked."""
+    heard_age_s: _builtins.float
+    """Absent: it was never heard."""
+    no_carrier_s: _builtins.float
+    """For how long its network has had no link; absent while it has one, or nobody knows."""
+    is_silent: _builtins.bool
+    """Whether it speaks for suspecting the host."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        heard_age_s: _builtins.float | None = ...,
+        no_carrier_s: _builtins.float | None = ...,
+        is_silent: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_heard_age_s", b"_heard_age_s", "_no_carrier_s", b"_no_carrier_s", "heard_age_s", b"heard_age_s", "no_carrier_s", b"no_carrier_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_heard_age_s", b"_heard_age_s", "_no_carrier_s", b"_no_carrier_s", "heard_age_s", b"heard_age_s", "is_silent", b"is_silent", "name", b"name", "no_carrier_s", b"no_carrier_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__heard_age_s: _TypeAlias = _typing.Literal["heard_age_s"]  # noqa: Y015
+    _WhichOneofArgType__heard_age_s: _TypeAlias = _typing.Literal["_heard_age_s", b"_heard_age_s"]  # noqa: Y015
+    _WhichOneofReturnType__no_carrier_s: _TypeAlias = _typing.Literal["no_carrier_s"]  # noqa: Y015
+    _WhichOneofArgType__no_carrier_s: _TypeAlias = _typing.Literal["_no_carrier_s", b"_no_carrier_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__heard_age_s) -> _WhichOneofReturnType__heard_age_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__no_carrier_s) -> _WhichOneofReturnType__no_carrier_s | None: ...
+
+Global___PeerSignal: _TypeAlias = PeerSignal  # noqa: Y015
 
 @_typing.final
 class StatusReply(_message.Message):

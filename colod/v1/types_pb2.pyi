@@ -283,6 +283,8 @@ class Progress(_message.Message):
     EPOCH_PAGES_SAME_FIELD_NUMBER: _builtins.int
     EPOCH_PAGES_DELTA_FIELD_NUMBER: _builtins.int
     EPOCH_PAGES_RAW_FIELD_NUMBER: _builtins.int
+    SUSPENDED_S_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
     sealed_epoch: _builtins.int
     acked_epoch: _builtins.int
     stream_bytes: _builtins.int
@@ -320,6 +322,14 @@ class Progress(_message.Message):
     """
     epoch_pages_delta: _builtins.int
     epoch_pages_raw: _builtins.int
+    suspended_s: _builtins.float
+    """Sender: for how long the guest has been suspended for the checkpoint that is being read, from
+    its first byte on; absent while none is.
+    """
+    waits_for: _builtins.str
+    """Sender: what the reading of libxl's stream waits for now: `link` (no room: backpressure), `gate`
+    (the output's barrier), `switchover` (the final window is kept), `xl` (nothing to read), or "".
+    """
     def __init__(
         self,
         *,
@@ -346,11 +356,15 @@ class Progress(_message.Message):
         epoch_pages_same: _builtins.int = ...,
         epoch_pages_delta: _builtins.int = ...,
         epoch_pages_raw: _builtins.int = ...,
+        suspended_s: _builtins.float | None = ...,
+        waits_for: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_suspended_s", b"_suspended_s", "suspended_s", b"suspended_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_wait_s", b"ack_wait_s", "acked_epoch", b"acked_epoch", "copy_s", b"copy_s", "domain_pages", b"domain_pages", "epoch_bytes", b"epoch_bytes", "epoch_pages", b"epoch_pages", "epoch_pages_delta", b"epoch_pages_delta", "epoch_pages_raw", b"epoch_pages_raw", "epoch_pages_same", b"epoch_pages_same", "epoch_wire_bytes", b"epoch_wire_bytes", "first_copy_pages", b"first_copy_pages", "lag_s", b"lag_s", "last_ack_age_s", b"last_ack_age_s", "pause_s", b"pause_s", "peer_heard_age_s", b"peer_heard_age_s", "rtt_s", b"rtt_s", "sealed_epoch", b"sealed_epoch", "staged_bytes", b"staged_bytes", "staged_peak_bytes", b"staged_peak_bytes", "staging_bytes", b"staging_bytes", "stalled_s", b"stalled_s", "stream_bytes", b"stream_bytes", "unacked_bytes", b"unacked_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_suspended_s", b"_suspended_s", "ack_wait_s", b"ack_wait_s", "acked_epoch", b"acked_epoch", "copy_s", b"copy_s", "domain_pages", b"domain_pages", "epoch_bytes", b"epoch_bytes", "epoch_pages", b"epoch_pages", "epoch_pages_delta", b"epoch_pages_delta", "epoch_pages_raw", b"epoch_pages_raw", "epoch_pages_same", b"epoch_pages_same", "epoch_wire_bytes", b"epoch_wire_bytes", "first_copy_pages", b"first_copy_pages", "lag_s", b"lag_s", "last_ack_age_s", b"last_ack_age_s", "pause_s", b"pause_s", "peer_heard_age_s", b"peer_heard_age_s", "rtt_s", b"rtt_s", "sealed_epoch", b"sealed_epoch", "staged_bytes", b"staged_bytes", "staged_peak_bytes", b"staged_peak_bytes", "staging_bytes", b"staging_bytes", "stalled_s", b"stalled_s", "stream_bytes", b"stream_bytes", "suspended_s", b"suspended_s", "unacked_bytes", b"unacked_bytes", "waits_for", b"waits_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__suspended_s: _TypeAlias = _typing.Literal["suspended_s"]  # noqa: Y015
+    _WhichOneofArgType__suspended_s: _TypeAlias = _typing.Literal["_suspended_s", b"_suspended_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__suspended_s) -> _WhichOneofReturnType__suspended_s | None: ...
 
 Global___Progress: _TypeAlias = Progress  # noqa: Y015

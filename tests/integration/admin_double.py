@@ -136,6 +136,8 @@ def protection(
         "since_unix_s": 1_700_000_000,
         "witness": "reachable",
         "peer_contact": "up",
+        "signals": [admin_pb2.PeerSignal(name="session", heard_age_s=0.25)],
+        "standstill_s": 0.0,
         "guest_domain": "running",
     }
     return admin_pb2.ProtectionStatus(state=state, progress=progress, **terms | fields)

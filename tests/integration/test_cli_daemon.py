@@ -119,6 +119,7 @@ def test_status_of_one_guest_shows_all_that_is_known(daemon: FakeDaemon, colodct
         "guest        web",
         "role         primary on host-a",
         "peer         host-b, contact up",
+        "signals      session heard 250 ms ago",
         "state        REPLICATING (output not held) since 2023-11-14T22:13:20Z",
         "cause        in step",
         "owner        host-a, generation 3",
@@ -213,6 +214,16 @@ def test_the_json_of_status_is_the_documented_one(daemon: FakeDaemon, colodctl: 
                 "guest_domain": "running",
                 "witness": "reachable",
                 "peer_contact": "up",
+                "signals": [
+                    {
+                        "name": "session",
+                        "silent": False,
+                        "heard_age_s": 0.25,
+                        "no_carrier_s": None,
+                    }
+                ],
+                "standstill_s": 0.0,
+                "standstill_cause": None,
                 "lag": {"lag_s": 0.25, "lag_epochs": 1, "lag_bytes": 12_288},
                 "progress": {
                     "sealed_epoch": 12,
@@ -237,11 +248,31 @@ def test_the_json_of_status_is_the_documented_one(daemon: FakeDaemon, colodctl: 
                     "staged_peak_bytes": 0,
                     "staging_bytes": 0,
                     "stalled_s": 0.0,
+                    "suspended_s": None,
+                    "waits_for": None,
                 },
                 "gate": None,
             }
         ],
     }
+
+
+def test_status_tells_of_a_guest_that_stands_still_and_by_what_the_peer_is_heard(
+    daemon: FakeDaemon, colodctl: Run
+) -> None:
+    signals = [
+        admin_pb2.PeerSignal(name="192.0.2.2:7411", is_silent=True, no_carrier_s=9.0),
+        admin_pb2.PeerSignal(name="session", heard_age_s=0.25),
+    ]
+    cause = "xl stands still"
+    daemon.reports = [
+        report(replicating(standstill_s=7.0, standstill_cause=cause, signals=signals))
+    ]
+    assert "stands still, for 7.0 s: xl stands still" in colodctl("status").out
+    out = " ".join(colodctl("status", "web").out.split())
+    assert "stands still for 7.0 s: xl stands still" in out
+    heard = "192.0.2.2:7411 never heard, silent, no link for 9.0 s; session heard 250 ms ago"
+    assert f"signals {heard}" in out
 
 
 def test_status_tells_how_output_is_held(daemon: FakeDaemon, colodctl: Run) -> None:

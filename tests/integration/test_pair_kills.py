@@ -91,6 +91,25 @@ def test_a_guest_left_suspended_by_the_death_of_its_helper_is_resumed(trial: Tri
     assert_alpha_goes_on_alone(trial)
 
 
+def test_a_guest_that_stands_still_in_a_checkpoint_is_reported_with_the_cause(
+    trial: Trial,
+) -> None:
+    """Nothing is done about it: the checkpoint may still end, as it does here."""
+    trial.replicate(sim_writes_per_tick=60)
+    helper = trial.stop_inside_checkpoint()
+    until(lambda: trial.status(trial.alpha).standstill_cause, "the standstill is reported")
+    status = trial.status(trial.alpha)
+    assert status.standstill_s > 5.0
+    assert "xl or its save helper stands still" in status.standstill_cause
+    assert status.state in IN_STEP
+    assert not trial.status(trial.beta).HasField("standstill_s")
+    kill(helper, signal.SIGCONT)
+    until(lambda: not trial.status(trial.alpha).standstill_cause, "the guest goes on")
+    trial.until_epochs_go_on()
+    log = trial.alpha.log()
+    assert log.index('"guest.stalled"') < log.index('"guest.continued"')
+
+
 @pytest.mark.parametrize("name", ["alpha", "beta"])
 def test_neither_death_nor_restart_of_a_daemon_changes_anything(trial: Trial, name: str) -> None:
     pairing = trial.replicate()

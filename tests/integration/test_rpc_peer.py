@@ -21,6 +21,7 @@ from colod.rpc import limits, pki, tls, versions
 from colod.rpc.peer_client import PeerClient
 from colod.rpc.peer_server import PeerServer, start_peer_server
 from colod.v1 import peer_pb2, peer_pb2_grpc
+from tests.pair import free_ports
 
 SERVER, CLIENT, STRANGER = HostName("host-a"), HostName("host-b"), HostName("host-c")
 
@@ -377,6 +378,39 @@ def test_a_port_that_is_taken_is_a_clear_error(
 ) -> None:
     with pytest.raises(errors.NetworkError, match=f"cannot listen on 127.0.0.1:{server.port}"):
         start_peer_server(servicer, f"127.0.0.1:{server.port}", identities[SERVER], CLIENT)
+
+
+def test_a_further_address_that_cannot_be_used_does_not_keep_the_others_from_serving(
+    servicer: FakePeer, identities: Identities, server: PeerServer
+) -> None:
+    taken, free = f"127.0.0.1:{server.port}", f"127.0.0.2:{server.port}"
+    second = start_peer_server(
+        servicer, "127.0.0.1:0", identities[SERVER], CLIENT, more=(taken, free)
+    )
+    try:
+        assert second.unheard == [taken]
+        for address in (f"127.0.0.1:{second.port}", free):
+            with PeerClient(address, identities[CLIENT], SERVER) as client:
+                assert beat(client) == 1
+    finally:
+        second.stop(0)
+
+
+def test_the_caller_has_to_prove_itself_on_a_further_address_too(
+    servicer: FakePeer, identities: Identities
+) -> None:
+    free = free_ports(1)[0]
+    served = start_peer_server(
+        servicer, "127.0.0.1:0", identities[SERVER], CLIENT, more=(f"127.0.0.2:{free}",)
+    )
+    try:
+        with (
+            PeerClient(f"127.0.0.2:{free}", identities[SERVER], SERVER) as client,
+            pytest.raises(errors.PeerRefused, match="not the configured peer"),
+        ):
+            beat(client)
+    finally:
+        served.stop(0)
 
 
 def test_a_peer_that_comes_back_is_heard_by_the_same_client(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from colod.config import load_config, schema
+from colod.config import budget, load_config
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
@@ -82,8 +82,8 @@ def test_a_restart_of_the_daemon_leaves_sessions_and_sockets(key: str, value: st
 def test_a_watchdogs_least_time_is_reckoned_from_what_the_unit_says() -> None:
     (stall,) = settings("colod.service", "Service", "WatchdogSec")
     (restart,) = settings("colod.service", "Service", "RestartSec")
-    assert float(stall) == schema.STALL_S
-    assert float(restart) < schema.COME_BACK_S
+    assert float(stall) == budget.STALL_S
+    assert float(restart) < budget.COME_BACK_S
 
 
 def test_the_daemon_starts_between_xen_and_the_guests() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from colod.errors import ColodError
 from colod.failover.effects import State
-from colod.model import Disks
+from colod.model import Disks, HostName
+from tests.sim.ports import CONTROL, DATA
 from tests.sim.replication import Session
 from tests.sim.world import GUEST
 
@@ -77,6 +78,7 @@ class Faults:
         world.note("mended")
         world.cut_control.clear()
         world.cut_data.clear()
+        world.links_lost.clear()
         world.cut_from_witness.clear()
         world.store.is_up = True
         world.loss = world.extra_latency_s = 0.0
@@ -146,13 +148,34 @@ class Faults:
             net.update(ways)
         if isolate:
             world.cut_from_witness.add(host.name)
+        lost = self._lose_links(nets)
 
         def heal() -> None:
+            for each in lost:
+                world.links_lost.pop(each, None)
             for net in nets:
                 net.difference_update(ways)
             world.cut_from_witness.discard(host.name)
 
         return self._time_s(), heal
+
+    def _lose_links(self, nets: Collection[set[tuple[HostName, HostName]]]) -> list[Any]:
+        """Have some hosts see that the link of a network is gone; return what they see.
+
+        Where only one way is cut, or nothing goes by that network, it is not even true.
+        """
+        world = self._world
+        names = {id(world.cut_control): CONTROL, id(world.cut_data): DATA}
+        lost = [
+            (host.name, names[id(net)])
+            for net in nets
+            for host in world.hosts.values()
+            if self._random.random() < 0.4
+        ]
+        world.note(f"without a link: {lost}")
+        for each in lost:
+            world.links_lost.setdefault(each, world.now)
+        return lost
 
     def _lose_witness(self, host: SimHost) -> Ending | None:
         world = self._world

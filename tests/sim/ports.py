@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from tests.sim.world import Incarnation, World
 
 
+CONTROL, DATA = "control", "data"
+"""The two networks between the hosts, as addresses on them are called."""
+
+
 class SimJournal:
     """Entries on a disk that may be slow or full; what is written is there after a power cut."""
 
@@ -96,7 +100,7 @@ class SimHeartbeat(Heartbeat):
         self._life = life
         self._deaf = _Deaf()
         super().__init__(
-            cast("Any", self._deaf),
+            {CONTROL: cast("Any", self._deaf)},
             limits=life.world.limits,
             own_views=lambda: (),
             on_news=lambda: life.daemon.poke_all() if life.daemon else None,
@@ -109,7 +113,7 @@ class SimHeartbeat(Heartbeat):
             sequence += 1
             began = self._life.world.now
             self._deaf.outcome = await self._exchange()
-            self._beat(sequence, began)
+            self._beat(self.networks[0], sequence, began)
             rest_s = self._limits.beat_interval_s - (self._life.world.now - began)
             await self._life.step(max(0.001, rest_s))
 
@@ -123,6 +127,17 @@ class SimHeartbeat(Heartbeat):
         except PeerError as error:
             return error
         return reply
+
+
+class SimCarriers:
+    """What one host sees of its links to the other: of the daemons' network, and the sessions'."""
+
+    def __init__(self, life: Incarnation) -> None:
+        self._life = life
+
+    def lost_at(self, address: str) -> float | None:
+        """Return since when it sees none on that network."""
+        return self._life.world.links_lost.get((self._life.host.name, address))
 
 
 class SimPeerClient:
@@ -264,6 +279,7 @@ class SimHandle(SessionHandle):
             return
         status = session_pb2.SessionStatus()
         status.CopyFrom(self._joined.status)
+        status.peer_address = DATA
         self.status, self.status_at = status, self.world.now
         self._changed()
 

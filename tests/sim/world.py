@@ -18,6 +18,7 @@ from colod.errors import PeerUnreachable
 from colod.failover.effects import State
 from colod.model import Credentials, GuestName, HostName
 from tests.sim.ports import (
+    SimCarriers,
     SimHandle,
     SimHeartbeat,
     SimHistory,
@@ -204,6 +205,7 @@ class SimHost:
             has_fencing=False,
             peer_client=cast("Any", SimPeerClient(life)),
             heartbeat=heartbeat,
+            carriers=SimCarriers(life),
             journal=cast("Any", SimJournal(life)),
             history=cast("Any", SimHistory(life)),
             launcher=SimLauncher(life),
@@ -232,6 +234,7 @@ class World:
         self.cut_from_witness: set[HostName] = set()
         self.cut_control: set[tuple[HostName, HostName]] = set()
         self.cut_data: set[tuple[HostName, HostName]] = set()
+        self.links_lost: dict[tuple[HostName, str], float] = {}
         self.extra_latency_s = 0.0
         self.loss = 0.0
         self.heard_s = 0.0
@@ -241,6 +244,8 @@ class World:
         self.limits = Limits(
             beat_interval_s=0.5,
             suspect_after_s=5.0,
+            carrier_grace_s=SILENCE_S,
+            standstill_s=5.0,
             session_silence_s=SILENCE_S,
             ping_interval_s=0.5,
             staging_bytes=1 << 26,

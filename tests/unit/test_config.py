@@ -117,6 +117,17 @@ def test_keys_beside_kind_are_the_options_of_the_plug_in(main_file: Path) -> Non
         ("ping_interval_s = 1.5", "3 x ping_interval_s 1.5 is more than session_silence_s 3"),
         ("beat_interval_s = 2", "3 x beat_interval_s 2 is more than suspect_after_s 5"),
         ("session_silence_s = 6", "session_silence_s 6 is more than suspect_after_s 5"),
+        ("carrier_grace_s = 6", "carrier_grace_s 6 is more than suspect_after_s 5"),
+        ("carrier_grace_s = 2.9", "carrier_grace_s 2.9 is less than session_silence_s 3"),
+        (
+            "carrier_grace_s = 3\nbeat_interval_s = 1.5",
+            "3 x beat_interval_s 1.5 is more than carrier_grace_s 3",
+        ),
+        (
+            "suspect_after_s = 1.4\nsession_silence_s = 1.4\nbeat_interval_s = 0.2\n"
+            "ping_interval_s = 0.45",
+            "suspect_after_s 1.4 is less than 1.45 (1 + ping_interval_s)",
+        ),
     ],
 )
 def test_times_that_contradict_each_other_are_refused(
@@ -147,10 +158,50 @@ def test_a_runtime_directory_too_deep_for_a_socket_is_refused(main_file: Path) -
 
 def test_the_time_budget_shows_its_arithmetic_and_its_sum_is_right(main_file: Path) -> None:
     add(main_file, "1.toml", "[witness]\ntimeout_s = 1.5\n[toolstack]\ncommand_timeout_s = 20\n")
-    lines = load_config(main_file).time_budget()
+    *lines, last = load_config(main_file).time_budget()
     bounds = [float(line.split("<=")[1].split(" s ")[0]) for line in lines]
-    assert bounds == [5.5, 3.0, 60.0, 68.5]
+    assert bounds == [5.5, 3.5, 3.0, 60.0, 68.5, 6.0]
     assert "suspect_after_s 5 + beat_interval_s 0.5" in lines[0]
+    assert "carrier_grace_s 3 + beat_interval_s 0.5" in lines[1]
+    assert "all of 2 signals are silent: heartbeats every 0.5 s over 1 network" in last
+
+
+@pytest.mark.parametrize(
+    ("text", "grace_s"),
+    [
+        ("", 3.0),
+        ("session_silence_s = 4", 4.0),
+        ("beat_interval_s = 1.5", 4.5),
+        ("carrier_grace_s = 5", 5.0),
+    ],
+)
+def test_a_link_may_be_gone_as_long_as_a_session_may_be_silent(
+    main_file: Path, text: str, grace_s: float
+) -> None:
+    """A configuration from before there was that key stays valid."""
+    add(main_file, "1.toml", f"[detection]\n{text}\n")
+    assert load_config(main_file).detection.carrier_grace == grace_s
+
+
+def test_further_networks_are_signals_of_their_own(main_file: Path) -> None:
+    add(main_file, "1.toml", "[peer]\nmore_addresses = ['198.51.100.2:7411', '[2001:db8::2]:1']\n")
+    assert "all of 4 signals" in load_config(main_file).time_budget()[-1]
+    assert "over 3 networks" in load_config(main_file).time_budget()[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("address = 'h:1'\nmore_addresses = ['h:1']", "more_addresses: h:1 is named twice"),
+        ("more_listen = ['192.0.2.1:1', '192.0.2.1:1']", "192.0.2.1:1 is named twice"),
+        ("more_listen = ['192.0.2.1:7411']", "listen 0.0.0.0:7411 hears that already"),
+        ("more_addresses = ['a:1', 'b:1', 'c:1', 'd:1']", "at most 3 items"),
+        ("more_addresses = ['a']", "want host:port"),
+    ],
+)
+def test_networks_that_are_none_are_refused(main_file: Path, text: str, words: str) -> None:
+    add(main_file, "1.toml", f"[peer]\n{text}\n")
+    assert words in problems(main_file)[0]
 
 
 @pytest.mark.parametrize(

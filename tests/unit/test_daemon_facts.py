@@ -50,7 +50,7 @@ class Heartbeat:
         self, heard_at: float | None = None, said: peer_pb2.ProtectionView | None = None
     ) -> None:
         """Have heard that."""
-        self.heard_at = heard_at
+        self.networks = (SimpleNamespace(name="beta", heard_at=heard_at),)
         self.said = said
 
     def answer(self, guest: str, *, asked_after: float) -> peer_pb2.ProtectionView | None:
@@ -74,6 +74,7 @@ def parts_of(
     limits = SimpleNamespace(
         beat_interval_s=1.0,
         suspect_after_s=5.0,
+        carrier_grace_s=3.0,
         resync_backoff_s=5.0,
         resync_backoff_max_s=5.0,
         takeover_automatic=True,
@@ -85,6 +86,7 @@ def parts_of(
         peer=peer,
         limits=limits,
         heartbeat=heartbeat,
+        carriers=SimpleNamespace(lost_at=lambda address: None),
         domains=domains,
         boot="b",
         automation=SimpleNamespace(is_paused=is_paused),

@@ -76,6 +76,8 @@ def host_with(disk: Disk, sessions: Path, record: OwnershipRecord | None = None)
     limits = SimpleNamespace(
         beat_interval_s=1.0,
         suspect_after_s=5.0,
+        carrier_grace_s=3.0,
+        standstill_s=5.0,
         resync_backoff_s=5.0,
         resync_backoff_max_s=5.0,
         takeover_automatic=True,
@@ -83,13 +85,14 @@ def host_with(disk: Disk, sessions: Path, record: OwnershipRecord | None = None)
         keep_quarantined=False,
         self_fence_required=False,
     )
-    heartbeat = SimpleNamespace(heard_at=None, answer=lambda guest, asked_after: None)
+    heartbeat = SimpleNamespace(networks=(), answer=lambda guest, asked_after: None)
     parts = SimpleNamespace(
         host=ALPHA,
         peer=BETA,
         boot="b",
         limits=limits,
         heartbeat=heartbeat,
+        carriers=SimpleNamespace(lost_at=lambda address: None),
         domains=NoXen(),
         journal=disk,
         history=SimpleNamespace(last_state=lambda guest: ""),

@@ -143,10 +143,14 @@ def test_a_secondary_has_a_promotable_replica_that_is_not_too_old(
     [
         ({"witness": WITNESS_AWAY}, "the witness does not answer"),
         ({"advice": "xl unpause it"}, "waits for a person: xl unpause it"),
+        (
+            {"standstill_s": 7.0, "standstill_cause": "xl stands still"},
+            "has stood still for 7.0 s: xl stands still",
+        ),
     ],
 )
 def test_what_hinders_a_takeover_or_wants_a_person_is_no_health(
-    fields: dict[str, str], words: str
+    fields: dict[str, Any], words: str
 ) -> None:
     assert words in why("health", primary(**fields))
 

@@ -167,7 +167,7 @@ def test_a_watchdog_is_told_of_where_there_is_one() -> None:
 
 def test_labels_are_bounded() -> None:
     assert {label for row in ROWS for label in row.labels} == {
-        *("state", "role", "peer", "mode", "disks", "phase", "reason"),
+        *("state", "role", "peer", "mode", "disks", "phase", "reason", "signal"),
     }
 
 

@@ -141,3 +141,17 @@ def test_the_domains_size_is_read_from_its_configuration() -> None:
 )
 def test_a_configuration_that_does_not_say_its_size_is_no_error(config: bytes) -> None:
     assert domain_pages(config) == 0
+
+
+def test_the_guest_waits_from_the_first_byte_of_a_checkpoint_until_it_may_resume() -> None:
+    sample = remus_stream(3)
+    sending = Sending()
+    send(sending, sample.data[: sample.seals[0]])
+    assert sending.progress(100.0).suspended_s is None
+    begun = sample.data[sample.seals[0] : sample.seals[1] - 1]
+    for _ in sending.feed(memoryview(begun[:64]), 100.0):
+        pass
+    assert sending.progress(107.0).suspended_s == 7.0
+    for _ in sending.feed(memoryview(begun[64:]), 108.0):
+        pass
+    assert sending.progress(109.0).suspended_s is None
