@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "switchover": Lazy("colod.cli.failover", "switchover", "Give a guest to the other host."),
     "fence-confirm": Lazy("colod.cli.failover", "fence_confirm", "Say that the peer is off."),
     "drain": Lazy("colod.cli.failover", "drain", "End all sessions of this host in good order."),
+    "checkpoint": Lazy("colod.cli.checkpoint", "checkpoint", "List and write replicas' images."),
     "history": Lazy("colod.cli.history", "history", "Show changes of state, newest last."),
     "doctor": Lazy("colod.cli.doctor", "doctor", "Examine host, peer, witness and guests."),
     "config": Lazy("colod.cli.config", "config", "Check and show the configuration."),

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from colod.daemon.checkpoints import Checkpoints
 from colod.daemon.doctor import examine
 from colod.daemon.host import Host
 from colod.daemon.protection import ProtectionService
@@ -36,6 +37,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         """Serve `host`."""
         self._host = host
         self._simulated = simulated
+        self._checkpoints = Checkpoints(host.parts)
 
     async def Version(self, request: admin_pb2.VersionRequest, context: Any) -> Any:
         """Say who this is."""
@@ -171,8 +173,40 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         """Examine the host and its surroundings."""
         return admin_pb2.DoctorReply(findings=await examine(self._host, request.guest))
 
+    async def Checkpoints(self, request: admin_pb2.CheckpointsRequest, context: Any) -> Any:
+        """Return of which replicas images can be written, and which were."""
+        return self._checkpoints.listing(self._services(request.guest))
+
+    async def ExportCheckpoint(
+        self, request: admin_pb2.ExportCheckpointRequest, context: Any
+    ) -> AsyncIterator[admin_pb2.ExportCheckpointReply]:
+        """Write an image of a replica's newest epoch."""
+        service = self._host.find(request.guest)
+        image = self._checkpoints.check(service)
+        path = self._checkpoints.path_of(service, request.name)
+        plan = [
+            f"write epoch {image.epoch} of {service.guest}, or a newer one, to {path}",
+            f"about {-(-image.image_bytes >> 20)} MiB; replication goes on meanwhile",
+        ]
+        yield admin_pb2.ExportCheckpointReply(plan=plan, path=str(path), epoch=image.epoch)
+        if request.dry_run:
+            return
+        _audit("checkpoint-export", request.guest, path=str(path))
+        async for told in self._checkpoints.write(service, path):
+            yield admin_pb2.ExportCheckpointReply(
+                path=str(path),
+                epoch=told.epoch,
+                epoch_age_s=told.epoch_age_s,
+                written_bytes=told.written_bytes,
+                total_bytes=told.total_bytes,
+                is_done=told.is_done,
+            )
+
+    def _services(self, guest: str) -> list[ProtectionService]:
+        return [self._host.find(guest)] if guest else list(self._host.services.values())
+
     def _status(self, guest: str) -> admin_pb2.StatusReply:
-        services = [self._host.find(guest)] if guest else list(self._host.services.values())
+        services = self._services(guest)
         return reply_of(self._host.parts.host, services, simulated=self._simulated)
 
 

@@ -715,3 +715,180 @@ class DoctorReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DoctorReply: _TypeAlias = DoctorReply  # noqa: Y015
+
+@_typing.final
+class CheckpointsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    guest: _builtins.str
+    """All replicas when empty."""
+    def __init__(
+        self,
+        *,
+        guest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guest", b"guest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointsRequest: _TypeAlias = CheckpointsRequest  # noqa: Y015
+
+@_typing.final
+class KeptImage(_message.Message):
+    """What is kept of one replica, so that images of it can be written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    IS_KEPT_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    EPOCH_AGE_S_FIELD_NUMBER: _builtins.int
+    IMAGE_BYTES_FIELD_NUMBER: _builtins.int
+    guest: _builtins.str
+    is_kept: _builtins.bool
+    trouble: _builtins.str
+    """Why not, and what to do about it."""
+    advice: _builtins.str
+    epoch: _builtins.int
+    """The newest epoch of which one could be written, and the age of its acknowledgement; -1 unknown."""
+    epoch_age_s: _builtins.float
+    image_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        guest: _builtins.str = ...,
+        is_kept: _builtins.bool = ...,
+        trouble: _builtins.str = ...,
+        advice: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        epoch_age_s: _builtins.float = ...,
+        image_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "epoch", b"epoch", "epoch_age_s", b"epoch_age_s", "guest", b"guest", "image_bytes", b"image_bytes", "is_kept", b"is_kept", "trouble", b"trouble"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptImage: _TypeAlias = KeptImage  # noqa: Y015
+
+@_typing.final
+class ExportedImage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    UNIX_S_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    size_bytes: _builtins.int
+    unix_s: _builtins.float
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        unix_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "size_bytes", b"size_bytes", "unix_s", b"unix_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportedImage: _TypeAlias = ExportedImage  # noqa: Y015
+
+@_typing.final
+class CheckpointsReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    EXPORTED_FIELD_NUMBER: _builtins.int
+    directory: _builtins.str
+    @_builtins.property
+    def kept(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptImage]: ...
+    @_builtins.property
+    def exported(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedImage]: ...
+    def __init__(
+        self,
+        *,
+        directory: _builtins.str = ...,
+        kept: _abc.Iterable[Global___KeptImage] | None = ...,
+        exported: _abc.Iterable[Global___ExportedImage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "exported", b"exported", "kept", b"kept"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointsReply: _TypeAlias = CheckpointsReply  # noqa: Y015
+
+@_typing.final
+class ExportCheckpointRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    guest: _builtins.str
+    name: _builtins.str
+    """Of the file in the directory of checkpoints; made up when empty."""
+    dry_run: _builtins.bool
+    def __init__(
+        self,
+        *,
+        guest: _builtins.str = ...,
+        name: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "guest", b"guest", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportCheckpointRequest: _TypeAlias = ExportCheckpointRequest  # noqa: Y015
+
+@_typing.final
+class ExportCheckpointReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    EPOCH_AGE_S_FIELD_NUMBER: _builtins.int
+    WRITTEN_BYTES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    IS_DONE_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    epoch: _builtins.int
+    epoch_age_s: _builtins.float
+    written_bytes: _builtins.int
+    total_bytes: _builtins.int
+    is_done: _builtins.bool
+    @_builtins.property
+    def plan(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        plan: _abc.Iterable[_builtins.str] | None = ...,
+        path: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        epoch_age_s: _builtins.float = ...,
+        written_bytes: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
+        is_done: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epoch_age_s", b"epoch_age_s", "is_done", b"is_done", "path", b"path", "plan", b"plan", "total_bytes", b"total_bytes", "written_bytes", b"written_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportCheckpointReply: _TypeAlias = ExportCheckpointReply  # noqa: Y015

@@ -99,6 +99,16 @@ class AdminStub:
                 request_serializer=colod_dot_v1_dot_admin__pb2.DoctorRequest.SerializeToString,
                 response_deserializer=colod_dot_v1_dot_admin__pb2.DoctorReply.FromString,
                 _registered_method=True)
+        self.Checkpoints = channel.unary_unary(
+                '/colod.v1.Admin/Checkpoints',
+                request_serializer=colod_dot_v1_dot_admin__pb2.CheckpointsRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.CheckpointsReply.FromString,
+                _registered_method=True)
+        self.ExportCheckpoint = channel.unary_stream(
+                '/colod.v1.Admin/ExportCheckpoint',
+                request_serializer=colod_dot_v1_dot_admin__pb2.ExportCheckpointRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.ExportCheckpointReply.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -191,6 +201,20 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Checkpoints(self, request, context):
+        """Images of the replicas here: of which one could be written, and those that were.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportCheckpoint(self, request, context):
+        """Write an image of the newest epoch; the last reply has `is_done`. It goes on if the caller goes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -258,6 +282,16 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Doctor,
                     request_deserializer=colod_dot_v1_dot_admin__pb2.DoctorRequest.FromString,
                     response_serializer=colod_dot_v1_dot_admin__pb2.DoctorReply.SerializeToString,
+            ),
+            'Checkpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.Checkpoints,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.CheckpointsRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.CheckpointsReply.SerializeToString,
+            ),
+            'ExportCheckpoint': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportCheckpoint,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.ExportCheckpointRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.ExportCheckpointReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -611,6 +645,60 @@ class Admin:
             '/colod.v1.Admin/Doctor',
             colod_dot_v1_dot_admin__pb2.DoctorRequest.SerializeToString,
             colod_dot_v1_dot_admin__pb2.DoctorReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Checkpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/Checkpoints',
+            colod_dot_v1_dot_admin__pb2.CheckpointsRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.CheckpointsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/colod.v1.Admin/ExportCheckpoint',
+            colod_dot_v1_dot_admin__pb2.ExportCheckpointRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.ExportCheckpointReply.FromString,
             options,
             channel_credentials,
             insecure,

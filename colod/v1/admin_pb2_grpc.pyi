@@ -54,6 +54,10 @@ class AdminStub:
     """An operator's word that the other host is off: what waits for a fence or a consent goes on."""
     History: _grpc.UnaryUnaryMultiCallable[_admin_pb2.HistoryRequest, _admin_pb2.HistoryReply]
     Doctor: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DoctorRequest, _admin_pb2.DoctorReply]
+    Checkpoints: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CheckpointsRequest, _admin_pb2.CheckpointsReply]
+    """Images of the replicas here: of which one could be written, and those that were."""
+    ExportCheckpoint: _grpc.UnaryStreamMultiCallable[_admin_pb2.ExportCheckpointRequest, _admin_pb2.ExportCheckpointReply]
+    """Write an image of the newest epoch; the last reply has `is_done`. It goes on if the caller goes."""
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -81,6 +85,10 @@ class AdminAsyncStub(AdminStub):
     """An operator's word that the other host is off: what waits for a fence or a consent goes on."""
     History: _aio.UnaryUnaryMultiCallable[_admin_pb2.HistoryRequest, _admin_pb2.HistoryReply]  # type: ignore[assignment]
     Doctor: _aio.UnaryUnaryMultiCallable[_admin_pb2.DoctorRequest, _admin_pb2.DoctorReply]  # type: ignore[assignment]
+    Checkpoints: _aio.UnaryUnaryMultiCallable[_admin_pb2.CheckpointsRequest, _admin_pb2.CheckpointsReply]  # type: ignore[assignment]
+    """Images of the replicas here: of which one could be written, and those that were."""
+    ExportCheckpoint: _aio.UnaryStreamMultiCallable[_admin_pb2.ExportCheckpointRequest, _admin_pb2.ExportCheckpointReply]  # type: ignore[assignment]
+    """Write an image of the newest epoch; the last reply has `is_done`. It goes on if the caller goes."""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -183,5 +191,21 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.DoctorRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DoctorReply, _abc.Awaitable[_admin_pb2.DoctorReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Checkpoints(
+        self,
+        request: _admin_pb2.CheckpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.CheckpointsReply, _abc.Awaitable[_admin_pb2.CheckpointsReply]]:
+        """Images of the replicas here: of which one could be written, and those that were."""
+
+    @_abc_1.abstractmethod
+    def ExportCheckpoint(
+        self,
+        request: _admin_pb2.ExportCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.ExportCheckpointReply], _abc.AsyncIterator[_admin_pb2.ExportCheckpointReply]]:
+        """Write an image of the newest epoch; the last reply has `is_done`. It goes on if the caller goes."""
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

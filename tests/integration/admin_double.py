@@ -29,6 +29,8 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
         self.ended: list[str] = []
         self.findings: list[admin_pb2.Finding] = []
         self.entries: list[admin_pb2.HistoryEntry] = []
+        self.checkpoints = admin_pb2.CheckpointsReply()
+        self.exports: list[admin_pb2.ExportCheckpointReply] = []
 
     def _take(self, request: Any) -> None:
         self.requests.append(request)
@@ -55,6 +57,17 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
     async def Resume(self, request: Any, context: Any) -> admin_pb2.ResumeReply:
         self._take(request)
         return admin_pb2.ResumeReply()
+
+    async def Checkpoints(self, request: Any, context: Any) -> admin_pb2.CheckpointsReply:
+        self._take(request)
+        return self.checkpoints
+
+    async def ExportCheckpoint(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[admin_pb2.ExportCheckpointReply]:
+        self._take(request)
+        for each in self.exports:
+            yield each
 
     async def Status(self, request: Any, context: Any) -> admin_pb2.StatusReply:
         self._take(request)

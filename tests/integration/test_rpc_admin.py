@@ -75,6 +75,14 @@ class FakeAdmin(admin_pb2_grpc.AdminServicer):
     async def Doctor(self, request: Any, context: Any) -> admin_pb2.DoctorReply:
         return admin_pb2.DoctorReply()
 
+    async def Checkpoints(self, request: Any, context: Any) -> admin_pb2.CheckpointsReply:
+        return admin_pb2.CheckpointsReply()
+
+    async def ExportCheckpoint(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[admin_pb2.ExportCheckpointReply]:
+        yield admin_pb2.ExportCheckpointReply()
+
 
 @pytest.fixture
 def servicer() -> FakeAdmin:
