@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -59,6 +61,11 @@ def _socket(context: click.Context) -> Path:
     except ConfigError:
         # A file being edited must not hide the daemon that runs.
         return DEFAULT_SOCKET
+
+
+def operator() -> str:
+    """Return who asks: the login behind sudo, or this user."""
+    return os.environ.get("SUDO_USER") or getpass.getuser()
 
 
 def print_json(content: Mapping[str, Any], *, on_one_line: bool = False) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from colod.cli.daemon import GUEST, connect, json_option, print_json
+from colod.cli.daemon import GUEST, connect, json_option, operator, print_json
 from colod.cli.exits import Exit
 
 if TYPE_CHECKING:
@@ -112,18 +110,13 @@ def fence_confirm(context: click.Context, *, guest: str, reason: str, as_json: b
     """
     from colod.v1 import admin_pb2
 
-    request = admin_pb2.FenceConfirmRequest(guest=guest, reason=reason, operator=_operator())
+    request = admin_pb2.FenceConfirmRequest(guest=guest, reason=reason, operator=operator())
     with connect(context) as client:
         given_to = list(client.fence_confirm(request).given_to)
     if as_json:
         print_json({"guest": guest, "given_to": given_to})
     else:
         click.echo(f"{guest}: confirmed to {' and '.join(given_to)}")
-
-
-def _operator() -> str:
-    """Return who gives the word: the login behind sudo, or this user."""
-    return os.environ.get("SUDO_USER") or getpass.getuser()
 
 
 @click.command()

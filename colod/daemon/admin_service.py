@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import structlog
 
 from colod.daemon.checkpoints import Checkpoints
 from colod.daemon.doctor import examine
+from colod.daemon.drills import Drills, drill_message
 from colod.daemon.host import Host
 from colod.daemon.protection import ProtectionService
 from colod.daemon.status import history_of, reply_of
@@ -33,11 +35,12 @@ _SWITCHOVER_S = 150.0
 class AdminService(admin_pb2_grpc.AdminServicer):
     """The Admin service of one host; all methods are coroutines in the daemon's loop."""
 
-    def __init__(self, host: Host, *, simulated: bool) -> None:
-        """Serve `host`."""
+    def __init__(self, host: Host, drills: Drills, *, simulated: bool) -> None:
+        """Serve `host`, and its `drills`."""
         self._host = host
         self._simulated = simulated
         self._checkpoints = Checkpoints(host.parts)
+        self._drills = drills
 
     async def Version(self, request: admin_pb2.VersionRequest, context: Any) -> Any:
         """Say who this is."""
@@ -202,12 +205,41 @@ class AdminService(admin_pb2_grpc.AdminServicer):
                 is_done=told.is_done,
             )
 
+    async def Drill(
+        self, request: admin_pb2.DrillRequest, context: Any
+    ) -> AsyncIterator[admin_pb2.DrillReply]:
+        """Restore a replica's newest epoch beside it, and have it checked."""
+        if not request.operator.strip():
+            raise PreflightRefused(["a drill needs the name of who asks for it"])
+        for text in (request.check, request.operator):
+            if len(text) > MAX_REASON_CHARS:
+                raise PreflightRefused([f"a text of more than {MAX_REASON_CHARS} characters"])
+        if not request.dry_run:
+            _audit("drill", request.guest, bridge=request.bridge, check=request.check)
+        async with aclosing(self._drills.run(request)) as replies:
+            async for reply in replies:
+                yield reply
+
+    async def DrillChecked(self, request: admin_pb2.DrillCheckedRequest, context: Any) -> Any:
+        """Take what the operator's check said."""
+        _audit("drill-checked", "", id=request.id, status=request.status)
+        self._drills.checked(request.id, request.status, request.said)
+        return admin_pb2.DrillCheckedReply()
+
+    async def Drills(self, request: admin_pb2.DrillsRequest, context: Any) -> Any:
+        """Return drills of this host, oldest first."""
+        found = self._drills.log.of(request.guest, request.limit)
+        return admin_pb2.DrillsReply(drills=[drill_message(each) for each in found])
+
     def _services(self, guest: str) -> list[ProtectionService]:
         return [self._host.find(guest)] if guest else list(self._host.services.values())
 
     def _status(self, guest: str) -> admin_pb2.StatusReply:
         services = self._services(guest)
-        return reply_of(self._host.parts.host, services, simulated=self._simulated)
+        drills = self._drills.log.last_success
+        return reply_of(
+            self._host.parts.host, services, simulated=self._simulated, last_drill=drills
+        )
 
 
 def _parsed(parse: Callable[[str], Any], text: str) -> Any:

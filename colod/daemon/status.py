@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from colod.daemon.facts import replica_code
@@ -27,12 +27,27 @@ _WITNESS: Final = {
 
 
 def reply_of(
-    host: HostName, services: Iterable[ProtectionService], *, simulated: bool
+    host: HostName,
+    services: Iterable[ProtectionService],
+    *,
+    simulated: bool,
+    last_drill: Callable[[str], float | None] = lambda guest: None,
 ) -> admin_pb2.StatusReply:
-    """Return the status of some protections of this host."""
-    return admin_pb2.StatusReply(
-        host=host, simulated=simulated, protections=[status_of(each) for each in services]
-    )
+    """Return the status of some protections of this host.
+
+    Args:
+        host: This host.
+        services: The protections.
+        simulated: Whether its Xen is simulated.
+        last_drill: Returns when the last drill of a guest passed, None without one.
+    """
+    reply = admin_pb2.StatusReply(host=host, simulated=simulated)
+    for each in services:
+        status = status_of(each)
+        if (passed_at := last_drill(each.guest)) is not None:
+            status.drill_last_success_unix_s = passed_at
+        reply.protections.append(status)
+    return reply
 
 
 def history_of(changes: Iterable[Change]) -> admin_pb2.HistoryReply:

@@ -127,6 +127,26 @@ class AdminClient:
         """
         return self._stream(self._stub.ExportCheckpoint, request, timeout_s)
 
+    def drill(
+        self, request: admin_pb2.DrillRequest, *, timeout_s: float
+    ) -> Iterator[admin_pb2.DrillReply]:
+        """Yield the steps of a drill, its record last; closing this gives the drill up.
+
+        Raises:
+            OutcomeUnknown: When `timeout_s` seconds have passed, or the daemon went away.
+        """
+        return self._stream(self._stub.Drill, request, timeout_s)
+
+    def drill_checked(self, drill_id: str, status: int, said: str) -> None:
+        """Say what the check of a drill came to."""
+        request = admin_pb2.DrillCheckedRequest(id=drill_id, status=status, said=said)
+        self._call(self._stub.DrillChecked, request)
+
+    def drills(self, guest: str, limit: int) -> admin_pb2.DrillsReply:
+        """Return the newest `limit` drills of this host, of one guest or of all."""
+        request = admin_pb2.DrillsRequest(guest=guest, limit=limit)
+        return self._call(self._stub.Drills, request)
+
     def _stream(
         self, method: Callable[..., Any], request: Any, timeout_s: float | None
     ) -> Iterator[Any]:

@@ -109,6 +109,21 @@ class AdminStub:
                 request_serializer=colod_dot_v1_dot_admin__pb2.ExportCheckpointRequest.SerializeToString,
                 response_deserializer=colod_dot_v1_dot_admin__pb2.ExportCheckpointReply.FromString,
                 _registered_method=True)
+        self.Drill = channel.unary_stream(
+                '/colod.v1.Admin/Drill',
+                request_serializer=colod_dot_v1_dot_admin__pb2.DrillRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.DrillReply.FromString,
+                _registered_method=True)
+        self.DrillChecked = channel.unary_unary(
+                '/colod.v1.Admin/DrillChecked',
+                request_serializer=colod_dot_v1_dot_admin__pb2.DrillCheckedRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.DrillCheckedReply.FromString,
+                _registered_method=True)
+        self.Drills = channel.unary_unary(
+                '/colod.v1.Admin/Drills',
+                request_serializer=colod_dot_v1_dot_admin__pb2.DrillsRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.DrillsReply.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -215,6 +230,27 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Drill(self, request, context):
+        """Restore the newest epoch beside the replica, cut off from everything, and put it to the test;
+        the last reply has `record`. If the caller goes away, the drill is given up and cleared away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrillChecked(self, request, context):
+        """What the operator's check of a drill that waits for it said.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Drills(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -292,6 +328,21 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.ExportCheckpoint,
                     request_deserializer=colod_dot_v1_dot_admin__pb2.ExportCheckpointRequest.FromString,
                     response_serializer=colod_dot_v1_dot_admin__pb2.ExportCheckpointReply.SerializeToString,
+            ),
+            'Drill': grpc.unary_stream_rpc_method_handler(
+                    servicer.Drill,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.DrillRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.DrillReply.SerializeToString,
+            ),
+            'DrillChecked': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrillChecked,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.DrillCheckedRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.DrillCheckedReply.SerializeToString,
+            ),
+            'Drills': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drills,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.DrillsRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.DrillsReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -699,6 +750,87 @@ class Admin:
             '/colod.v1.Admin/ExportCheckpoint',
             colod_dot_v1_dot_admin__pb2.ExportCheckpointRequest.SerializeToString,
             colod_dot_v1_dot_admin__pb2.ExportCheckpointReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drill(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/colod.v1.Admin/Drill',
+            colod_dot_v1_dot_admin__pb2.DrillRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.DrillReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrillChecked(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/DrillChecked',
+            colod_dot_v1_dot_admin__pb2.DrillCheckedRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.DrillCheckedReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drills(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/Drills',
+            colod_dot_v1_dot_admin__pb2.DrillsRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.DrillsReply.FromString,
             options,
             channel_credentials,
             insecure,
