@@ -66,6 +66,9 @@ class ImageFile:
         self._epoch_age_s = epoch_age_s
         try:
             config = self._config_path.read_bytes() if self._config_path else b""
+            if self._path.exists():
+                self.fail(f"{self._path}: want a file that is not there yet")
+                return
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             self._number = os.open(self._part, flags, 0o600)
             self._export = keeper.export(self._put, config=config)

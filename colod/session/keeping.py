@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from colod.errors import ColodError
 from colod.session.imagefile import ImageFile
@@ -26,27 +26,47 @@ from colod.session.images import DiskPages, ImageSpec
 from colod.session.receiving import Handing
 from colod.session.spec import SessionSpec
 from colod.stream.image.keeper import ImageKeeper
-from colod.stream.image.pages import PAGE_BYTES
+from colod.stream.image.pages import PAGE_BYTES, PageFile
 from colod.v1 import session_pb2
 
 CONFIG_FILE: Final = "config.json"
 """In the session's directory: the domain's configuration, as the stream brought it."""
+STALL_S: Final = 20.0
 _AHEAD_BYTES: Final = 8 << 20
 _ERROR_CHARS: Final = 500
 
 _log = logging.getLogger(__name__)
 
 
+class Pages(PageFile, Protocol):
+    """A file of pages that is given back when it is closed."""
+
+    def close(self) -> None:
+        """Give up the file and all that is in it."""
+        ...
+
+
 class Keeping:
     """The image of one replica. Its methods are the event loop's, those with a `_` the thread's."""
 
-    def __init__(self, spec: SessionSpec, directory: Path) -> None:
+    def __init__(
+        self,
+        spec: SessionSpec,
+        directory: Path,
+        *,
+        open_pages: Callable[[Path, str], Pages] = DiskPages,
+        stall_s: float = STALL_S,
+    ) -> None:
         """Prepare; nothing is touched before `start`.
 
         Args:
             spec: The session's.
             directory: Its directory.
+            open_pages: Makes the file of pages, in a directory and by a name.
+            stall_s: How long the first copy waits for a disk that takes nothing.
         """
+        self._open_pages = open_pages
+        self._stall_s = stall_s
         self._spec = spec
         self._image: ImageSpec = spec.image
         self._directory = directory
@@ -100,10 +120,20 @@ class Keeping:
             return
         while self._pending > _AHEAD_BYTES and not self._trouble:
             self._has_room.clear()
-            await self._has_room.wait()
+            try:
+                await asyncio.wait_for(self._has_room.wait(), self._stall_s)
+            except TimeoutError:
+                self.give_up(f"the disk has taken nothing for {self._stall_s:g} s")
 
     def give_up(self, why: str) -> None:
-        """Keep no image any more; what the pages took is given back."""
+        """Keep no image any more; what the pages took is given back.
+
+        Nobody waits for the thread, which may hang in the disk: a takeover must not.
+        """
+        self._end_with(why)
+        self._has_room.set()
+
+    def _end_with(self, why: str) -> None:
         with self._lock:
             if not self.is_wanted or self._trouble:
                 return
@@ -122,8 +152,8 @@ class Keeping:
         if self._wanted is not None and not self._wanted.is_over:
             return f"image {self._wanted.name} is being written"
         path = Path(command.path)
-        if not path.is_absolute() or path.exists():
-            return f"{path}: want the absolute path of a file that is not there yet"
+        if not path.is_absolute():
+            return f"{path}: want an absolute path"
         config = Path(command.config_path) if command.config_path else None
         self._wanted = ImageFile(command.id, path, config)
         self._queue.put(self._wanted)
@@ -155,28 +185,28 @@ class Keeping:
     # --- the thread ---------------------------------------------------------------------------
 
     def _run(self, wake: Callable[[], None]) -> None:
-        pages: DiskPages | None = None
+        pages: Pages | None = None
         try:
             name = f"{self._spec.guest}-{self._spec.pairing[:8]}"
-            pages = DiskPages(Path(self._image.directory), name)
+            pages = self._open_pages(Path(self._image.directory), name)
             keeper = ImageKeeper(pages, max_pages=self._image.max_bytes // PAGE_BYTES)
             self._keeper = keeper
             while not self._trouble:
                 self._next(keeper)
                 wake()
         except ColodError as error:
-            self.give_up(f"{error}{f': {error.advice}' if error.advice else ''}")
+            self._end_with(f"{error}{f': {error.advice}' if error.advice else ''}")
         except OSError as error:
-            self.give_up(f"{self._image.directory}: {error.strerror or error}")
+            self._end_with(f"{self._image.directory}: {error.strerror or error}")
         except Exception as error:
             # A defect, or no memory: the replica does not depend on its image.
             _log.exception("image.defect")
-            self.give_up(f"a defect of colod: {type(error).__name__}: {error}")
+            self._end_with(f"a defect of colod: {type(error).__name__}: {error}")
         finally:
             self._end(pages)
             wake()
 
-    def _end(self, pages: DiskPages | None) -> None:
+    def _end(self, pages: Pages | None) -> None:
         if self._wanted is not None:
             self._wanted.fail(self._trouble)
         if pages is not None:
