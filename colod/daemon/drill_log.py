@@ -115,6 +115,10 @@ class DrillLog:
         found = [each for each in self._drills if guest in ("", each.guest)]
         return found[-limit:] if limit else found
 
+    def has(self, drill_id: str) -> bool:
+        """Whether this drill is recorded."""
+        return any(each.id == drill_id for each in self._drills)
+
     def last_success(self, guest: str) -> float | None:
         """Return when the newest drill of `guest` that passed was over, None without one."""
         times = [

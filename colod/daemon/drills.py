@@ -48,7 +48,7 @@ class Drills:
         self._host = host
         self.log = log
         self._checkpoints = Checkpoints(host.parts)
-        self._running: dict[GuestName, _Running] = {}
+        self._running: dict[GuestName, DrillRun] = {}
         self._tasks: dict[GuestName, asyncio.Task[None]] = {}
         self._clearing: asyncio.Task[None] | None = None
 
@@ -64,8 +64,7 @@ class Drills:
             PreflightRefused: If it may not be; nothing was touched.
         """
         service = self._host.find(request.guest)
-        if self._clearing is not None:
-            await asyncio.wait([self._clearing])
+        await self.cleared()
         plan = await make_plan(self._host.parts, self._checkpoints, service, request)
         if service.guest in self._running:
             raise NotAllowedNow(service.state, f"a drill of {service.guest} is under way")
@@ -74,7 +73,7 @@ class Drills:
         if request.dry_run:
             yield reply
             return
-        running = _Running(self._host.parts, self._checkpoints, self.log, service, request, plan)
+        running = DrillRun(self._host.parts, self._checkpoints, self.log, service, request, plan)
         task = asyncio.create_task(running.run(), name=f"drill {service.guest}")
         self._running[service.guest] = running
         self._tasks[service.guest] = task
@@ -103,6 +102,11 @@ class Drills:
         """Clear away what a daemon that died has left, and record that it was given up."""
         self._clearing = asyncio.create_task(self._clear_left(), name="drills")
 
+    async def cleared(self) -> None:
+        """Wait until what was left has been dealt with."""
+        if self._clearing is not None:
+            await asyncio.wait([self._clearing])
+
     async def _clear_left(self) -> None:
         for mark in await asyncio.to_thread(self.log.left):
             detail = "the daemon ended in the middle of it"
@@ -124,7 +128,7 @@ class Drills:
         self._tasks.pop(guest, None)
 
 
-class _Running:
+class DrillRun:
     """One drill under way."""
 
     def __init__(
@@ -164,6 +168,12 @@ class _Running:
 
     async def run(self) -> None:
         """Carry it out, clear it away, record it."""
+        try:
+            await self._carry_out()
+        finally:
+            self.told.put_nowait(None)
+
+    async def _carry_out(self) -> None:
         plan, drill = self._plan, self.drill
         mark = Mark(
             drill=drill,
@@ -185,7 +195,12 @@ class _Running:
             self._is(verdict=ABORTED, detail="it was not done in time")
         except (ColodError, OSError) as error:
             self._is(verdict=FAILED, detail=str(error)[:_DETAIL_CHARS])
-        keeps = self._request.keep and self.drill.verdict in (PASSED, FAILED, NOT_CHECKED)
+        except Exception as error:
+            # A defect of ours: the domain is to be cleared away all the same.
+            _log.exception(Event.DEFECT_DETECTED, protection=drill.guest)
+            self._is(verdict=FAILED, detail=f"a defect of colod: {error!r}"[:_DETAIL_CHARS])
+        has_run = self.drill.start_s >= 0
+        keeps = self._request.keep and has_run and self.drill.verdict != ABORTED
         self._is(is_kept=keeps)
         self._tell("clearing")
         await unbroken(self._end(mark))
@@ -193,7 +208,6 @@ class _Running:
     async def _end(self, mark: Mark) -> None:
         self.drill = await _settle(self._parts, self._log, mark, self.drill)
         self._tell("done", record=drill_message(self.drill))
-        self.told.put_nowait(None)
 
     # --- the steps ------------------------------------------------------------------------------
 
@@ -290,7 +304,8 @@ async def _settle(parts: Parts, log: DrillLog, mark: Mark, drill: Drill) -> Dril
         left = f"not cleared away: {error}"
         drill = replace(drill, detail="; ".join(filter(None, (drill.detail, left))))
     try:
-        await asyncio.to_thread(log.add, drill)
+        if not log.has(drill.id):  # else it was recorded, and could not be cleared away then
+            await asyncio.to_thread(log.add, drill)
         if not left:
             await asyncio.to_thread(log.cleared, drill.guest)
     except OSError as error:
