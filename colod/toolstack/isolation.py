@@ -63,10 +63,8 @@ def cut_off(
     copy |= dict.fromkeys(_ENDS, "destroy")
     if bridge and (nics := _tables(config, "nics")):
         copy["nics"] = [{**_picked(nic, _NIC_KEYS), "bridge": bridge} for nic in nics]
-    if disks := _present(config):
-        copy["disks"] = [
-            {**_picked(disk, _DISK_KEYS), "pdev_path": targets[_vdev(disk)]} for disk in disks
-        ]
+    if disks := _tables(config, "disks"):
+        copy["disks"] = [_replaced(disk, targets) for disk in disks]
     return copy
 
 
@@ -83,7 +81,7 @@ def differences(plan: Config, found: Config, vifs: Sequence[Vif]) -> Sequence[st
         str(nic.get("bridge", DEFAULT_BRIDGE)) for nic in _tables(found, "nics")
     }
     disks = {str(disk.get("pdev_path")) for disk in _present(found)}
-    planned = {str(disk["pdev_path"]) for disk in _present(plan)}
+    planned = {str(disk.get("pdev_path")) for disk in _present(plan)}
     texts = [f"it is on the bridge {each}" for each in sorted(bridges - wanted)]
     texts += [f"it has the disk {each}" for each in sorted(disks - planned)]
     texts += [f"it has {len(_tables(found, key))} {key}" for key in _foreign(found)]
@@ -209,6 +207,12 @@ def _tables(config: Config, key: str) -> Sequence[Config]:
 def _present(config: Config) -> Sequence[Config]:
     """Return the disks that have something behind them; an empty drive has not."""
     return [disk for disk in _tables(config, "disks") if disk.get("pdev_path")]
+
+
+def _replaced(disk: Config, targets: Mapping[str, str]) -> dict[str, Any]:
+    """Return a disk with another one behind it; an empty drive stays: QEMU's state has it."""
+    kept = _picked(disk, _DISK_KEYS)
+    return kept | {"pdev_path": targets[_vdev(disk)]} if disk.get("pdev_path") else kept
 
 
 def _vdev(disk: Config) -> str:

@@ -77,7 +77,8 @@ def test_a_disk_is_never_the_guests_own() -> None:
     assert "no disk xvdb" in refused(CONFIG, **COPY, xvdb="/x")
     assert "no absolute path" in refused(CONFIG, xvda="web-copy")
     assert cut_off(CONFIG, **COPY)["disks"] == [
-        {"vdev": "xvda", "format": "raw", "pdev_path": "/dev/vg/web-copy"}
+        {"vdev": "xvda", "format": "raw", "pdev_path": "/dev/vg/web-copy"},
+        {"vdev": "hdc", "is_cdrom": 1},
     ]
 
 
