@@ -139,7 +139,7 @@ class Pairing:
         try:
             limits.image_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:  # the session says it again, where an image is asked for
-            _log.warning(Event.IMAGE_UNKEPT, error=str(error))
+            _log.warning(Event.IMAGE_REFUSED, error=str(error))
         directory = str(limits.image_directory)
         return {"image": {"directory": directory, "max_bytes": limits.image_bytes}}
 

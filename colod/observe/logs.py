@@ -49,7 +49,7 @@ class Event(StrEnum):
     GUEST_ANNOUNCED = "guest.announced"
     HISTORY_UNWRITTEN = "history.unwritten"
     HTTP_FAILED = "http.failed"
-    IMAGE_UNKEPT = "image.unkept"
+    IMAGE_REFUSED = "image.refused"
     JOURNAL_WRITTEN = "journal.written"
     OUTPUT_HELD = "output.held"
     OUTPUT_RELEASED = "output.released"
