@@ -202,6 +202,12 @@ class SessionError(ColodError):
     code = "session.failed"
 
 
+class CheckpointError(ColodError):
+    """No image of a replica can be kept, or written."""
+
+    code = "checkpoint.failed"
+
+
 class JournalError(ColodError):
     """The journal cannot be written or read: nothing irrevocable may happen without it."""
 

@@ -29,6 +29,9 @@ FIRST_PROMOTABLE_EPOCH = Epoch(2)
 INCOMING_SUFFIX = "--incoming"
 """What xl appends to the name of a domain that is being received (tools/xl/xl_vmcontrol.c)."""
 
+DRILL_SUFFIX = "--drill"
+"""What colod appends to the name of a domain that a drill restores beside the replica."""
+
 # Xen's own tools accept more; these are safe in unit names, paths and metric labels.
 _GUEST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
@@ -107,12 +110,15 @@ def parse_guest_name(text: str) -> GuestName:
     """Return `text` as a guest's name.
 
     Raises:
-        ValueError: If it is not 1 to 63 of `A-Za-z0-9_.+-`, or ends as xl's temporary names do.
+        ValueError: If it is not 1 to 63 of `A-Za-z0-9_.+-`, or ends as temporary names of xl and
+            colod do.
     """
     if not _GUEST_NAME.fullmatch(text):
         raise ValueError(f"guest name {text!r}: want 1 to 63 of A-Z a-z 0-9 _ . + -")
     if text.endswith(INCOMING_SUFFIX):
         raise ValueError(f"guest name {text!r}: xl uses the suffix {INCOMING_SUFFIX} itself")
+    if text.endswith(DRILL_SUFFIX):
+        raise ValueError(f"guest name {text!r}: colod's drills use the suffix {DRILL_SUFFIX}")
     return GuestName(text)
 
 

@@ -31,6 +31,8 @@ class Exit(IntEnum):
     """The configuration is invalid."""
     VERSION = 8
     """Both sides speak, but no common version."""
+    NOT_CHECKED = 9
+    """A drill was carried out, and nothing said whether the guest works."""
     INTERRUPTED = 130
     """Stopped from the keyboard; the daemon goes on."""
 

@@ -30,6 +30,8 @@ COMMANDS: Final = {
     "pause": Lazy("colod.cli.automation", "pause", "Have both hosts do nothing by themselves."),
     "unpause": Lazy("colod.cli.automation", "unpause", "Let both hosts act by themselves again."),
     "drain": Lazy("colod.cli.failover", "drain", "End all sessions of this host in good order."),
+    "drill": Lazy("colod.cli.drill", "drill", "Try a replica out, cut off from everything."),
+    "checkpoint": Lazy("colod.cli.checkpoint", "checkpoint", "List and write replicas' images."),
     "history": Lazy("colod.cli.history", "history", "Show changes of state, newest last."),
     "doctor": Lazy("colod.cli.doctor", "doctor", "Examine host, peer, witness and guests."),
     "config": Lazy("colod.cli.config", "config", "Check and show the configuration."),
@@ -64,7 +66,7 @@ def cli(context: click.Context, socket: str | None, config_path: str | None) -> 
     """Protect Xen guests against the death of their host.
 
     Exit status: 0 done; 1 failed; 2 wrong usage; 3 no daemon; 4 refused; 5 outcome unknown;
-    6 not found; 7 configuration invalid; 8 versions differ.
+    6 not found; 7 configuration invalid; 8 versions differ; 9 done, not checked.
     """
     context.obj = {"socket": socket, "config": config_path}
 

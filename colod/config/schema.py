@@ -464,6 +464,30 @@ class SessionTable(Table):
     )
 
 
+class CheckpointsTable(Table):
+    """Images of replicas that this host holds, for drills and for `checkpoint export`."""
+
+    keep: bool = Field(
+        default=False,
+        strict=True,
+        description="Whether a secondary keeps its replica's pages on disk too, so that an image "
+        "of the newest epoch can be written at any time. The disk then takes every byte that the "
+        "guest dirties, and room for all its memory. In force from the next pairing on.",
+    )
+    directory: AbsolutePath = Field(
+        default=Path("/var/lib/colod/checkpoints"),
+        description="Where pages and images are kept; they hold all that is in the guests' memory. "
+        "On a tmpfs they would take dom0's. On a slow disk the image is given up, not the replica.",
+    )
+    store_mib: int = _quantity(
+        65536,
+        1,
+        16777216,
+        "Most that the pages of one guest may take there. Smaller: of a guest with more memory no "
+        "image is kept. Larger: a guest may fill the disk, which ends its image too.",
+    )
+
+
 class OutputTable(Table):
     """Whether a protected guest's output waits until the secondary has what it depends on."""
 
@@ -565,6 +589,7 @@ class Config(Table):
     detection: DetectionTable = Field(default_factory=DetectionTable)
     toolstack: ToolstackTable = Field(default_factory=ToolstackTable)
     session: SessionTable = Field(default_factory=SessionTable)
+    checkpoints: CheckpointsTable = Field(default_factory=CheckpointsTable)
     output: OutputTable = Field(default_factory=OutputTable)
     policy: PolicyTable = Field(default_factory=PolicyTable)
     observe: ObserveTable = Field(default_factory=ObserveTable)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import structlog
 
+from colod.daemon.checkpoints import Checkpoints
 from colod.daemon.doctor import examine
+from colod.daemon.drills import Drills, drill_message
 from colod.daemon.host import Host
 from colod.daemon.protection import ProtectionService
 from colod.daemon.status import history_of, reply_of
@@ -32,10 +35,12 @@ _SWITCHOVER_S = 150.0
 class AdminService(admin_pb2_grpc.AdminServicer):
     """The Admin service of one host; all methods are coroutines in the daemon's loop."""
 
-    def __init__(self, host: Host, *, simulated: bool) -> None:
-        """Serve `host`."""
+    def __init__(self, host: Host, drills: Drills, *, simulated: bool) -> None:
+        """Serve `host`, and its `drills`."""
         self._host = host
         self._simulated = simulated
+        self._checkpoints = Checkpoints(host.parts)
+        self._drills = drills
 
     async def Version(self, request: admin_pb2.VersionRequest, context: Any) -> Any:
         """Say who this is."""
@@ -199,9 +204,68 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         """Examine the host and its surroundings."""
         return admin_pb2.DoctorReply(findings=await examine(self._host, request.guest))
 
+    async def Checkpoints(self, request: admin_pb2.CheckpointsRequest, context: Any) -> Any:
+        """Return of which replicas images can be written, and which were."""
+        return self._checkpoints.listing(self._services(request.guest))
+
+    async def ExportCheckpoint(
+        self, request: admin_pb2.ExportCheckpointRequest, context: Any
+    ) -> AsyncIterator[admin_pb2.ExportCheckpointReply]:
+        """Write an image of a replica's newest epoch."""
+        service = self._host.find(request.guest)
+        image = self._checkpoints.check(service)
+        path = self._checkpoints.path_of(service, request.name)
+        plan = [
+            f"write epoch {image.epoch} of {service.guest}, or a newer one, to {path}",
+            f"about {-(-image.image_bytes >> 20)} MiB; replication goes on meanwhile",
+        ]
+        yield admin_pb2.ExportCheckpointReply(plan=plan, path=str(path), epoch=image.epoch)
+        if request.dry_run:
+            return
+        _audit("checkpoint-export", request.guest, path=str(path))
+        async for told in self._checkpoints.write(service, path):
+            yield admin_pb2.ExportCheckpointReply(
+                path=str(path),
+                epoch=told.epoch,
+                epoch_age_s=told.epoch_age_s,
+                written_bytes=told.written_bytes,
+                total_bytes=told.total_bytes,
+                is_done=told.is_done,
+            )
+
+    async def Drill(
+        self, request: admin_pb2.DrillRequest, context: Any
+    ) -> AsyncIterator[admin_pb2.DrillReply]:
+        """Restore a replica's newest epoch beside it, and have it checked."""
+        if not request.operator.strip():
+            raise PreflightRefused(["a drill needs the name of who asks for it"])
+        for text in (request.check, request.operator):
+            if len(text) > MAX_REASON_CHARS:
+                raise PreflightRefused([f"a text of more than {MAX_REASON_CHARS} characters"])
+        if not request.dry_run:
+            _audit("drill", request.guest, bridge=request.bridge, check=request.check)
+        async with aclosing(self._drills.run(request)) as replies:
+            async for reply in replies:
+                yield reply
+
+    async def DrillChecked(self, request: admin_pb2.DrillCheckedRequest, context: Any) -> Any:
+        """Take what the operator's check said."""
+        _audit("drill-checked", "", id=request.id, status=request.status)
+        self._drills.checked(request.id, request.status, request.said)
+        return admin_pb2.DrillCheckedReply()
+
+    async def Drills(self, request: admin_pb2.DrillsRequest, context: Any) -> Any:
+        """Return drills of this host, oldest first."""
+        found = self._drills.log.of(request.guest, request.limit)
+        return admin_pb2.DrillsReply(drills=[drill_message(each) for each in found])
+
+    def _services(self, guest: str) -> list[ProtectionService]:
+        return [self._host.find(guest)] if guest else list(self._host.services.values())
+
     def _status(self, guest: str) -> admin_pb2.StatusReply:
-        services = [self._host.find(guest)] if guest else list(self._host.services.values())
-        return reply_of(self._host, services, simulated=self._simulated)
+        services = self._services(guest)
+        drills = self._drills.log.last_success
+        return reply_of(self._host, services, simulated=self._simulated, last_drill=drills)
 
 
 def _parsed(parse: Callable[[str], Any], text: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Self
 
 from colod.config import Config
@@ -32,6 +33,9 @@ class Limits:
     hold_limit_bytes: int
     delta_codec: str
     delta_store_bytes: int
+    image_directory: Path | None = None
+    """Where images of replicas are kept; None where none are."""
+    image_bytes: int = 0
     self_fence_required: bool = False
 
     @classmethod
@@ -55,6 +59,8 @@ class Limits:
             delta_codec=config.session.deltas,
             delta_store_bytes=config.session.page_store_mib << 20,
             self_fence_required=config.self_fence.is_required,
+            image_directory=config.checkpoints.directory if config.checkpoints.keep else None,
+            image_bytes=config.checkpoints.store_mib << 20,
         )
 
     def become(self, other: Self) -> None:

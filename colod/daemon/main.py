@@ -25,6 +25,8 @@ from colod.config import DEFAULT_PATH, Config, load_config
 from colod.daemon.admin_service import AdminService
 from colod.daemon.carrier import CarrierWatch
 from colod.daemon.compose import compose
+from colod.daemon.drill_log import DrillLog
+from colod.daemon.drills import Drills
 from colod.daemon.host import Host
 from colod.daemon.limits import Limits
 from colod.daemon.notify import notify, watchdog_interval_s
@@ -133,6 +135,7 @@ class Daemon:
         parts, identity = self._begin(self._identity())
         facts = await parts.toolstack.host_facts()
         self._host = host = Host(parts, self_fence)
+        drills = Drills(host, DrillLog(self._config.host.state_directory))
         host.adopt_all()
         parts.heartbeat.start()
         self._carriers.start()
@@ -140,10 +143,12 @@ class Daemon:
         peer_server = self._serve_peer(host, identity)
         try:
             await host.look_around(timeout_s=_FIRST_LOOK_S)
-            self._serve_http(host, identity, simulated=facts.simulated)
-            await self._serve_operators(host, simulated=facts.simulated)
+            drills.begin()
+            self._serve_http(host, identity, drills, simulated=facts.simulated)
+            await self._serve_operators(host, drills, simulated=facts.simulated)
         finally:
             notify("STOPPING=1")
+            await drills.stop()
             await self_fence.stop(is_asked=self._stop.is_set() and not host.defect.done())
             if self._http is not None:
                 await asyncio.to_thread(self._http.stop)
@@ -152,9 +157,9 @@ class Daemon:
         _log.info(Event.DAEMON_STOPPED)
         return 0
 
-    async def _serve_operators(self, host: Host, *, simulated: bool) -> None:
+    async def _serve_operators(self, host: Host, drills: Drills, *, simulated: bool) -> None:
         admin = await start_admin_server(
-            AdminService(host, simulated=simulated),
+            AdminService(host, drills, simulated=simulated),
             self._config.admin_socket,
             group=self._config.admin.group,
             on_defect=self._defect,
@@ -280,13 +285,17 @@ class Daemon:
             _log.error(Event.LISTEN_FAILED, address=address, advice=advice)
         return server
 
-    def _serve_http(self, host: Host, identity: TlsIdentity, *, simulated: bool) -> None:
+    def _serve_http(
+        self, host: Host, identity: TlsIdentity, drills: Drills, *, simulated: bool
+    ) -> None:
         """Serve HTTP, where the configuration wants it; a port that is taken stops nothing."""
         if not self._config.observe.listen:
             return
 
         async def status() -> admin_pb2.StatusReply:
-            return reply_of(host, host.services.values(), simulated=simulated)
+            services = host.services.values()
+            last_drill = drills.log.last_success
+            return reply_of(host, services, simulated=simulated, last_drill=last_drill)
 
         try:
             self._http = HttpServer(

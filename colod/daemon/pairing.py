@@ -120,6 +120,7 @@ class Pairing:
             "receive_argv": list(toolstack.receive_argv()),
             "pause_argv": list(toolstack.pause_argv(incoming)),
             "exists_argv": list(toolstack.exists_argv(incoming)),
+            **self._image(),
         }
         write_spec(session.directory, spec)
         await self._launch(self._session_argv("receive", session), session)
@@ -129,6 +130,18 @@ class Pairing:
         if not (address := _listen_address(session)):
             raise _not_started(session)
         return address
+
+    def _image(self) -> dict[str, Any]:
+        """Return what the receiver may keep of its replica on disk."""
+        limits = self._parts.limits
+        if limits.image_directory is None:
+            return {}
+        try:
+            limits.image_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:  # the session says it again, where an image is asked for
+            _log.warning(Event.IMAGE_REFUSED, error=str(error))
+        directory = str(limits.image_directory)
+        return {"image": {"directory": directory, "max_bytes": limits.image_bytes}}
 
     async def forget(self, guest: GuestName, journal: Journal) -> None:
         """Tell the peer that the protection ended; what it misses, the witness tells it later."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from colod.daemon.facts import replica_code
@@ -29,16 +29,32 @@ _WITNESS: Final = {
 
 
 def reply_of(
-    host: Host, services: Iterable[ProtectionService], *, simulated: bool
+    host: Host,
+    services: Iterable[ProtectionService],
+    *,
+    simulated: bool,
+    last_drill: Callable[[str], float | None] = lambda guest: None,
 ) -> admin_pb2.StatusReply:
-    """Return the status of some protections of this host."""
-    return admin_pb2.StatusReply(
+    """Return the status of some protections of this host.
+
+    Args:
+        host: This host.
+        services: The protections.
+        simulated: Whether its Xen is simulated.
+        last_drill: Returns when the last drill of a guest passed, None without one.
+    """
+    reply = admin_pb2.StatusReply(
         host=host.parts.host,
         simulated=simulated,
-        protections=[status_of(each) for each in services],
         automation=_automation(host.parts),
         self_fence=_self_fence(host),
     )
+    for each in services:
+        status = status_of(each)
+        if (passed_at := last_drill(each.guest)) is not None:
+            status.drill_last_success_unix_s = passed_at
+        reply.protections.append(status)
+    return reply
 
 
 def _self_fence(host: Host) -> admin_pb2.SelfFence | None:

@@ -133,6 +133,13 @@ ROWS: Final = (
         "On a secondary: whether its replica may be promoted, as far as is known",
         lambda s: [((), float(s.promotable))] if s.role == types_pb2.ROLE_SECONDARY else [],
     ),
+    Row(
+        "drill_last_success_timestamp_seconds",
+        "When the last drill on this host passed its check; absent without one (docs/drills.md)",
+        lambda s: (
+            [((), s.drill_last_success_unix_s)] if s.HasField("drill_last_success_unix_s") else []
+        ),
+    ),
     Row("generation", "Generation of the ownership record", lambda s: [((), float(s.generation))]),
     Row(
         "lag_seconds",

@@ -81,13 +81,7 @@ class AdminClient:
             OutcomeUnknown: When `timeout_s` seconds have passed, or the daemon went away.
         """
         request = admin_pb2.StatusRequest(guest=guest)
-        stream = self._call(self._stub.WatchStatus, request, timeout_s)
-        try:
-            yield from stream
-        except grpc.RpcError as error:
-            raise self._error(error) from error
-        finally:
-            stream.cancel()
+        return self._stream(self._stub.WatchStatus, request, timeout_s)
 
     def failover(
         self, request: admin_pb2.FailoverRequest, *, timeout_s: float = CHANGE_TIMEOUT_S
@@ -124,6 +118,51 @@ class AdminClient:
         """Have the daemon examine host, peer, witness and guest."""
         request = admin_pb2.DoctorRequest(guest=guest)
         return self._call(self._stub.Doctor, request, CHANGE_TIMEOUT_S)
+
+    def checkpoints(self, guest: str = "") -> admin_pb2.CheckpointsReply:
+        """Return of which replicas images can be written, and which were."""
+        return self._call(self._stub.Checkpoints, admin_pb2.CheckpointsRequest(guest=guest))
+
+    def export_checkpoint(
+        self, request: admin_pb2.ExportCheckpointRequest, *, timeout_s: float
+    ) -> Iterator[admin_pb2.ExportCheckpointReply]:
+        """Yield how an image gets written; the daemon goes on when nobody listens.
+
+        Raises:
+            OutcomeUnknown: When `timeout_s` seconds have passed, or the daemon went away.
+        """
+        return self._stream(self._stub.ExportCheckpoint, request, timeout_s)
+
+    def drill(
+        self, request: admin_pb2.DrillRequest, *, timeout_s: float
+    ) -> Iterator[admin_pb2.DrillReply]:
+        """Yield the steps of a drill, its record last; closing this gives the drill up.
+
+        Raises:
+            OutcomeUnknown: When `timeout_s` seconds have passed, or the daemon went away.
+        """
+        return self._stream(self._stub.Drill, request, timeout_s)
+
+    def drill_checked(self, drill_id: str, status: int, said: str) -> None:
+        """Say what the check of a drill came to."""
+        request = admin_pb2.DrillCheckedRequest(id=drill_id, status=status, said=said)
+        self._call(self._stub.DrillChecked, request)
+
+    def drills(self, guest: str, limit: int) -> admin_pb2.DrillsReply:
+        """Return the newest `limit` drills of this host, of one guest or of all."""
+        request = admin_pb2.DrillsRequest(guest=guest, limit=limit)
+        return self._call(self._stub.Drills, request)
+
+    def _stream(
+        self, method: Callable[..., Any], request: Any, timeout_s: float | None
+    ) -> Iterator[Any]:
+        stream = self._call(method, request, timeout_s)
+        try:
+            yield from stream
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+        finally:
+            stream.cancel()
 
     def _call(
         self,

@@ -19,6 +19,7 @@ from colod.errors import PeerUnreachable, ToolstackError
 from colod.session.admission import Admission
 from colod.session.deltas import warm_up
 from colod.session.ending import Ending, State
+from colod.session.keeping import Keeping
 from colod.session.link import Link, live
 from colod.session.pipes import Pipe
 from colod.session.process import Watched, run_bounded, start_ticks
@@ -30,6 +31,7 @@ from colod.session.spec import SessionSpec
 from colod.session.unfolding import Unfolding, unfolding
 from colod.stream.frames import MAX_CONTROL_BYTES, Frame, FrameType
 from colod.transport.base import Transport
+from colod.v1 import session_pb2
 
 _EXISTS_S = 10.0
 _PAUSE_S = 30.0
@@ -49,6 +51,7 @@ class Receiver(Session):
         self._transport = transport
         self._receiving = Receiving(spec.staging_bytes)
         self._unfolding: Unfolding | None = None
+        self._keeping = Keeping(spec, directory)
         self._handings: asyncio.Queue[Handing] = asyncio.Queue()  # bounded by Receiving.has_room
         self._room = asyncio.Event()
         self._begun = asyncio.Event()
@@ -63,10 +66,21 @@ class Receiver(Session):
         """Return how far replication has come."""
         return self._receiving.progress(now)
 
+    def image(self, now: float) -> session_pb2.ReplicaImage | None:
+        """Return how the image of the replica stands, None where none is kept."""
+        return self._keeping.status(now)
+
+    def export_image(self, command: session_pb2.SessionCommand.ExportImage) -> str:
+        """Begin to write an image of the replica; return why not, or nothing."""
+        if self._is_handing_over:
+            return "the replica is being promoted"
+        return self._keeping.export(command)
+
     async def work(self) -> None:
         """Start xl, let the sender in, and follow it until something ends that."""
         try:
             await asyncio.to_thread(warm_up, self.spec.deltas)
+            self._keeping.start()
             output = await self._start_xl()
             listener = await self._transport.listen()
             self.report.set_listen_address(listener.address)
@@ -193,8 +207,10 @@ class Receiver(Session):
                 raise Ending.toolstack_lost(f"xl has closed its input: {error}") from error
             if xl.has_ended:
                 return  # what it was given is lost with it; _watch_xl says so
+            is_first_copy = not self._receiving.handed_epoch
             await self._handed(handing)
             self._handings.task_done()
+            await self._keeping.give(handing, time.monotonic(), is_first_copy=is_first_copy)
 
     async def _handed(self, handing: Handing) -> None:
         self._receiving.handed(handing, time.monotonic())
@@ -272,6 +288,7 @@ class Receiver(Session):
         if not self._receiving.handed_epoch:
             return "no epoch is whole yet"
         self._is_handing_over = True
+        self._keeping.give_up("the replica is being promoted")  # and needs what disk there is
         self.ended(Ending.peer_lost("session.handed_over", "told to hand the copy over"))
         self.spawn(self._hand_over())
         return ""

@@ -93,6 +93,14 @@ class Session(ABC):
         """Begin to hand the copy over to xl; return why not, or nothing."""
         return "hand_over is for the receiver"
 
+    def export_image(self, command: session_pb2.SessionCommand.ExportImage) -> str:
+        """Begin to write an image of the replica; return why not, or nothing."""
+        return "export_image is for the receiver"
+
+    def image(self, now: float) -> session_pb2.ReplicaImage | None:
+        """Return how the image of the replica stands, None where none is kept."""
+        return None
+
     def ended(self, ending: Ending) -> None:
         """End replication; everything is kept as it is."""
         if self._over is not None and not self._over.done():
@@ -150,6 +158,8 @@ class Session(ABC):
                 return self.hand_over()
             case "report_status":
                 return ""
+            case "export_image":
+                return self.export_image(command.export_image)
             case "quiesce" | "quiesced":
                 return self._switch_over(command)
         return "unknown command"
@@ -170,7 +180,10 @@ class Session(ABC):
             progress.rtt_s = self.link.rtt_s
             self.report.capabilities = self.link.capabilities
             self.report.peer_address = self.link.peer_address
-        return self.report.status(progress, self.gate(), self.measures(), self.quiesce())
+        status = self.report.status(progress, self.gate(), self.measures(), self.quiesce())
+        if (image := self.image(now)) is not None:
+            status.image.CopyFrom(image)
+        return status
 
     def _changed(self) -> None:
         self.control.publish()

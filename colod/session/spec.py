@@ -18,6 +18,7 @@ from colod.model import (
 )
 from colod.output.kinds import GateSpec, parse_gate
 from colod.session.deltas import DeltaSpec, parse_deltas
+from colod.session.images import ImageSpec, parse_image
 
 SPEC_VERSION: Final = 1
 _TLS_FILES: Final = frozenset({"ca", "certificate", "key"})
@@ -50,6 +51,8 @@ class SessionSpec:
             checkpoint is whole.
         gate: How the guest's output is held; sender only.
         deltas: What may be used to send pages as what changed in them.
+        image: What may be kept on disk, so that images of the replica can be written; receiver
+            only.
     """
 
     role: str
@@ -73,6 +76,7 @@ class SessionSpec:
     pause_timeout_s: float = 60.0
     gate: GateSpec = field(default_factory=GateSpec)
     deltas: DeltaSpec = field(default_factory=DeltaSpec)
+    image: ImageSpec = field(default_factory=ImageSpec)
 
     @property
     def is_sender(self) -> bool:
@@ -237,4 +241,5 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "pause_timeout_s": _number(0.1, 3600),
     "gate": parse_gate,
     "deltas": parse_deltas,
+    "image": parse_image,
 }

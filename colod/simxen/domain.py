@@ -20,6 +20,7 @@ from colod.simxen.guest import Guest, Machine
 from colod.simxen.host import Host
 from colod.simxen.network import Network
 from colod.simxen.plug import Plug
+from colod.simxen.settings import bridge_of
 
 SHUTDOWN_POWEROFF = 0
 SHUTDOWN_REBOOT = 1
@@ -63,11 +64,14 @@ class Domain:
         self._config: JsonObject = json.loads(text)
         knobs = self._config.get("simulated", {})
         self._tick_s = float(knobs.get("tick_ms", 10)) / 1000
-        self._service = str(knobs.get("service", ""))
+        # The world is on the bridge that the guest was created on, and on no other.
+        is_in_world = knobs.get("bridge", "") == bridge_of(self._config)
+        self._service = str(knobs.get("service", "")) if is_in_world else ""
         self._guest = Guest(Machine(self._directory), int(knobs.get("writes_per_tick", 10)))
         self._selector = selectors.DefaultSelector()
         self._network = Network(self._selector, _encode, self._answer)
-        self._listener = Path(knobs["listener"]) if knobs.get("listener") else None
+        hears = is_in_world and knobs.get("listener")
+        self._listener = Path(knobs["listener"]) if hears else None
         self._control = control
         self._is_built = is_built
         self._is_intact = True

@@ -68,8 +68,14 @@ def domain_config(text: str) -> JsonObject:
         if action != "destroy":
             config[event] = action.replace("-", "_")
     config["on_soft_reset"] = "soft_reset"
-    config["simulated"] = _knobs(settings)
+    config["simulated"] = {**_knobs(settings), "bridge": bridge_of(config)}
     return config
+
+
+def bridge_of(config: JsonObject) -> str:
+    """Return the bridge of a domain's first interface, "" without one."""
+    nics = config.get("nics", [])
+    return str(nics[0].get("bridge", "")) if nics else ""
 
 
 def _build_info(settings: dict[str, Value], kind: str) -> JsonObject:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 from colod.errors import ToolstackError
 from colod.toolstack import process
@@ -17,6 +18,7 @@ SIMULATION_VARIABLE = "COLOD_SIMXEN_DIR"
 """Set, it names the simulated host; simulated hosts share one table of processes."""
 
 _RECEIVING = "migrate-receive"
+_RESTORING = "restore"
 _SAVING = frozenset({"remus", "migrate", "save"})
 
 
@@ -50,6 +52,23 @@ async def end_restore(
     first = dict.fromkeys([*([receiver] if receiver else []), *parents])
     killed = await _end(tuple(first))
     return killed + await _end([helper.process.ref for helper in helpers])
+
+
+async def end_restore_of(image: Path, simulated_host: str | None) -> tuple[ProcessRef, ...]:
+    """SIGKILL each `xl restore` of the file `image`, and then its save helper; verify their ends.
+
+    Raises:
+        ToolstackError: If one of them does not end.
+    """
+    everything, all_helpers = await asyncio.to_thread(_scan, simulated_host)
+    restoring = {
+        each.ref.pid: each.ref
+        for each in everything
+        if _RESTORING in each.argv and str(image) in each.argv
+    }
+    helpers = [each.process for each in all_helpers if each.process.parent_pid in restoring]
+    killed = await _end(tuple(restoring.values()))
+    return killed + await _end([helper.ref for helper in helpers])
 
 
 async def end_stray_savers(domid: int, simulated_host: str | None) -> tuple[ProcessRef, ...]:

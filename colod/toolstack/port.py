@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 from colod.model import GuestName
@@ -189,6 +190,17 @@ class Toolstack(Protocol):
 
     async def run_promoted(self, guest: GuestName) -> Domain:
         """Drop pause references one by one until the domain runs; verify it; return it."""
+        ...
+
+    async def restore_paused(self, image: Path, name: str, *, timeout_s: float) -> Domain:
+        """Restore an image to a domain `name`, and leave it paused with one reference.
+
+        After an error, or when cancelled, `discard_restored` clears what is left.
+        """
+        ...
+
+    async def discard_restored(self, image: Path, name: str) -> Discarded:
+        """End whatever still restores `image`, destroy the domain `name`, and verify both."""
         ...
 
     def remus_argv(self, guest: GuestName, *, interval_ms: int, command: str) -> Sequence[str]:

@@ -311,7 +311,7 @@ def _name_refusals(config: Config, domain_names: Sequence[str]) -> Sequence[str]
 def _memory_refusals(
     config: Config, facts: HostFacts, inventory: Inventory, memory_bytes: int, staging_bytes: int
 ) -> Sequence[str]:
-    wanted = memory_bytes + _overhead_bytes(config, memory_bytes)
+    wanted = memory_bytes + overhead_bytes(config, memory_bytes)
     # One epoch lies in the receiving session until it is whole, and once more in libxc after that.
     epochs = 2 * min(memory_bytes, staging_bytes)
     found = []
@@ -328,7 +328,7 @@ def _memory_refusals(
     return found
 
 
-def _overhead_bytes(config: Config, memory_bytes: int) -> int:
+def overhead_bytes(config: Config, memory_bytes: int) -> int:
     """Return what libxl adds: 1 MiB for each vCPU and 8 KiB for each MiB of memory.
 
     Spec: Xen tools/libs/light/libxl_utils.c, libxl_get_required_shadow_memory.

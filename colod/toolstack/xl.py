@@ -203,6 +203,28 @@ class XlToolstack:
             destroyed.append(incoming)
         return Discarded(killed=killed, destroyed=tuple(destroyed))
 
+    async def restore_paused(self, image: Path, name: str, *, timeout_s: float) -> Domain:
+        """Restore an image to a domain `name`, and leave it paused with one reference.
+
+        Without xl's monitor (`-e`): a domain that ends is left as it is, for its end to be seen.
+        """
+        argv = (*self._xl, "restore", "-p", "-e", str(image))
+        done = (await self._runner.run(argv, timeout_s=timeout_s)).checked()
+        row = await self._require(name)
+        if not row.domain.paused:
+            raise ToolstackError(done.argv, 0, f"{name} is not paused, but {row.letters}")
+        return row.domain
+
+    async def discard_restored(self, image: Path, name: str) -> Discarded:
+        """End whatever still restores `image`, destroy the domain `name`, and verify both."""
+        killed = await discard.end_restore_of(image, self._simulated_host())
+        destroyed = []
+        while row := await self._row(name):
+            await self._destroy(row.domain, name)
+            killed += await discard.end_restore(None, row.domain.domid, self._simulated_host())
+            destroyed.append(name)
+        return Discarded(killed=killed, destroyed=tuple(destroyed))
+
     # --- promotion -----------------------------------------------------------------------------
 
     async def await_takeover(

@@ -289,6 +289,7 @@ class ProtectionStatus(_message.Message):
     SIGNALS_FIELD_NUMBER: _builtins.int
     STANDSTILL_S_FIELD_NUMBER: _builtins.int
     STANDSTILL_CAUSE_FIELD_NUMBER: _builtins.int
+    DRILL_LAST_SUCCESS_UNIX_S_FIELD_NUMBER: _builtins.int
     guest: _builtins.str
     role: _types_pb2.Role.ValueType
     peer: _builtins.str
@@ -325,6 +326,8 @@ class ProtectionStatus(_message.Message):
     """
     standstill_cause: _builtins.str
     """Why, as far as is known; "" unless that is longer than detection.standstill_s."""
+    drill_last_success_unix_s: _builtins.float
+    """Unix time of the end of the last drill on this host that passed; absent without one."""
     @_builtins.property
     def progress(self) -> _types_pb2.Progress: ...
     @_builtins.property
@@ -368,17 +371,22 @@ class ProtectionStatus(_message.Message):
         signals: _abc.Iterable[Global___PeerSignal] | None = ...,
         standstill_s: _builtins.float | None = ...,
         standstill_cause: _builtins.str = ...,
+        drill_last_success_unix_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_standstill_s", b"_standstill_s", "decided_age_s", b"decided_age_s", "gate", b"gate", "progress", b"progress", "standstill_s", b"standstill_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_standstill_s", b"_standstill_s", "decided_age_s", b"decided_age_s", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "progress", b"progress", "standstill_s", b"standstill_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_standstill_s", b"_standstill_s", "advice", b"advice", "cause", b"cause", "decided_age_s", b"decided_age_s", "disks", b"disks", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "interval_ms", b"interval_ms", "measures", b"measures", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "promotable", b"promotable", "replica", b"replica", "role", b"role", "signals", b"signals", "since_unix_s", b"since_unix_s", "standstill_cause", b"standstill_cause", "standstill_s", b"standstill_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_standstill_s", b"_standstill_s", "advice", b"advice", "cause", b"cause", "decided_age_s", b"decided_age_s", "disks", b"disks", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "interval_ms", b"interval_ms", "measures", b"measures", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "promotable", b"promotable", "replica", b"replica", "role", b"role", "signals", b"signals", "since_unix_s", b"since_unix_s", "standstill_cause", b"standstill_cause", "standstill_s", b"standstill_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__decided_age_s: _TypeAlias = _typing.Literal["decided_age_s"]  # noqa: Y015
     _WhichOneofArgType__decided_age_s: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s"]  # noqa: Y015
+    _WhichOneofReturnType__drill_last_success_unix_s: _TypeAlias = _typing.Literal["drill_last_success_unix_s"]  # noqa: Y015
+    _WhichOneofArgType__drill_last_success_unix_s: _TypeAlias = _typing.Literal["_drill_last_success_unix_s", b"_drill_last_success_unix_s"]  # noqa: Y015
     _WhichOneofReturnType__standstill_s: _TypeAlias = _typing.Literal["standstill_s"]  # noqa: Y015
     _WhichOneofArgType__standstill_s: _TypeAlias = _typing.Literal["_standstill_s", b"_standstill_s"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__decided_age_s) -> _WhichOneofReturnType__decided_age_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__drill_last_success_unix_s) -> _WhichOneofReturnType__drill_last_success_unix_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__standstill_s) -> _WhichOneofReturnType__standstill_s | None: ...
 
@@ -922,3 +930,454 @@ class DoctorReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DoctorReply: _TypeAlias = DoctorReply  # noqa: Y015
+
+@_typing.final
+class CheckpointsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    guest: _builtins.str
+    """All replicas when empty."""
+    def __init__(
+        self,
+        *,
+        guest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guest", b"guest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointsRequest: _TypeAlias = CheckpointsRequest  # noqa: Y015
+
+@_typing.final
+class KeptImage(_message.Message):
+    """What is kept of one replica, so that images of it can be written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    IS_KEPT_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    EPOCH_AGE_S_FIELD_NUMBER: _builtins.int
+    IMAGE_BYTES_FIELD_NUMBER: _builtins.int
+    guest: _builtins.str
+    is_kept: _builtins.bool
+    trouble: _builtins.str
+    """Why not, and what to do about it."""
+    advice: _builtins.str
+    epoch: _builtins.int
+    """The newest epoch of which one could be written, and the age of its acknowledgement; -1 unknown."""
+    epoch_age_s: _builtins.float
+    image_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        guest: _builtins.str = ...,
+        is_kept: _builtins.bool = ...,
+        trouble: _builtins.str = ...,
+        advice: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        epoch_age_s: _builtins.float = ...,
+        image_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "epoch", b"epoch", "epoch_age_s", b"epoch_age_s", "guest", b"guest", "image_bytes", b"image_bytes", "is_kept", b"is_kept", "trouble", b"trouble"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptImage: _TypeAlias = KeptImage  # noqa: Y015
+
+@_typing.final
+class ExportedImage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    UNIX_S_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    size_bytes: _builtins.int
+    unix_s: _builtins.float
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        unix_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "size_bytes", b"size_bytes", "unix_s", b"unix_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportedImage: _TypeAlias = ExportedImage  # noqa: Y015
+
+@_typing.final
+class CheckpointsReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    EXPORTED_FIELD_NUMBER: _builtins.int
+    directory: _builtins.str
+    @_builtins.property
+    def kept(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptImage]: ...
+    @_builtins.property
+    def exported(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedImage]: ...
+    def __init__(
+        self,
+        *,
+        directory: _builtins.str = ...,
+        kept: _abc.Iterable[Global___KeptImage] | None = ...,
+        exported: _abc.Iterable[Global___ExportedImage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "exported", b"exported", "kept", b"kept"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointsReply: _TypeAlias = CheckpointsReply  # noqa: Y015
+
+@_typing.final
+class ExportCheckpointRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    guest: _builtins.str
+    name: _builtins.str
+    """Of the file in the directory of checkpoints; made up when empty."""
+    dry_run: _builtins.bool
+    def __init__(
+        self,
+        *,
+        guest: _builtins.str = ...,
+        name: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "guest", b"guest", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportCheckpointRequest: _TypeAlias = ExportCheckpointRequest  # noqa: Y015
+
+@_typing.final
+class ExportCheckpointReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    EPOCH_AGE_S_FIELD_NUMBER: _builtins.int
+    WRITTEN_BYTES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    IS_DONE_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    epoch: _builtins.int
+    epoch_age_s: _builtins.float
+    written_bytes: _builtins.int
+    total_bytes: _builtins.int
+    is_done: _builtins.bool
+    @_builtins.property
+    def plan(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        plan: _abc.Iterable[_builtins.str] | None = ...,
+        path: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        epoch_age_s: _builtins.float = ...,
+        written_bytes: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
+        is_done: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epoch_age_s", b"epoch_age_s", "is_done", b"is_done", "path", b"path", "plan", b"plan", "total_bytes", b"total_bytes", "written_bytes", b"written_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportCheckpointReply: _TypeAlias = ExportCheckpointReply  # noqa: Y015
+
+@_typing.final
+class DiskOverride(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VDEV_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    vdev: _builtins.str
+    """As the guest's configuration names it (xvda), and what the drill gets in its place."""
+    target: _builtins.str
+    def __init__(
+        self,
+        *,
+        vdev: _builtins.str = ...,
+        target: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["target", b"target", "vdev", b"vdev"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiskOverride: _TypeAlias = DiskOverride  # noqa: Y015
+
+@_typing.final
+class DrillRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    BRIDGE_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    DISKS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    guest: _builtins.str
+    bridge: _builtins.str
+    """The isolated bridge; empty for no network at all."""
+    check: _builtins.str
+    """What the caller will run against the drill, for the record; empty for nothing."""
+    keep: _builtins.bool
+    """Leave the drill's guest running afterwards."""
+    operator: _builtins.str
+    dry_run: _builtins.bool
+    timeout_s: _builtins.float
+    """Longest drill, in seconds."""
+    @_builtins.property
+    def disks(self) -> _containers.RepeatedCompositeFieldContainer[Global___DiskOverride]: ...
+    def __init__(
+        self,
+        *,
+        guest: _builtins.str = ...,
+        bridge: _builtins.str = ...,
+        check: _builtins.str = ...,
+        keep: _builtins.bool = ...,
+        operator: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+        disks: _abc.Iterable[Global___DiskOverride] | None = ...,
+        timeout_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bridge", b"bridge", "check", b"check", "disks", b"disks", "dry_run", b"dry_run", "guest", b"guest", "keep", b"keep", "operator", b"operator", "timeout_s", b"timeout_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrillRequest: _TypeAlias = DrillRequest  # noqa: Y015
+
+@_typing.final
+class DrillReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    DOMID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    WRITTEN_BYTES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    step: _builtins.str
+    """planned, writing, restoring, starting, checking, clearing, done."""
+    domain: _builtins.str
+    domid: _builtins.int
+    epoch: _builtins.int
+    written_bytes: _builtins.int
+    total_bytes: _builtins.int
+    @_builtins.property
+    def plan(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def record(self) -> Global___DrillRecord: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        plan: _abc.Iterable[_builtins.str] | None = ...,
+        step: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        domid: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        written_bytes: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
+        record: Global___DrillRecord | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "domid", b"domid", "epoch", b"epoch", "id", b"id", "plan", b"plan", "record", b"record", "step", b"step", "total_bytes", b"total_bytes", "written_bytes", b"written_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrillReply: _TypeAlias = DrillReply  # noqa: Y015
+
+@_typing.final
+class DrillCheckedRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    SAID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    status: _builtins.int
+    """Exit status; 0 is a guest that works."""
+    said: _builtins.str
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        status: _builtins.int = ...,
+        said: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "said", b"said", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrillCheckedRequest: _TypeAlias = DrillCheckedRequest  # noqa: Y015
+
+@_typing.final
+class DrillCheckedReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrillCheckedReply: _TypeAlias = DrillCheckedReply  # noqa: Y015
+
+@_typing.final
+class DrillRecord(_message.Message):
+    """One drill; what was not measured is -1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    UNIX_S_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    GUEST_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    RPO_S_FIELD_NUMBER: _builtins.int
+    IMAGE_S_FIELD_NUMBER: _builtins.int
+    RESTORE_S_FIELD_NUMBER: _builtins.int
+    START_S_FIELD_NUMBER: _builtins.int
+    CHECK_S_FIELD_NUMBER: _builtins.int
+    RTO_S_FIELD_NUMBER: _builtins.int
+    IS_KEPT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    unix_s: _builtins.float
+    host: _builtins.str
+    guest: _builtins.str
+    kind: _builtins.str
+    epoch: _builtins.int
+    generation: _builtins.int
+    verdict: _builtins.str
+    """passed, failed, not checked, or aborted."""
+    detail: _builtins.str
+    operator: _builtins.str
+    check: _builtins.str
+    network: _builtins.str
+    rpo_s: _builtins.float
+    image_s: _builtins.float
+    restore_s: _builtins.float
+    start_s: _builtins.float
+    check_s: _builtins.float
+    rto_s: _builtins.float
+    """From the drill's begin until the guest was found to work (or ran, without a check)."""
+    is_kept: _builtins.bool
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        unix_s: _builtins.float = ...,
+        host: _builtins.str = ...,
+        guest: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        generation: _builtins.int = ...,
+        verdict: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        check: _builtins.str = ...,
+        network: _builtins.str = ...,
+        rpo_s: _builtins.float = ...,
+        image_s: _builtins.float = ...,
+        restore_s: _builtins.float = ...,
+        start_s: _builtins.float = ...,
+        check_s: _builtins.float = ...,
+        rto_s: _builtins.float = ...,
+        is_kept: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "check_s", b"check_s", "detail", b"detail", "epoch", b"epoch", "generation", b"generation", "guest", b"guest", "host", b"host", "id", b"id", "image_s", b"image_s", "is_kept", b"is_kept", "kind", b"kind", "network", b"network", "operator", b"operator", "restore_s", b"restore_s", "rpo_s", b"rpo_s", "rto_s", b"rto_s", "start_s", b"start_s", "unix_s", b"unix_s", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrillRecord: _TypeAlias = DrillRecord  # noqa: Y015
+
+@_typing.final
+class DrillsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    guest: _builtins.str
+    limit: _builtins.int
+    def __init__(
+        self,
+        *,
+        guest: _builtins.str = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guest", b"guest", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrillsRequest: _TypeAlias = DrillsRequest  # noqa: Y015
+
+@_typing.final
+class DrillsReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRILLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def drills(self) -> _containers.RepeatedCompositeFieldContainer[Global___DrillRecord]: ...
+    def __init__(
+        self,
+        *,
+        drills: _abc.Iterable[Global___DrillRecord] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drills", b"drills"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrillsReply: _TypeAlias = DrillsReply  # noqa: Y015

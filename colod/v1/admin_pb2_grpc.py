@@ -104,6 +104,31 @@ class AdminStub:
                 request_serializer=colod_dot_v1_dot_admin__pb2.DoctorRequest.SerializeToString,
                 response_deserializer=colod_dot_v1_dot_admin__pb2.DoctorReply.FromString,
                 _registered_method=True)
+        self.Checkpoints = channel.unary_unary(
+                '/colod.v1.Admin/Checkpoints',
+                request_serializer=colod_dot_v1_dot_admin__pb2.CheckpointsRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.CheckpointsReply.FromString,
+                _registered_method=True)
+        self.ExportCheckpoint = channel.unary_stream(
+                '/colod.v1.Admin/ExportCheckpoint',
+                request_serializer=colod_dot_v1_dot_admin__pb2.ExportCheckpointRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.ExportCheckpointReply.FromString,
+                _registered_method=True)
+        self.Drill = channel.unary_stream(
+                '/colod.v1.Admin/Drill',
+                request_serializer=colod_dot_v1_dot_admin__pb2.DrillRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.DrillReply.FromString,
+                _registered_method=True)
+        self.DrillChecked = channel.unary_unary(
+                '/colod.v1.Admin/DrillChecked',
+                request_serializer=colod_dot_v1_dot_admin__pb2.DrillCheckedRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.DrillCheckedReply.FromString,
+                _registered_method=True)
+        self.Drills = channel.unary_unary(
+                '/colod.v1.Admin/Drills',
+                request_serializer=colod_dot_v1_dot_admin__pb2.DrillsRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.DrillsReply.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -203,6 +228,41 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Checkpoints(self, request, context):
+        """Images of the replicas here: of which one could be written, and those that were.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportCheckpoint(self, request, context):
+        """Write an image of the newest epoch; the last reply has `is_done`. It goes on if the caller goes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Drill(self, request, context):
+        """Restore the newest epoch beside the replica, cut off from everything, and put it to the test;
+        the last reply has `record`. If the caller goes away, the drill is given up and cleared away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrillChecked(self, request, context):
+        """What the operator's check of a drill that waits for it said.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Drills(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -275,6 +335,31 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Doctor,
                     request_deserializer=colod_dot_v1_dot_admin__pb2.DoctorRequest.FromString,
                     response_serializer=colod_dot_v1_dot_admin__pb2.DoctorReply.SerializeToString,
+            ),
+            'Checkpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.Checkpoints,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.CheckpointsRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.CheckpointsReply.SerializeToString,
+            ),
+            'ExportCheckpoint': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportCheckpoint,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.ExportCheckpointRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.ExportCheckpointReply.SerializeToString,
+            ),
+            'Drill': grpc.unary_stream_rpc_method_handler(
+                    servicer.Drill,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.DrillRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.DrillReply.SerializeToString,
+            ),
+            'DrillChecked': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrillChecked,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.DrillCheckedRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.DrillCheckedReply.SerializeToString,
+            ),
+            'Drills': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drills,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.DrillsRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.DrillsReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -655,6 +740,141 @@ class Admin:
             '/colod.v1.Admin/Doctor',
             colod_dot_v1_dot_admin__pb2.DoctorRequest.SerializeToString,
             colod_dot_v1_dot_admin__pb2.DoctorReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Checkpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/Checkpoints',
+            colod_dot_v1_dot_admin__pb2.CheckpointsRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.CheckpointsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/colod.v1.Admin/ExportCheckpoint',
+            colod_dot_v1_dot_admin__pb2.ExportCheckpointRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.ExportCheckpointReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drill(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/colod.v1.Admin/Drill',
+            colod_dot_v1_dot_admin__pb2.DrillRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.DrillReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrillChecked(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/DrillChecked',
+            colod_dot_v1_dot_admin__pb2.DrillCheckedRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.DrillCheckedReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drills(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/Drills',
+            colod_dot_v1_dot_admin__pb2.DrillsRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.DrillsReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,6 +56,17 @@ class AdminStub:
     """Have this host, and the other one, do nothing by themselves, or let them again."""
     History: _grpc.UnaryUnaryMultiCallable[_admin_pb2.HistoryRequest, _admin_pb2.HistoryReply]
     Doctor: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DoctorRequest, _admin_pb2.DoctorReply]
+    Checkpoints: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CheckpointsRequest, _admin_pb2.CheckpointsReply]
+    """Images of the replicas here: of which one could be written, and those that were."""
+    ExportCheckpoint: _grpc.UnaryStreamMultiCallable[_admin_pb2.ExportCheckpointRequest, _admin_pb2.ExportCheckpointReply]
+    """Write an image of the newest epoch; the last reply has `is_done`. It goes on if the caller goes."""
+    Drill: _grpc.UnaryStreamMultiCallable[_admin_pb2.DrillRequest, _admin_pb2.DrillReply]
+    """Restore the newest epoch beside the replica, cut off from everything, and put it to the test;
+    the last reply has `record`. If the caller goes away, the drill is given up and cleared away.
+    """
+    DrillChecked: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrillCheckedRequest, _admin_pb2.DrillCheckedReply]
+    """What the operator's check of a drill that waits for it said."""
+    Drills: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrillsRequest, _admin_pb2.DrillsReply]
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -85,6 +96,17 @@ class AdminAsyncStub(AdminStub):
     """Have this host, and the other one, do nothing by themselves, or let them again."""
     History: _aio.UnaryUnaryMultiCallable[_admin_pb2.HistoryRequest, _admin_pb2.HistoryReply]  # type: ignore[assignment]
     Doctor: _aio.UnaryUnaryMultiCallable[_admin_pb2.DoctorRequest, _admin_pb2.DoctorReply]  # type: ignore[assignment]
+    Checkpoints: _aio.UnaryUnaryMultiCallable[_admin_pb2.CheckpointsRequest, _admin_pb2.CheckpointsReply]  # type: ignore[assignment]
+    """Images of the replicas here: of which one could be written, and those that were."""
+    ExportCheckpoint: _aio.UnaryStreamMultiCallable[_admin_pb2.ExportCheckpointRequest, _admin_pb2.ExportCheckpointReply]  # type: ignore[assignment]
+    """Write an image of the newest epoch; the last reply has `is_done`. It goes on if the caller goes."""
+    Drill: _aio.UnaryStreamMultiCallable[_admin_pb2.DrillRequest, _admin_pb2.DrillReply]  # type: ignore[assignment]
+    """Restore the newest epoch beside the replica, cut off from everything, and put it to the test;
+    the last reply has `record`. If the caller goes away, the drill is given up and cleared away.
+    """
+    DrillChecked: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrillCheckedRequest, _admin_pb2.DrillCheckedReply]  # type: ignore[assignment]
+    """What the operator's check of a drill that waits for it said."""
+    Drills: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrillsRequest, _admin_pb2.DrillsReply]  # type: ignore[assignment]
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -195,5 +217,46 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.DoctorRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DoctorReply, _abc.Awaitable[_admin_pb2.DoctorReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Checkpoints(
+        self,
+        request: _admin_pb2.CheckpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.CheckpointsReply, _abc.Awaitable[_admin_pb2.CheckpointsReply]]:
+        """Images of the replicas here: of which one could be written, and those that were."""
+
+    @_abc_1.abstractmethod
+    def ExportCheckpoint(
+        self,
+        request: _admin_pb2.ExportCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.ExportCheckpointReply], _abc.AsyncIterator[_admin_pb2.ExportCheckpointReply]]:
+        """Write an image of the newest epoch; the last reply has `is_done`. It goes on if the caller goes."""
+
+    @_abc_1.abstractmethod
+    def Drill(
+        self,
+        request: _admin_pb2.DrillRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.DrillReply], _abc.AsyncIterator[_admin_pb2.DrillReply]]:
+        """Restore the newest epoch beside the replica, cut off from everything, and put it to the test;
+        the last reply has `record`. If the caller goes away, the drill is given up and cleared away.
+        """
+
+    @_abc_1.abstractmethod
+    def DrillChecked(
+        self,
+        request: _admin_pb2.DrillCheckedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DrillCheckedReply, _abc.Awaitable[_admin_pb2.DrillCheckedReply]]:
+        """What the operator's check of a drill that waits for it said."""
+
+    @_abc_1.abstractmethod
+    def Drills(
+        self,
+        request: _admin_pb2.DrillsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DrillsReply, _abc.Awaitable[_admin_pb2.DrillsReply]]: ...
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

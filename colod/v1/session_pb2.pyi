@@ -76,6 +76,7 @@ class SessionStatus(_message.Message):
     KEPT_EPOCH_FIELD_NUMBER: _builtins.int
     FINAL_EPOCH_FIELD_NUMBER: _builtins.int
     PEER_ADDRESS_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
     version_min: _builtins.int
     """Lowest and highest protocol version that the session speaks."""
     version_max: _builtins.int
@@ -145,6 +146,10 @@ class SessionStatus(_message.Message):
     def measures(self) -> _containers.MessageMap[_builtins.str, _types_pb2.Histogram]:
         """Sender: what was measured of every epoch since the session began, by the measure's name."""
 
+    @_builtins.property
+    def image(self) -> Global___ReplicaImage:
+        """Receiver: the image of the replica that is kept on disk; absent where none is wanted."""
+
     def __init__(
         self,
         *,
@@ -175,14 +180,109 @@ class SessionStatus(_message.Message):
         kept_epoch: _builtins.int = ...,
         final_epoch: _builtins.int = ...,
         peer_address: _builtins.str = ...,
+        image: Global___ReplicaImage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate", "progress", b"progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate", "image", b"image", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "final_epoch", b"final_epoch", "gate", b"gate", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "kept_epoch", b"kept_epoch", "listen_address", b"listen_address", "measures", b"measures", "pairing", b"pairing", "peer_address", b"peer_address", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "quiesce_attempt", b"quiesce_attempt", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "final_epoch", b"final_epoch", "gate", b"gate", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "image", b"image", "kept_epoch", b"kept_epoch", "listen_address", b"listen_address", "measures", b"measures", "pairing", b"pairing", "peer_address", b"peer_address", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "quiesce_attempt", b"quiesce_attempt", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SessionStatus: _TypeAlias = SessionStatus  # noqa: Y015
+
+@_typing.final
+class ReplicaImage(_message.Message):
+    """What a receiver keeps to write images of the replica (colod/session/keeping.py)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IS_KEPT_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    EPOCH_AGE_S_FIELD_NUMBER: _builtins.int
+    PAGES_FIELD_NUMBER: _builtins.int
+    IMAGE_BYTES_FIELD_NUMBER: _builtins.int
+    PENDING_BYTES_FIELD_NUMBER: _builtins.int
+    EXPORT_FIELD_NUMBER: _builtins.int
+    is_kept: _builtins.bool
+    """Whether all pages are kept; false once that was given up, and `trouble` says why."""
+    trouble: _builtins.str
+    epoch: _builtins.int
+    """The newest epoch of which an image could be written now, 0 for none; and how long ago it was
+    acknowledged, -1 for none.
+    """
+    epoch_age_s: _builtins.float
+    pages: _builtins.int
+    """Pages with contents, and about what an image takes."""
+    image_bytes: _builtins.int
+    pending_bytes: _builtins.int
+    """Given to xl, and not yet looked at."""
+    @_builtins.property
+    def export(self) -> Global___ImageExport: ...
+    def __init__(
+        self,
+        *,
+        is_kept: _builtins.bool = ...,
+        trouble: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        epoch_age_s: _builtins.float = ...,
+        pages: _builtins.int = ...,
+        image_bytes: _builtins.int = ...,
+        pending_bytes: _builtins.int = ...,
+        export: Global___ImageExport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["export", b"export"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epoch_age_s", b"epoch_age_s", "export", b"export", "image_bytes", b"image_bytes", "is_kept", b"is_kept", "pages", b"pages", "pending_bytes", b"pending_bytes", "trouble", b"trouble"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaImage: _TypeAlias = ReplicaImage  # noqa: Y015
+
+@_typing.final
+class ImageExport(_message.Message):
+    """The last image that was asked for with ExportImage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    EPOCH_AGE_S_FIELD_NUMBER: _builtins.int
+    WRITTEN_BYTES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    SAVED_PAGES_FIELD_NUMBER: _builtins.int
+    IS_DONE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    epoch: _builtins.int
+    """Of which it is, and how old its acknowledgement was when it was begun."""
+    epoch_age_s: _builtins.float
+    written_bytes: _builtins.int
+    total_bytes: _builtins.int
+    saved_pages: _builtins.int
+    """Pages that were written early, because the guest went on to change them."""
+    is_done: _builtins.bool
+    """Whether it is whole and on the disk under its name; else why it was given up, if it was."""
+    error: _builtins.str
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        epoch_age_s: _builtins.float = ...,
+        written_bytes: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
+        saved_pages: _builtins.int = ...,
+        is_done: _builtins.bool = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epoch_age_s", b"epoch_age_s", "error", b"error", "id", b"id", "is_done", b"is_done", "saved_pages", b"saved_pages", "total_bytes", b"total_bytes", "written_bytes", b"written_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageExport: _TypeAlias = ImageExport  # noqa: Y015
 
 @_typing.final
 class SessionCommand(_message.Message):
@@ -279,6 +379,34 @@ class SessionCommand(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ExportImage(_message.Message):
+        """Receiver: write an image of the newest epoch to a file that is not there yet. Answered when it
+        is begun; `image.export` tells how it goes. Refused while another one is being written.
+        """
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ID_FIELD_NUMBER: _builtins.int
+        PATH_FIELD_NUMBER: _builtins.int
+        CONFIG_PATH_FIELD_NUMBER: _builtins.int
+        id: _builtins.str
+        path: _builtins.str
+        config_path: _builtins.str
+        """A file with the configuration (JSON) that the image is to have; empty for the guest's own."""
+        def __init__(
+            self,
+            *,
+            id: _builtins.str = ...,
+            path: _builtins.str = ...,
+            config_path: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["config_path", b"config_path", "id", b"id", "path", b"path"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
@@ -286,6 +414,7 @@ class SessionCommand(_message.Message):
     REPORT_STATUS_FIELD_NUMBER: _builtins.int
     QUIESCE_FIELD_NUMBER: _builtins.int
     QUIESCED_FIELD_NUMBER: _builtins.int
+    EXPORT_IMAGE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     generation: _builtins.int
     """The daemon's generation; a command older than the session's is refused."""
@@ -299,6 +428,8 @@ class SessionCommand(_message.Message):
     def quiesce(self) -> Global___SessionCommand.Quiesce: ...
     @_builtins.property
     def quiesced(self) -> Global___SessionCommand.Quiesced: ...
+    @_builtins.property
+    def export_image(self) -> Global___SessionCommand.ExportImage: ...
     def __init__(
         self,
         *,
@@ -309,12 +440,13 @@ class SessionCommand(_message.Message):
         report_status: Global___SessionCommand.ReportStatus | None = ...,
         quiesce: Global___SessionCommand.Quiesce | None = ...,
         quiesced: Global___SessionCommand.Quiesced | None = ...,
+        export_image: Global___SessionCommand.ExportImage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "hand_over", b"hand_over", "quiesce", b"quiesce", "quiesced", b"quiesced", "release", b"release", "report_status", b"report_status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "export_image", b"export_image", "hand_over", b"hand_over", "quiesce", b"quiesce", "quiesced", b"quiesced", "release", b"release", "report_status", b"report_status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "generation", b"generation", "hand_over", b"hand_over", "id", b"id", "quiesce", b"quiesce", "quiesced", b"quiesced", "release", b"release", "report_status", b"report_status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "export_image", b"export_image", "generation", b"generation", "hand_over", b"hand_over", "id", b"id", "quiesce", b"quiesce", "quiesced", b"quiesced", "release", b"release", "report_status", b"report_status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["release", "hand_over", "report_status", "quiesce", "quiesced"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["release", "hand_over", "report_status", "quiesce", "quiesced", "export_image"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 

@@ -30,6 +30,11 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
         self.peer_error = ""
         self.findings: list[admin_pb2.Finding] = []
         self.entries: list[admin_pb2.HistoryEntry] = []
+        self.checkpoints = admin_pb2.CheckpointsReply()
+        self.exports: list[admin_pb2.ExportCheckpointReply] = []
+        self.steps: list[admin_pb2.DrillReply] = []
+        self.checked = asyncio.Event()
+        self.drills: list[admin_pb2.DrillRecord] = []
 
     def _take(self, request: Any) -> None:
         self.requests.append(request)
@@ -60,6 +65,33 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
     async def SetAutomation(self, request: Any, context: Any) -> admin_pb2.SetAutomationReply:
         self._take(request)
         return admin_pb2.SetAutomationReply(peer_error=self.peer_error)
+
+    async def Checkpoints(self, request: Any, context: Any) -> admin_pb2.CheckpointsReply:
+        self._take(request)
+        return self.checkpoints
+
+    async def ExportCheckpoint(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[admin_pb2.ExportCheckpointReply]:
+        self._take(request)
+        for each in self.exports:
+            yield each
+
+    async def Drill(self, request: Any, context: Any) -> AsyncIterator[admin_pb2.DrillReply]:
+        self._take(request)
+        for each in self.steps[:1] if request.dry_run else self.steps:
+            yield each
+            if each.step == "checking":
+                await self.checked.wait()
+
+    async def DrillChecked(self, request: Any, context: Any) -> admin_pb2.DrillCheckedReply:
+        self._take(request)
+        self.checked.set()
+        return admin_pb2.DrillCheckedReply()
+
+    async def Drills(self, request: Any, context: Any) -> admin_pb2.DrillsReply:
+        self._take(request)
+        return admin_pb2.DrillsReply(drills=self.drills)
 
     async def Status(self, request: Any, context: Any) -> admin_pb2.StatusReply:
         self._take(request)

@@ -78,6 +78,23 @@ class FakeAdmin(admin_pb2_grpc.AdminServicer):
     async def Doctor(self, request: Any, context: Any) -> admin_pb2.DoctorReply:
         return admin_pb2.DoctorReply()
 
+    async def Checkpoints(self, request: Any, context: Any) -> admin_pb2.CheckpointsReply:
+        return admin_pb2.CheckpointsReply()
+
+    async def ExportCheckpoint(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[admin_pb2.ExportCheckpointReply]:
+        yield admin_pb2.ExportCheckpointReply()
+
+    async def Drill(self, request: Any, context: Any) -> AsyncIterator[admin_pb2.DrillReply]:
+        yield admin_pb2.DrillReply()
+
+    async def DrillChecked(self, request: Any, context: Any) -> admin_pb2.DrillCheckedReply:
+        return admin_pb2.DrillCheckedReply()
+
+    async def Drills(self, request: Any, context: Any) -> admin_pb2.DrillsReply:
+        return admin_pb2.DrillsReply()
+
 
 @pytest.fixture
 def servicer() -> FakeAdmin:

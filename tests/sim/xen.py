@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colod.errors import DomainNotFound, ToolstackError
@@ -188,6 +189,14 @@ class SimToolstack:
         if incoming is not None:
             self._xen.destroy(incoming)
         return Discarded()
+
+    async def restore_paused(self, image: Path, name: str, *, timeout_s: float) -> Domain:
+        """There are no images in this world."""
+        raise NotImplementedError
+
+    async def discard_restored(self, image: Path, name: str) -> Discarded:
+        """There are no images in this world."""
+        raise NotImplementedError
 
     async def await_takeover(
         self, guest: GuestName, *, timeout_s: float, receiver: ProcessRef | None = None

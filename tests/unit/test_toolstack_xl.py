@@ -124,6 +124,11 @@ def with_guest(name: str = "guest", **state: Any) -> FakeXl:
     return FakeXl({name: FakeDomain(7, **state)})
 
 
+def restored(xl: FakeXl, *, pauses: int) -> tuple[int, str, str]:
+    xl.domains["guest--drill"] = FakeDomain(9, pauses=pauses)
+    return 0, "", ""
+
+
 async def test_a_pause_is_counted_and_verified() -> None:
     xl = with_guest()
     await toolstack(xl).pause("guest")
@@ -219,6 +224,38 @@ async def test_a_copy_that_xl_renames_meanwhile_is_left_alone_and_not_claimed() 
     with pytest.raises(ToolstackError):
         await toolstack(xl).discard_replica(GUEST, None)
     assert xl.domains["guest"].pauses == 2
+
+
+async def test_a_restored_copy_is_left_paused_and_found_by_its_name(tmp_path: Path) -> None:
+    xl = with_guest()
+    xl.special["restore"] = lambda _: restored(xl, pauses=1)
+    domain = await toolstack(xl).restore_paused(tmp_path / "image", "guest--drill", timeout_s=1)
+    assert domain.domid == 9
+    assert xl.ran[0] == ("xl", "restore", "-p", "-e", str(tmp_path / "image"))
+
+
+async def test_a_restored_copy_that_runs_already_is_an_error(tmp_path: Path) -> None:
+    xl = with_guest()
+    xl.special["restore"] = lambda _: restored(xl, pauses=0)
+    with pytest.raises(ToolstackError, match="is not paused"):
+        await toolstack(xl).restore_paused(tmp_path / "image", "guest--drill", timeout_s=1)
+
+
+async def test_a_restore_that_makes_no_domain_of_that_name_is_an_error(tmp_path: Path) -> None:
+    xl = with_guest()
+    xl.special["restore"] = lambda _: (0, "", "")
+    with pytest.raises(DomainNotFound):
+        await toolstack(xl).restore_paused(tmp_path / "image", "guest--drill", timeout_s=1)
+
+
+async def test_discarding_a_restored_copy_touches_nothing_else(tmp_path: Path) -> None:
+    xl = with_guest()
+    restored(xl, pauses=0)
+    done = await toolstack(xl).discard_restored(tmp_path / "image", "guest--drill")
+    assert done.destroyed == ("guest--drill",)
+    assert list(xl.domains) == ["guest"]
+    done = await toolstack(xl).discard_restored(tmp_path / "image", "guest--drill")
+    assert done.destroyed == ()
 
 
 async def test_discarding_what_is_not_there_does_nothing() -> None:

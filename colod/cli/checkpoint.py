@@ -1,0 +1,154 @@
+"""`colodctl checkpoint`: images of the replicas that this host holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from colod.cli import layout
+from colod.cli.daemon import GUEST, connect, json_option, print_json
+from colod.cli.progress import steps
+from colod.errors import OutcomeUnknown
+
+if TYPE_CHECKING:
+    from colod.v1.admin_pb2 import CheckpointsReply, KeptImage
+
+_TIMEOUT_S = 3600.0
+
+
+@click.group()
+def checkpoint() -> None:
+    """List and write images of replicas; run it on the secondary.
+
+    An image is what `xl save` would have written of the guest at its newest acknowledged epoch:
+    `xl restore` takes it. It needs `checkpoints.keep`.
+    """
+
+
+@checkpoint.command("list")
+@click.argument("guest", type=GUEST, required=False)
+@json_option
+@click.pass_context
+def list_(context: click.Context, guest: str | None, *, as_json: bool) -> None:
+    """Show of which replicas an image can be written now, and which images there are."""
+    with connect(context) as client:
+        reply = client.checkpoints(guest or "")
+    if as_json:
+        print_json(_listing_json(reply))
+        return
+    for line in _lines(reply, layout.width()):
+        click.echo(line)
+
+
+@checkpoint.command()
+@click.argument("guest", type=GUEST)
+@click.option(
+    "--name",
+    default="",
+    metavar="NAME",
+    help="Of the file in checkpoints.directory [default: the guest's name and the time].",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be written.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=_TIMEOUT_S,
+    show_default=True,
+    help="Longest wait, in seconds; it goes on after that.",
+)
+@json_option
+@click.pass_context
+def export(
+    context: click.Context, guest: str, *, name: str, dry_run: bool, timeout_s: float, as_json: bool
+) -> None:
+    """Write GUEST's newest acknowledged epoch to a file that `xl restore` takes.
+
+    Replication goes on meanwhile. The image is of one moment, and is under its name only once all
+    of it is on the disk. It holds everything that is in the guest's memory.
+    """
+    from colod.v1 import admin_pb2
+
+    request = admin_pb2.ExportCheckpointRequest(guest=guest, name=name, dry_run=dry_run)
+    last = admin_pb2.ExportCheckpointReply()
+    plan: list[str] = []
+    with connect(context) as client, steps(quiet=as_json) as show:
+        for reply in client.export_checkpoint(request, timeout_s=timeout_s):
+            plan += reply.plan
+            last = reply
+            if not reply.plan:
+                show(f"{guest}: writing", reply.written_bytes, reply.total_bytes)
+    if not (dry_run or last.is_done):
+        raise OutcomeUnknown(f"{guest}: the daemon ended its reports", advice="checkpoint list")
+    if as_json:
+        print_json(
+            {
+                "guest": guest,
+                "dry_run": dry_run,
+                "plan": plan,
+                "path": last.path,
+                "epoch": last.epoch,
+                "epoch_age_s": _known(last.epoch_age_s) if last.is_done else None,
+                "bytes": last.written_bytes if last.is_done else None,
+            }
+        )
+    elif dry_run:
+        for line in plan:
+            click.echo(line)
+        click.echo(f"{guest}: nothing was written")
+    else:
+        click.echo(
+            f"{guest}: epoch {last.epoch} is in {last.path}, {layout.size(last.written_bytes)}"
+        )
+
+
+def _lines(reply: CheckpointsReply, columns: int) -> Iterator[str]:
+    for kept in reply.kept:
+        yield from layout.paragraph(kept.guest, _kept_text(kept), columns)
+        if kept.advice:
+            yield from layout.paragraph("hint", kept.advice, columns)
+    if not reply.kept:
+        yield "this host holds no replica"
+    if reply.exported:
+        yield ""
+        yield reply.directory
+        rows = [
+            [each.name, layout.size(each.size_bytes), layout.instant(each.unix_s)]
+            for each in reply.exported
+        ]
+        yield from layout.table(["IMAGE", "SIZE", "WRITTEN"], rows, columns, names=(0,))
+
+
+def _kept_text(kept: KeptImage) -> str:
+    if not kept.is_kept:
+        return kept.trouble
+    age = f", {layout.seconds(kept.epoch_age_s)} old" if kept.epoch_age_s >= 0 else ""
+    return f"epoch {kept.epoch}{age}, {layout.size(kept.image_bytes)}"
+
+
+def _listing_json(reply: CheckpointsReply) -> dict[str, Any]:
+    return {
+        "directory": reply.directory or None,
+        "kept": [
+            {
+                "guest": each.guest,
+                "is_kept": each.is_kept,
+                "trouble": each.trouble,
+                "advice": each.advice,
+                "epoch": each.epoch or None,
+                "epoch_age_s": _known(each.epoch_age_s),
+                "image_bytes": each.image_bytes if each.is_kept else None,
+            }
+            for each in reply.kept
+        ],
+        "exported": [
+            {"name": each.name, "size_bytes": each.size_bytes, "unix_s": each.unix_s}
+            for each in reply.exported
+        ],
+    }
+
+
+def _known(value: float) -> float | None:
+    return value if value >= 0 else None

@@ -1,0 +1,246 @@
+"""`colodctl drill`: try a replica out, and show what drills have shown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from colod.cli import layout
+from colod.cli.daemon import GUEST, connect, json_option, operator, print_json
+from colod.cli.exits import Exit
+from colod.cli.progress import ShowStep, steps
+from colod.errors import OutcomeUnknown
+
+if TYPE_CHECKING:
+    from colod.rpc.admin_client import AdminClient
+    from colod.v1.admin_pb2 import DrillRecord, DrillReply, DrillRequest
+
+_TIMEOUT_S: Final = 600.0
+_CHECK_TIMEOUT_S: Final = 120.0
+_CLEARING_S: Final = 90.0
+"""How much longer than the drill itself its end is waited for: it is cleared away first."""
+_EXITS: Final[Mapping[str, Exit]] = {"passed": Exit.OK, "not checked": Exit.NOT_CHECKED}
+_DURATIONS: Final = ("rpo_s", "rto_s", "image_s", "restore_s", "start_s", "check_s")
+
+
+@click.group()
+def drill() -> None:
+    """Try a replica out, cut off from everything; run it on the secondary."""
+
+
+@drill.command()
+@click.argument("guest", type=GUEST)
+@click.option(
+    "--bridge",
+    default="",
+    metavar="BRIDGE",
+    help="A bridge of this host that leads nowhere, for the drill's interfaces; never the guest's.",
+)
+@click.option("--no-network", is_flag=True, help="No interfaces at all; this is the default.")
+@click.option(
+    "--check",
+    default="",
+    metavar="COMMAND",
+    help="Shell command that is run here, as you, once the copy runs: exit status 0 means that it "
+    "works. It finds COLOD_GUEST, COLOD_DRILL_DOMAIN, COLOD_DRILL_DOMID, COLOD_DRILL_EPOCH and "
+    "COLOD_DRILL_BRIDGE in its environment.",
+)
+@click.option(
+    "--check-timeout",
+    "check_timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=_CHECK_TIMEOUT_S,
+    show_default=True,
+    help="Longest check, in seconds; a longer one has failed.",
+)
+@click.option(
+    "--disk-override",
+    "overrides",
+    multiple=True,
+    metavar="VDEV=PATH",
+    help="A copy of a disk, which the drill may write to; needed for each of the guest's disks.",
+)
+@click.option("--keep", is_flag=True, help="Leave the copy running; it is yours to destroy.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=_TIMEOUT_S,
+    show_default=True,
+    help="Longest drill, in seconds; a longer one is given up and cleared away.",
+)
+@json_option
+@click.pass_context
+def isolated(
+    context: click.Context,
+    *,
+    guest: str,
+    bridge: str,
+    no_network: bool,
+    check: str,
+    check_timeout_s: float,
+    overrides: tuple[str, ...],
+    keep: bool,
+    yes: bool,
+    dry_run: bool,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    """Restore GUEST's newest epoch beside its replica, cut off, and put it to the test.
+
+    The protection is not touched and goes on. The copy is named GUEST--drill, gets none of the
+    guest's disks and no way out, and is destroyed at the end, also when this command is
+    interrupted.
+
+    Exit status: 0 the check passed; 1 it failed, or the copy did not come up; 9 there was no check.
+    """
+    from colod.v1 import admin_pb2
+
+    if bridge and no_network:
+        raise click.UsageError("--bridge and --no-network exclude each other", context)
+    may_ask = sys.stdin.isatty() and not as_json
+    if not (yes or dry_run or may_ask):
+        raise click.UsageError("--yes is needed where nobody can be asked", context)
+    request = admin_pb2.DrillRequest(
+        guest=guest,
+        bridge=bridge,
+        check=check,
+        keep=keep,
+        operator=operator(),
+        timeout_s=timeout_s,
+        disks=[_override(each, context) for each in overrides],
+    )
+    with connect(context) as client:
+        plan: list[str] = []
+        if dry_run or not yes:
+            plan = _foretold(client, request, timeout_s)
+            if not as_json:
+                click.echo("\n".join(plan))
+        if dry_run:
+            if as_json:
+                print_json({"guest": guest, "dry_run": True, "plan": plan, "drill": None})
+            else:
+                click.echo(f"{guest}: nothing was done")
+            return
+        if not (yes or click.confirm(f"Drill {guest}?", err=True)):
+            click.echo("nothing was done", err=True)
+            context.exit(Exit.FAILED)
+        with steps(quiet=as_json) as show:
+            record = _carried_out(client, request, check_timeout_s, show)
+    if as_json:
+        print_json({"guest": guest, "dry_run": False, "plan": plan, "drill": record_json(record)})
+    else:
+        for line in _record_lines(record, layout.width()):
+            click.echo(line)
+    context.exit(_EXITS.get(record.verdict, Exit.FAILED))
+
+
+@drill.command()
+@click.argument("guest", type=GUEST, required=False)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=20,
+    show_default=True,
+    help="Most drills to show: the newest.",
+)
+@json_option
+@click.pass_context
+def report(context: click.Context, guest: str | None, *, limit: int, as_json: bool) -> None:
+    """Show the drills on this host, of GUEST or of all guests, newest last."""
+    with connect(context) as client:
+        drills = list(client.drills(guest or "", limit).drills)
+    if as_json:
+        print_json({"drills": [record_json(each) for each in drills]})
+        return
+    for each in drills:
+        for line in _record_lines(each, layout.width()):
+            click.echo(line)
+    if not drills:
+        click.echo("no drill is recorded on this host")
+
+
+def _override(text: str, context: click.Context) -> Any:
+    from colod.v1 import admin_pb2
+
+    vdev, equals, target = text.partition("=")
+    if not (vdev and equals and target):
+        raise click.UsageError(f"--disk-override {text}: want VDEV=PATH", context)
+    return admin_pb2.DiskOverride(vdev=vdev, target=target)
+
+
+def _foretold(client: AdminClient, request: DrillRequest, timeout_s: float) -> list[str]:
+    """Return what would be done; nothing is."""
+    dry = type(request)()
+    dry.CopyFrom(request)
+    dry.dry_run = True
+    return [line for reply in client.drill(dry, timeout_s=timeout_s) for line in reply.plan]
+
+
+def _carried_out(
+    client: AdminClient, request: DrillRequest, check_timeout_s: float, show: ShowStep
+) -> DrillRecord:
+    """Have the drill carried out, run the check when it is its turn, and return the record.
+
+    Raises:
+        OutcomeUnknown: If the daemon went away meanwhile.
+    """
+    last: DrillReply | None = None
+    for reply in client.drill(request, timeout_s=request.timeout_s + _CLEARING_S):
+        last = reply
+        show(f"{request.guest}: {reply.step}", reply.written_bytes, reply.total_bytes)
+        if reply.step == "checking":
+            from colod.cli.check import run_check
+
+            ended = run_check(request, reply, check_timeout_s)
+            client.drill_checked(reply.id, ended.status, ended.said)
+    if last is None or last.step != "done":
+        raise OutcomeUnknown(
+            f"{request.guest}: the daemon ended its reports",
+            advice="it clears the drill away; see: colodctl drill report",
+        )
+    return last.record
+
+
+def record_json(record: DrillRecord) -> dict[str, Any]:
+    """Return a drill as its documented JSON object."""
+    found: dict[str, Any] = {
+        field.name: getattr(record, field.name) for field in record.DESCRIPTOR.fields
+    }
+    found |= {name: value for name in _DURATIONS if (value := found[name]) >= 0}
+    found |= {name: None for name in _DURATIONS if found[name] < 0}
+    return found | {"epoch": record.epoch or None, "check": record.check or None}
+
+
+def _record_lines(record: DrillRecord, columns: int) -> Iterator[str]:
+    epoch = f"epoch {record.epoch}" if record.epoch else "no epoch"
+    facts = [
+        (
+            layout.instant(record.unix_s),
+            f"{record.guest} on {record.host}: {record.kind}, {epoch}: {record.verdict.upper()}",
+        ),
+        ("", ""),
+    ]
+    yield from layout.pairs(facts, columns)
+    parts = [
+        f"{label} {layout.seconds(value)}"
+        for label, value in (
+            ("RPO", record.rpo_s),
+            ("RTO", record.rto_s),
+            ("image", record.image_s),
+            ("restore", record.restore_s),
+            ("start", record.start_s),
+            ("check", record.check_s),
+        )
+        if value >= 0
+    ]
+    kept = f"{record.guest}--drill was left running" if record.is_kept else ""
+    network = f"network {record.network}, by {record.operator}"
+    for text in (record.detail, ", ".join(parts), network, kept):
+        if text:
+            yield from layout.pairs([(" " * 20, text)], columns)

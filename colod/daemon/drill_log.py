@@ -1,0 +1,201 @@
+"""What became of drills on this host, and which one is under way: kept on disk.
+
+`STATE/drills.jsonl` has one JSON object per line, `STATE/drills/GUEST.json` the drill that was
+begun and not cleared away. Both are synced: what a drill has shown is asked for months later, and
+what it left must be found after any crash.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+PASSED: Final = "passed"
+FAILED: Final = "failed"
+NOT_CHECKED: Final = "not checked"
+ABORTED: Final = "aborted"
+
+_KEPT: Final = 1000
+_UNKNOWN: Final = -1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drill:
+    """One drill; what was not measured is -1. `unix_s` is wall-clock time, for people only.
+
+    Attributes:
+        id: Its own.
+        unix_s: When it was begun.
+        host: Where.
+        guest: Of which guest.
+        kind: `isolated`.
+        epoch: The epoch that was restored, 0 for none.
+        generation: Of the ownership record then.
+        verdict: PASSED only where a check said so.
+        detail: Why, where that is not so; what was left behind.
+        operator: Who asked for it.
+        check: What was run against it, "" for nothing.
+        network: The bridge, or `none`.
+        rpo_s: How old the epoch's acknowledgement was when the image was begun.
+        image_s: To write the image.
+        restore_s: To restore it.
+        start_s: From then until the guest was seen to run.
+        check_s: To check it.
+        rto_s: From the begin until the guest was found to work; until it ran, without a check.
+        is_kept: Whether it was left running.
+    """
+
+    id: str
+    unix_s: float
+    host: str
+    guest: str
+    kind: str = "isolated"
+    epoch: int = 0
+    generation: int = 0
+    verdict: str = ABORTED
+    detail: str = ""
+    operator: str = ""
+    check: str = ""
+    network: str = "none"
+    rpo_s: float = _UNKNOWN
+    image_s: float = _UNKNOWN
+    restore_s: float = _UNKNOWN
+    start_s: float = _UNKNOWN
+    check_s: float = _UNKNOWN
+    rto_s: float = _UNKNOWN
+    is_kept: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A drill that was begun: what is to be cleared away when nobody else does."""
+
+    drill: Drill
+    domain: str
+    image: str
+    files: Sequence[str] = field(default=())
+
+
+class DrillLog:
+    """The file and the marks."""
+
+    def __init__(self, state: Path) -> None:
+        """Read what is there; lines that cannot be read are passed over."""
+        self._path = state / "drills.jsonl"
+        self._marks = state / "drills"
+        self._drills: deque[Drill] = deque(_read(self._path), maxlen=_KEPT)
+        self._lines = len(self._drills)
+
+    def add(self, drill: Drill) -> None:
+        """Append a drill; the oldest make room.
+
+        Raises:
+            OSError: If it did not reach the disk; it is known until the daemon ends.
+        """
+        self._drills.append(drill)
+        if self._lines >= 2 * _KEPT:
+            fresh = self._path.with_suffix(".new")
+            _write(fresh, self._drills)
+            fresh.replace(self._path)
+            self._lines = len(self._drills)
+            return
+        with self._path.open("a") as file:
+            file.write(_line(drill))
+            file.flush()
+            os.fsync(file.fileno())
+        self._lines += 1
+
+    def of(self, guest: str, limit: int) -> Sequence[Drill]:
+        """Return the newest `limit` drills of `guest` (of all when empty), oldest first."""
+        found = [each for each in self._drills if guest in ("", each.guest)]
+        return found[-limit:] if limit else found
+
+    def has(self, drill_id: str) -> bool:
+        """Whether this drill is recorded."""
+        return any(each.id == drill_id for each in self._drills)
+
+    def last_success(self, guest: str) -> float | None:
+        """Return when the newest drill of `guest` that passed was over, None without one."""
+        times = [
+            each.unix_s + max(0.0, each.rto_s)
+            for each in self._drills
+            if each.guest == guest and each.verdict == PASSED
+        ]
+        return max(times, default=None)
+
+    def begin(self, mark: Mark) -> None:
+        """Write down what is about to be made, before it is.
+
+        Raises:
+            OSError: If it did not reach the disk.
+        """
+        self._marks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._mark(mark.drill.guest)
+        fresh = path.with_suffix(".new")
+        with fresh.open("w") as file:
+            file.write(json.dumps(asdict(mark)))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        self._sync()
+
+    def cleared(self, guest: str) -> None:
+        """Forget the mark of a drill of which nothing is left.
+
+        Raises:
+            OSError: If that did not reach the disk; it is then cleared once more.
+        """
+        self._mark(guest).unlink(missing_ok=True)
+        self._sync()
+
+    def left(self) -> Sequence[Mark]:
+        """Return the drills that were begun and not cleared away."""
+        found = []
+        for path in sorted(self._marks.glob("*.json")):
+            try:
+                given = json.loads(path.read_text())
+                found.append(Mark(**{**given, "drill": Drill(**given["drill"])}))
+            except (OSError, ValueError, TypeError, KeyError):
+                continue
+        return found
+
+    def _mark(self, guest: str) -> Path:
+        return self._marks / f"{guest}.json"
+
+    def _sync(self) -> None:
+        directory = os.open(self._marks, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _read(path: Path) -> list[Drill]:
+    drills = []
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    for line in lines[-_KEPT:]:
+        try:
+            drills.append(Drill(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return drills
+
+
+def _write(path: Path, drills: Iterable[Drill]) -> None:
+    with path.open("w") as file:
+        file.writelines(map(_line, drills))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _line(drill: Drill) -> str:
+    fields: dict[str, Any] = asdict(drill)
+    return json.dumps(fields) + "\n"

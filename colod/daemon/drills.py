@@ -1,0 +1,340 @@
+"""Drills: the newest epoch of a replica, restored beside it and cut off from everything.
+
+The protection is not touched. A drill has a task of its own, so that it is cleared away whoever
+goes away; and a mark on disk, written before anything is made, so that the next daemon clears away
+what a dead one left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from colod.daemon.checkpoints import Checkpoints
+from colod.daemon.drill_log import ABORTED, FAILED, NOT_CHECKED, PASSED, Drill, DrillLog, Mark
+from colod.daemon.drill_plan import Plan, make_plan
+from colod.daemon.host import Host
+from colod.daemon.parts import Parts
+from colod.daemon.protection import ProtectionService
+from colod.daemon.unbroken import unbroken
+from colod.errors import CheckpointError, ColodError, NotAllowedNow, NotFound
+from colod.model import GuestName
+from colod.observe.logs import Event
+from colod.session.imagefile import PART_SUFFIX
+from colod.toolstack import isolation
+from colod.toolstack.port import DomainState
+from colod.v1 import admin_pb2
+
+_log = structlog.get_logger()
+
+DEFAULT_TIMEOUT_S: Final = 600.0
+_STOP_S: Final = 30.0
+_DETAIL_CHARS: Final = 500
+
+
+class Drills:
+    """The drills of one host, one at a time for each guest."""
+
+    def __init__(self, host: Host, log: DrillLog) -> None:
+        """Have none under way."""
+        self._host = host
+        self.log = log
+        self._checkpoints = Checkpoints(host.parts)
+        self._running: dict[GuestName, DrillRun] = {}
+        self._tasks: dict[GuestName, asyncio.Task[None]] = {}
+        self._clearing: asyncio.Task[None] | None = None
+
+    async def run(
+        self, request: admin_pb2.DrillRequest
+    ) -> AsyncGenerator[admin_pb2.DrillReply, None]:
+        """Carry a drill out; yield its plan, its steps, and at last its record.
+
+        Closing this early gives the drill up, and clears it away.
+
+        Raises:
+            NotAllowedNow: If there is none to be had now, or one is under way.
+            PreflightRefused: If it may not be; nothing was touched.
+        """
+        service = self._host.find(request.guest)
+        await self.cleared()
+        plan = await make_plan(self._host.parts, self._checkpoints, service, request)
+        if service.guest in self._running:
+            raise NotAllowedNow(service.state, f"a drill of {service.guest} is under way")
+        reply = admin_pb2.DrillReply(plan=plan.lines, step="planned", domain=plan.domain)
+        reply.epoch = plan.epoch
+        if request.dry_run:
+            yield reply
+            return
+        running = DrillRun(self._host.parts, self._checkpoints, self.log, service, request, plan)
+        task = asyncio.create_task(running.run(), name=f"drill {service.guest}")
+        self._running[service.guest] = running
+        self._tasks[service.guest] = task
+        task.add_done_callback(lambda _: self._over(service.guest))
+        try:
+            yield reply
+            while (told := await running.told.get()) is not None:
+                yield told
+        finally:
+            if not task.done():
+                running.give_up("colodctl went away", task)
+
+    def checked(self, drill_id: str, status: int, said: str) -> None:
+        """Take what the check of a drill said.
+
+        Raises:
+            NotFound: If no drill of that id waits for it.
+        """
+        for running in self._running.values():
+            if running.drill.id == drill_id and not running.verdict.done():
+                running.verdict.set_result((status, said))
+                return
+        raise NotFound(f"no drill {drill_id} waits for a check", advice="colodctl drill report")
+
+    def begin(self) -> None:
+        """Clear away what a daemon that died has left, and record that it was given up."""
+        self._clearing = asyncio.create_task(self._clear_left(), name="drills")
+
+    async def cleared(self) -> None:
+        """Wait until what was left has been dealt with."""
+        if self._clearing is not None:
+            await asyncio.wait([self._clearing])
+
+    async def _clear_left(self) -> None:
+        for mark in await asyncio.to_thread(self.log.left):
+            detail = "the daemon ended in the middle of it"
+            drill = replace(mark.drill, verdict=ABORTED, detail=detail)
+            await _settle(self._host.parts, self.log, mark, drill)
+
+    async def stop(self) -> None:
+        """Give up what is under way, and clear it away."""
+        if self._clearing is not None:
+            self._clearing.cancel()  # what it leaves is marked for the next daemon
+        tasks = list(self._tasks.items())
+        for guest, task in tasks:
+            self._running[guest].give_up("the daemon was stopped", task)
+        if tasks:
+            await asyncio.wait([task for _, task in tasks], timeout=_STOP_S)
+
+    def _over(self, guest: GuestName) -> None:
+        self._running.pop(guest, None)
+        self._tasks.pop(guest, None)
+
+
+class DrillRun:
+    """One drill under way."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        checkpoints: Checkpoints,
+        log: DrillLog,
+        service: ProtectionService,
+        request: admin_pb2.DrillRequest,
+        plan: Plan,
+    ) -> None:
+        self.told: asyncio.Queue[admin_pb2.DrillReply | None] = asyncio.Queue()
+        self.verdict: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+        self.drill = Drill(
+            id=uuid.uuid4().hex,
+            unix_s=time.time(),
+            host=parts.host,
+            guest=service.guest,
+            generation=service.journal.generation,
+            operator=request.operator,
+            check=request.check,
+            network=request.bridge or "none",
+        )
+        self._parts = parts
+        self._checkpoints = checkpoints
+        self._log = log
+        self._service = service
+        self._request = request
+        self._plan = plan
+        self._why = ""
+
+    def give_up(self, why: str, task: asyncio.Task[None]) -> None:
+        """End it, and clear it away."""
+        if not self._why:
+            self._why = why
+            task.cancel()
+
+    async def run(self) -> None:
+        """Carry it out, clear it away, record it."""
+        try:
+            await self._carry_out()
+        finally:
+            self.told.put_nowait(None)
+
+    async def _carry_out(self) -> None:
+        plan, drill = self._plan, self.drill
+        mark = Mark(
+            drill=drill,
+            domain=plan.domain,
+            image=str(plan.image),
+            files=(str(plan.config_file),),
+        )
+        _log.info(Event.DRILL_STARTED, protection=drill.guest, operator=drill.operator)
+        try:
+            await asyncio.to_thread(self._log.begin, mark)
+            async with asyncio.timeout(self._request.timeout_s or DEFAULT_TIMEOUT_S):
+                await self._steps()
+        except asyncio.CancelledError:
+            # What follows is to be done all the same: nobody else knows of the domain.
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
+            self._is(verdict=ABORTED, detail=self._why)
+        except TimeoutError:
+            self._is(verdict=ABORTED, detail="it was not done in time")
+        except (ColodError, OSError) as error:
+            self._is(verdict=FAILED, detail=str(error)[:_DETAIL_CHARS])
+        except Exception as error:
+            # A defect of ours: the domain is to be cleared away all the same.
+            _log.exception(Event.DEFECT_DETECTED, protection=drill.guest)
+            self._is(verdict=FAILED, detail=f"a defect of colod: {error!r}"[:_DETAIL_CHARS])
+        has_run = self.drill.start_s >= 0
+        keeps = self._request.keep and has_run and self.drill.verdict != ABORTED
+        self._is(is_kept=keeps)
+        self._tell("clearing")
+        await unbroken(self._end(mark))
+
+    async def _end(self, mark: Mark) -> None:
+        self.drill = await _settle(self._parts, self._log, mark, self.drill)
+        self._tell("done", record=drill_message(self.drill))
+
+    # --- the steps ------------------------------------------------------------------------------
+
+    async def _steps(self) -> None:
+        begun = time.monotonic()
+        await self._write_image()
+        self._is(image_s=time.monotonic() - begun)
+        domid = await self._restore()
+        await self._check_cut_off(domid)
+        started = time.monotonic()
+        self._tell("starting", domid=domid)
+        await self._parts.toolstack.run_promoted(GuestName(self._plan.domain))
+        now = time.monotonic()
+        self._is(start_s=now - started, verdict=NOT_CHECKED, detail="no --check was given")
+        self._is(rto_s=now - begun)
+        if self._request.check:
+            await self._check(domid, begun)
+        await self._look_once_more()
+
+    async def _write_image(self) -> None:
+        plan = self._plan
+        await asyncio.to_thread(_prepare, plan)
+        async for told in self._checkpoints.write(self._service, plan.image, plan.config_file):
+            self._tell("writing", written_bytes=told.written_bytes, total_bytes=told.total_bytes)
+            self._is(epoch=told.epoch, rpo_s=told.epoch_age_s)
+
+    async def _restore(self) -> int:
+        begun = time.monotonic()
+        self._tell("restoring")
+        domain = await self._parts.toolstack.restore_paused(
+            self._plan.image,
+            self._plan.domain,
+            timeout_s=self._request.timeout_s or DEFAULT_TIMEOUT_S,
+        )
+        self._is(restore_s=time.monotonic() - begun)
+        return domain.domid
+
+    async def _check_cut_off(self, domid: int) -> None:
+        """Look at what xl made, while it is still paused.
+
+        Raises:
+            CheckpointError: If it is not cut off.
+        """
+        toolstack, plan = self._parts.toolstack, self._plan
+        found = await toolstack.domain_config(plan.domain)
+        vifs = await toolstack.vifs(domid)
+        texts = list(isolation.differences(plan.config, found, vifs))
+        if texts:
+            raise CheckpointError(f"{plan.domain} is not cut off, so it never ran: {texts}")
+
+    async def _check(self, domid: int, begun: float) -> None:
+        """Have the caller run its check, and take its word."""
+        asked = time.monotonic()
+        self._is(verdict=FAILED, detail="the check has not ended")
+        self._tell("checking", domid=domid)
+        status, said = await self.verdict
+        now = time.monotonic()
+        self._is(check_s=now - asked, rto_s=now - begun)
+        if status == 0:
+            self._is(verdict=PASSED, detail="")
+        else:
+            self._is(detail=said[:_DETAIL_CHARS] or f"the check ended with {status}", rto_s=-1.0)
+
+    async def _look_once_more(self) -> None:
+        """See that the guest is still there and did not end behind the check's back."""
+        domain = await self._parts.toolstack.find(self._plan.domain)
+        if domain is None or domain.state is not DomainState.RUNNING:
+            how = "is gone" if domain is None else f"is {domain.state}"
+            self._is(verdict=FAILED, detail=f"{self._plan.domain} {how}", rto_s=-1.0)
+
+    def _is(self, **changes: Any) -> None:
+        self.drill = replace(self.drill, **changes)
+
+    def _tell(self, step: str, **fields: Any) -> None:
+        self.told.put_nowait(
+            admin_pb2.DrillReply(
+                id=self.drill.id,
+                step=step,
+                domain=self._plan.domain,
+                epoch=self.drill.epoch,
+                **fields,
+            )
+        )
+
+
+async def _settle(parts: Parts, log: DrillLog, mark: Mark, drill: Drill) -> Drill:
+    """Clear a drill away, record it, and return the record; what is left stays marked."""
+    left = ""
+    try:
+        if not drill.is_kept:
+            await parts.toolstack.discard_restored(Path(mark.image), mark.domain)
+        await asyncio.to_thread(_remove, mark)
+    except (ColodError, OSError) as error:
+        left = f"not cleared away: {error}"
+        drill = replace(drill, detail="; ".join(filter(None, (drill.detail, left))))
+    try:
+        if not log.has(drill.id):  # else it was recorded, and could not be cleared away then
+            await asyncio.to_thread(log.add, drill)
+        if not left:
+            await asyncio.to_thread(log.cleared, drill.guest)
+    except OSError as error:
+        drill = replace(drill, detail="; ".join(filter(None, (drill.detail, f"record: {error}"))))
+    event = Event.DRILL_FINISHED if not left else Event.DRILL_CLEARED
+    fields = {key: value for key, value in asdict(drill).items() if key not in ("guest", "host")}
+    _log.info(event, protection=drill.guest, **fields)
+    return drill
+
+
+def _prepare(plan: Plan) -> None:
+    """Write the configuration, and remove what an earlier drill may have left."""
+    _unlink(plan.image)
+    _unlink(plan.config_file)
+    plan.config_file.touch(mode=0o600)
+    plan.config_file.write_text(json.dumps(plan.config, indent=4) + "\n")
+
+
+def _remove(mark: Mark) -> None:
+    for path in (mark.image, *mark.files):
+        _unlink(Path(path))
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    # Without it a session that still writes the image cannot give it its name.
+    path.with_name(path.name + PART_SUFFIX).unlink(missing_ok=True)
+
+
+def drill_message(drill: Drill) -> admin_pb2.DrillRecord:
+    """Return a drill as operators get it."""
+    return admin_pb2.DrillRecord(**asdict(drill))

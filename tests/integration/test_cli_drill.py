@@ -1,0 +1,129 @@
+"""`colodctl drill` against a daemon's double over the real socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from colod import errors
+from colod.v1 import admin_pb2
+from tests.integration.admin_double import FakeDaemon
+from tests.integration.test_cli_daemon import Run, colodctl, daemon
+
+__all__ = ["colodctl", "daemon"]
+
+Reply = admin_pb2.DrillReply
+PLAN = Reply(plan=["write epoch 41", "destroy web--drill"], step="planned")
+RECORD = admin_pb2.DrillRecord(
+    id="d1",
+    unix_s=1e9,
+    host="host-b",
+    guest="web",
+    kind="isolated",
+    epoch=42,
+    generation=3,
+    verdict="passed",
+    operator="ann",
+    check="true",
+    network="none",
+    rpo_s=0.25,
+    image_s=2,
+    restore_s=3,
+    start_s=0.5,
+    check_s=1,
+    rto_s=6.5,
+)
+DRILL = ("drill", "isolated", "web", "--yes")
+
+
+def steps(verdict: str, **changes: object) -> list[Reply]:
+    """Return what a daemon tells of a drill that comes to `verdict`."""
+    record = admin_pb2.DrillRecord()
+    record.CopyFrom(RECORD)
+    record.verdict = verdict
+    for name, value in changes.items():
+        setattr(record, name, value)
+    return [
+        PLAN,
+        Reply(id="d1", step="writing", written_bytes=1, total_bytes=2, epoch=42),
+        Reply(id="d1", step="checking", domain="web--drill", domid=9, epoch=42),
+        Reply(id="d1", step="done", record=record),
+    ]
+
+
+def test_the_check_is_run_here_and_its_status_told(
+    daemon: FakeDaemon, colodctl: Run, tmp_path: Path
+) -> None:
+    daemon.steps = steps("passed")
+    seen = tmp_path / "seen"
+    check = f'echo "$COLOD_GUEST $COLOD_DRILL_DOMAIN $COLOD_DRILL_DOMID $COLOD_DRILL_EPOCH" >{seen}'
+    ran = colodctl(*DRILL, "--check", check)
+    assert ran.status == 0
+    assert seen.read_text() == "web web--drill 9 42\n"
+    request, told = daemon.requests
+    assert (request.check, request.bridge, request.keep) == (check, "", False)
+    assert (told.id, told.status, told.said) == ("d1", 0, "")
+    assert ran.out.splitlines() == [
+        "2001-09-09T01:46:40Z  web on host-b: isolated, epoch 42: PASSED",
+        " " * 22 + "RPO 250 ms, RTO 6.5 s, image 2.0 s, restore 3.0 s, start",
+        " " * 22 + "500 ms, check 1.0 s",
+        " " * 22 + "network none, by ann",
+    ]
+    assert ran.err.splitlines()[:3] == ["web: planned", "web: writing 50 %", "web: checking"]
+
+
+@pytest.mark.parametrize(
+    ("check", "status", "said"),
+    [("exit 3", 3, "ended with 3"), ("kill -9 $$", 137, "signal 9"), ("sleep 60", 124, "0.3 s")],
+)
+def test_a_check_that_did_not_pass_says_how(
+    daemon: FakeDaemon, colodctl: Run, check: str, status: int, said: str
+) -> None:
+    daemon.steps = steps("failed")
+    ran = colodctl(*DRILL, "--check", check, "--check-timeout", "0.3")
+    assert ran.status == 1
+    told = daemon.requests[-1]
+    assert told.status == status
+    assert said in told.said
+
+
+@pytest.mark.parametrize(("verdict", "status"), [("not checked", 9), ("aborted", 1), ("new", 1)])
+def test_only_what_was_checked_is_a_success(
+    daemon: FakeDaemon, colodctl: Run, verdict: str, status: int
+) -> None:
+    daemon.steps = [each for each in steps(verdict, check_s=-1) if each.step != "checking"]
+    ran = colodctl(*DRILL, "--json")
+    assert ran.status == status
+    drill = ran.json["drill"]
+    assert (drill["verdict"], drill["check_s"], drill["rpo_s"]) == (verdict, None, 0.25)
+
+
+def test_nothing_is_done_in_a_dry_run_or_unasked(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.steps = steps("passed")
+    ran = colodctl("drill", "isolated", "web", "--dry-run")
+    assert ran.out == "write epoch 41\ndestroy web--drill\nweb: nothing was done\n"
+    assert [each.dry_run for each in daemon.requests] == [True]
+    assert colodctl("drill", "isolated", "web").status == 2
+    assert colodctl(*DRILL, "--bridge", "b", "--no-network").status == 2
+    assert colodctl(*DRILL, "--disk-override", "xvda").status == 2
+    assert len(daemon.requests) == 1
+
+
+def test_a_refusal_and_an_end_that_nobody_saw(daemon: FakeDaemon, colodctl: Run) -> None:
+    daemon.steps = [PLAN]
+    assert colodctl(*DRILL).status == 5
+    daemon.error = errors.PreflightRefused(["br0 is the guest's own bridge"])
+    ran = colodctl(*DRILL, "--bridge", "br0", "--disk-override", "xvda=/dev/copy")
+    assert ran.status == 4
+    request = daemon.requests[-1]
+    assert (request.disks[0].vdev, request.disks[0].target) == ("xvda", "/dev/copy")
+
+
+def test_a_report_shows_each_drill(daemon: FakeDaemon, colodctl: Run) -> None:
+    assert colodctl("drill", "report").out == "no drill is recorded on this host\n"
+    daemon.drills = [RECORD]
+    assert "PASSED" in colodctl("drill", "report", "web").out
+    (told,) = colodctl("drill", "report", "--json").json["drills"]
+    assert told["rto_s"] == 6.5
+    assert told["operator"] == "ann"

@@ -1,0 +1,144 @@
+"""Images of a replica and drills on it, by real daemons over the simulated Xen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pair import BIN, LIMIT_S, Pair, until
+
+KEEP = '\n[checkpoints]\nkeep = true\ndirectory = "{root}/images"\n'
+
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    """Give a pair whose replica follows and of which an image is kept; all tests share it."""
+    root = Path(tempfile.mkdtemp(prefix="colod-"))  # paths of sockets end at 107 bytes
+    found = Pair(root, suspect_s=20.0, silence_s=15.0, extra=KEEP.format(root=root))
+    try:
+        found.start()
+        found.create_guest()
+        found.protect("g1", "--no-wait")
+        until(lambda: found.beta.state() == "REPLICATING", "the replica follows", limit_s=200)
+        yield found
+    finally:
+        found.close()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def test_an_export_is_an_image_that_xl_restores(pair: Pair) -> None:
+    refused = pair.alpha.try_ctl("checkpoint", "export", "g1")
+    assert refused.returncode == 4
+    assert "hint: run it on beta" in refused.stderr
+    listed = json.loads(pair.beta.ctl("checkpoint", "list", "--json"))
+    assert listed["kept"][0]["is_kept"]
+    assert "nothing was written" in pair.beta.ctl("checkpoint", "export", "g1", "--dry-run")
+    assert pair.beta.try_ctl("checkpoint", "export", "g1", "--name", "../x").returncode == 4
+    done = json.loads(pair.beta.ctl("checkpoint", "export", "g1", "--json"))
+    assert done["epoch"] >= listed["kept"][0]["epoch"]
+    exported = json.loads(pair.beta.ctl("checkpoint", "list", "--json"))["exported"]
+    assert done["bytes"] in [each["size_bytes"] for each in exported]
+    pair.beta.ctl("stream", "inspect", done["path"])
+    acked = pair.alpha.protection().progress.acked_epoch
+    until(lambda: pair.alpha.protection().progress.acked_epoch > acked + 3, "epochs go on")
+
+
+DRILL = ("drill", "isolated", "g1", "--yes")
+
+
+def drills_of(pair: Pair) -> list[dict[str, Any]]:
+    """Return what drills on the secondary came to."""
+    found: list[dict[str, Any]] = json.loads(pair.beta.ctl("drill", "report", "--json"))["drills"]
+    return found
+
+
+def check_of(pair: Pair) -> str:
+    """Return a check that asks the simulated guest past its network, and looks at its memory."""
+    command = f"'{Path(sys.executable).parent}/colod-simxl' sim guest \"$COLOD_DRILL_DOMAIN\""
+    return f"{command} | grep -q '\"intact\": true'"
+
+
+def test_a_drill_runs_the_newest_epoch_cut_off_while_the_protection_goes_on(pair: Pair) -> None:
+    refused = pair.alpha.try_ctl(*DRILL)
+    assert refused.returncode == 4
+    assert "hint: run it on beta" in refused.stderr
+    refused = pair.beta.try_ctl(*DRILL, "--bridge", "br0")
+    assert refused.returncode == 4
+    assert "the guest's own bridge" in refused.stderr
+    foretold = json.loads(pair.beta.ctl("drill", "isolated", "g1", "--dry-run", "--json"))
+    assert "no network" in foretold["plan"][1]
+    assert set(pair.beta.guests()) == {"g1--incoming"}
+    known = drills_of(pair)
+    before = pair.alpha.protection().progress.acked_epoch
+    address = pair.ask_guest(limit_s=5)["boot_id"]
+    look = f"sleep 2; {check_of(pair)}"
+    done = pair.beta.try_ctl(*DRILL, "--check", look, "--json")
+    assert done.returncode == 0, done
+    drill = json.loads(done.stdout)["drill"]
+    assert drill["verdict"] == "passed"
+    assert drill["epoch"] >= before - 1
+    assert all(drill[name] is not None for name in ("rpo_s", "rto_s", "image_s", "check_s"))
+    assert drill["rto_s"] >= drill["image_s"] + drill["restore_s"] + drill["check_s"]
+    assert set(pair.beta.guests()) == {"g1--incoming"}
+    assert pair.alpha.protection().progress.acked_epoch > before + 3
+    assert pair.alpha.state() == pair.beta.state() == "REPLICATING"
+    # The guest's address was never answered by the copy.
+    answer = pair.ask_guest(limit_s=5)
+    assert (answer["boot_id"], answer["domain"]) == (address, "g1")
+    assert drills_of(pair) == [*known, drill]
+    assert "colod_drill_last_success_timestamp_seconds" in pair.beta.metrics()
+    assert not list((pair.root / "images").glob(".*"))
+
+
+def test_a_drill_without_a_check_is_no_success_and_a_failed_check_says_so(pair: Pair) -> None:
+    done = pair.beta.try_ctl(*DRILL)
+    assert done.returncode == 9
+    assert "NOT CHECKED" in done.stdout
+    done = pair.beta.try_ctl(*DRILL, "--check", "exit 3", "--keep")
+    assert done.returncode == 1
+    assert "the check ended with 3" in done.stdout
+    copy = pair.beta.guests()["g1--drill"]
+    assert copy["running"]
+    refused = pair.beta.try_ctl(*DRILL)
+    assert refused.returncode == 4
+    assert "xl destroy" in refused.stderr
+    pair.beta.xl("destroy", "g1--drill")
+    assert [each["verdict"] for each in drills_of(pair)[-2:]] == ["not checked", "failed"]
+
+
+def test_a_drill_that_the_daemon_did_not_survive_is_cleared_away(pair: Pair) -> None:
+    argv = [str(BIN / "colodctl"), "--config", str(pair.beta.config), *DRILL, "--check", "sleep 99"]
+    with subprocess.Popen(
+        argv, env=pair.beta.environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as running:
+        until(lambda: "g1--drill" in pair.beta.guests(), "the copy is there")
+        pair.beta.stop_daemon(signal.SIGKILL)
+        assert running.wait(LIMIT_S) == 5
+    assert "g1--drill" in pair.beta.guests()
+    pair.beta.start_daemon()
+    until(lambda: set(pair.beta.guests()) == {"g1--incoming"}, "the copy is cleared away")
+    until(lambda: pair.beta.state() == "REPLICATING", "the replica is what it was")
+    assert drills_of(pair)[-1]["verdict"] == "aborted"
+
+
+def test_an_interrupted_drill_is_cleared_away(pair: Pair) -> None:
+    argv = [str(BIN / "colodctl"), "--config", str(pair.beta.config), *DRILL, "--check", "sleep 99"]
+    with subprocess.Popen(
+        argv, env=pair.beta.environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as running:
+        until(lambda: pair.beta.guests().get("g1--drill", {}).get("running"), "the copy runs")
+        running.send_signal(signal.SIGINT)
+        assert running.wait(LIMIT_S) in (130, -signal.SIGINT)
+    until(lambda: set(pair.beta.guests()) == {"g1--incoming"}, "the copy is cleared away")
