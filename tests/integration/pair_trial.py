@@ -70,6 +70,11 @@ def guest_of(name: str) -> str:
     return name.partition("--")[0]
 
 
+def _has_stopped(pid: int) -> bool:
+    """Whether a process stands still: on another processor, it goes on a little after SIGSTOP."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 class Observer:
     """Watches both hosts from beginning to end of a test."""
 
@@ -272,6 +277,7 @@ class Trial:
 
         def is_inside() -> bool:
             os.kill(helper, signal.SIGSTOP)
+            until(partial(_has_stopped, helper), "the helper has stopped")
             seen = self.seen(self.alpha)
             if seen is not None and seen.shutdown is not None:
                 return True
