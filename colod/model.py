@@ -110,15 +110,12 @@ def parse_guest_name(text: str) -> GuestName:
     """Return `text` as a guest's name.
 
     Raises:
-        ValueError: If it is not 1 to 63 of `A-Za-z0-9_.+-`, or ends as temporary names of xl and
-            colod do.
+        ValueError: If it is not 1 to 63 of `A-Za-z0-9_.+-`, or ends as xl's temporary names do.
     """
     if not _GUEST_NAME.fullmatch(text):
         raise ValueError(f"guest name {text!r}: want 1 to 63 of A-Z a-z 0-9 _ . + -")
     if text.endswith(INCOMING_SUFFIX):
         raise ValueError(f"guest name {text!r}: xl uses the suffix {INCOMING_SUFFIX} itself")
-    if text.endswith(DRILL_SUFFIX):
-        raise ValueError(f"guest name {text!r}: colod's drills use the suffix {DRILL_SUFFIX}")
     return GuestName(text)
 
 

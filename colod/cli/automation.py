@@ -21,7 +21,8 @@ def pause(context: click.Context, *, reason: str, here_only: bool, as_json: bool
     """Have both hosts do nothing by themselves: no takeover and no new pairing until `unpause`.
 
     For work on the network or the witness. What is paired goes on, and a guest whose replica is
-    lost runs on alone. Operators may still ask for everything: failover, switchover, resume. It
+    lost runs on alone; so does handing a guest to its replica after a restart of its own host, when
+    it runs nowhere. Operators may still ask for everything: failover, switchover, resume. It
     lasts until `unpause`, also over restarts of the daemon and of the host.
     """
     _set(context, paused=True, reason=reason, here_only=here_only, as_json=as_json)

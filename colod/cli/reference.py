@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -51,7 +52,9 @@ def _terms(field: FieldInfo) -> Iterator[str]:
 def _type(field: FieldInfo) -> str:
     if get_origin(field.annotation) is Literal:
         return " or ".join(f"`{choice}`" for choice in get_args(field.annotation))
-    origin = get_origin(field.annotation) or field.annotation
+    kinds = [each for each in get_args(field.annotation) if each is not NoneType]
+    annotation = kinds[0] if get_origin(field.annotation) is UnionType else field.annotation
+    origin = get_origin(annotation) or annotation
     names = {int: "integer", float: "number", list: "list of strings", dict: "table", Path: "path"}
     return names.get(origin, "string") if isinstance(origin, type) else "string"
 

@@ -21,6 +21,7 @@ STALL_S = 30.0
 COME_BACK_S = 29.0
 """RestartSec= of 1 s, and Python's start on a dom0 that has much to do."""
 
+_STATUS_S: Final = 1.0  # a session tells its daemon at least that often what it heard
 _STOP_COMMANDS = 3  # find the guest, pause it, verify that
 
 
@@ -71,7 +72,21 @@ def time_budget(config: Config) -> list[str]:
         f"suspected when all of {networks + 1} signals are silent: heartbeats every"
         f" {detection.beat_interval_s:g} s over {_count(networks, 'network')}, the sessions' pings"
         f" every {detection.ping_interval_s:g} s",
+        *_late_words(config),
         *_self_fence_budget(config, noticed_s + decided_s),
+    ]
+
+
+def _late_words(config: Config) -> list[str]:
+    """Warn where a session's word of the peer may be older than the peer may be silent."""
+    detection = config.detection
+    told_s = _STATUS_S + detection.ping_interval_s
+    if detection.suspect_after_s >= told_s:
+        return []
+    return [
+        f"warning: suspect_after_s {detection.suspect_after_s:g} is less than {told_s:g} (1 +"
+        " ping_interval_s): a session tells its daemon only once a second what it hears, so only"
+        " heartbeats keep the peer from being suspected"
     ]
 
 

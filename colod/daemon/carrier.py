@@ -125,12 +125,13 @@ class CarrierWatch:
             None if there is a link, or that is not known.
         """
         host = _host_of(address)
+        if not host:
+            return None
         with self._lock:
             path = self._paths.get(host)
             if path is not None:
                 return path.lost_at
-            if host:
-                self._paths[host] = _Path()
+            self._paths[host] = _Path()
         self._wake()
         return None
 

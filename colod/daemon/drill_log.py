@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -86,6 +87,7 @@ class DrillLog:
 
     def __init__(self, state: Path) -> None:
         """Read what is there; lines that cannot be read are passed over."""
+        self._lock = threading.Lock()
         self._path = state / "drills.jsonl"
         self._marks = state / "drills"
         self._drills: deque[Drill] = deque(_read(self._path), maxlen=_KEPT)
@@ -97,7 +99,8 @@ class DrillLog:
         Raises:
             OSError: If it did not reach the disk; it is known until the daemon ends.
         """
-        self._drills.append(drill)
+        with self._lock:
+            self._drills.append(drill)
         if self._lines >= 2 * _KEPT:
             fresh = self._path.with_suffix(".new")
             _write(fresh, self._drills)
@@ -112,18 +115,18 @@ class DrillLog:
 
     def of(self, guest: str, limit: int) -> Sequence[Drill]:
         """Return the newest `limit` drills of `guest` (of all when empty), oldest first."""
-        found = [each for each in self._drills if guest in ("", each.guest)]
+        found = [each for each in self._all() if guest in ("", each.guest)]
         return found[-limit:] if limit else found
 
     def has(self, drill_id: str) -> bool:
         """Whether this drill is recorded."""
-        return any(each.id == drill_id for each in self._drills)
+        return any(each.id == drill_id for each in self._all())
 
     def last_success(self, guest: str) -> float | None:
         """Return when the newest drill of `guest` that passed was over, None without one."""
         times = [
             each.unix_s + max(0.0, each.rto_s)
-            for each in self._drills
+            for each in self._all()
             if each.guest == guest and each.verdict == PASSED
         ]
         return max(times, default=None)
@@ -164,6 +167,10 @@ class DrillLog:
                 continue
         return found
 
+    def _all(self) -> Sequence[Drill]:
+        with self._lock:  # one is added in another thread
+            return tuple(self._drills)
+
     def _mark(self, guest: str) -> Path:
         return self._marks / f"{guest}.json"
 
@@ -184,7 +191,7 @@ def _read(path: Path) -> list[Drill]:
     for line in lines[-_KEPT:]:
         try:
             drills.append(Drill(**json.loads(line)))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             continue
     return drills
 

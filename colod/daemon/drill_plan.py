@@ -19,6 +19,9 @@ from colod.session.keeping import CONFIG_FILE
 from colod.toolstack import isolation
 from colod.v1 import admin_pb2
 
+DISKS: Final = "disks"
+"""In `checkpoints.directory`: what drills may use in the place of a guest's disks."""
+
 _MIB: Final = 1 << 20
 
 
@@ -58,11 +61,12 @@ async def make_plan(
     """
     image = checkpoints.check(service)
     config = await asyncio.to_thread(_config_of, service)
-    targets = {each.vdev: each.target for each in request.disks}
+    directory = checkpoints.directory()
+    targets, reasons = await asyncio.to_thread(_targets, request, directory / DISKS)
     domain = service.guest + DRILL_SUFFIX
     facts = await parts.toolstack.host_facts()
-    reasons = list(
-        await asyncio.to_thread(isolation.refusals, config, bridge=request.bridge, targets=targets)
+    reasons += await asyncio.to_thread(
+        isolation.refusals, config, bridge=request.bridge, targets=targets
     )
     if request.bridge and not facts.simulated:
         reasons += await asyncio.to_thread(isolation.bridge_refusals, request.bridge)
@@ -79,7 +83,6 @@ async def make_plan(
     copy = isolation.cut_off(
         config, name=domain, uuid=str(uuid.uuid4()), bridge=request.bridge, targets=targets
     )
-    directory = checkpoints.directory()
     return Plan(
         domain=domain,
         config=copy,
@@ -88,6 +91,25 @@ async def make_plan(
         epoch=image.epoch,
         lines=_lines(service, request, domain, image.epoch, image.image_bytes, wanted, directory),
     )
+
+
+def _targets(request: admin_pb2.DrillRequest, directory: Path) -> tuple[dict[str, str], list[str]]:
+    """Return what replaces each disk, links followed, and why it may not.
+
+    Only root can put something into that directory, and who may use the socket need not be root:
+    it could else have a guest write to any disk of this host.
+    """
+    targets, reasons = {}, []
+    for each in request.disks:
+        path = Path(each.target)
+        if path.parent != directory or path.name in ("", "..") or not path.exists():
+            reasons.append(
+                f"--disk-override {each.vdev}: {each.target} is not in {directory}, where root "
+                "puts the copies of disks that drills may write to, or links to them."
+            )
+            continue
+        targets[each.vdev] = str(path.resolve())
+    return targets, reasons
 
 
 def _config_of(service: ProtectionService) -> Mapping[str, Any]:

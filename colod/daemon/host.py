@@ -26,6 +26,7 @@ from colod.failover.learning import may_begin_with
 from colod.failover.rules.causes import SEE_FOREIGN_RECORD, foreign_record
 from colod.failover.view import Journal, Wanted
 from colod.model import (
+    DRILL_SUFFIX,
     Disks,
     Generation,
     GuestName,
@@ -169,6 +170,8 @@ class Host:
             NotAllowedNow: If the other host is its primary, or it is protected on other terms.
             PeerError: If the peer cannot be asked.
         """
+        if guest.endswith(DRILL_SUFFIX):
+            raise PreflightRefused([f"{guest}: colod's drills use the suffix {DRILL_SUFFIX}"])
         if to != self.parts.peer:
             raise PreflightRefused([f"{to} is not this host's peer, which is {self.parts.peer}"])
         service = self._services.get(guest)

@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except ColodError as error:
         _log.critical(Event.DAEMON_FAILED, code=error.code, error=str(error), advice=error.advice)
-        return EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_FAILED
+        return EXIT_CONFIG if daemon.is_misconfigured else EXIT_FAILED
     except Exception as error:
         _log.critical(
             Event.DAEMON_FAILED,
@@ -109,7 +109,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class Daemon:
-    """One host's daemon."""
+    """One host's daemon.
+
+    Attributes:
+        is_misconfigured: Whether the configuration kept it from beginning: another start would end
+            the same way. A key that is being replaced, or a group that is not known yet, may do.
+    """
 
     def __init__(self, config: Config, path: Path = DEFAULT_PATH) -> None:
         """Keep the configuration, and where it is read again; nothing is touched before `run`."""
@@ -119,6 +124,7 @@ class Daemon:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
         self._http: HttpServer | None = None
+        self.is_misconfigured = False
         self._carriers = CarrierWatch(self._poke_from_thread)
 
     async def run(self) -> int:
@@ -148,8 +154,9 @@ class Daemon:
             await self._serve_operators(host, drills, simulated=facts.simulated)
         finally:
             notify("STOPPING=1")
-            await drills.stop()
+            # First: clearing a drill away may take all the time that systemd gives.
             await self_fence.stop(is_asked=self._stop.is_set() and not host.defect.done())
+            await drills.stop()
             if self._http is not None:
                 await asyncio.to_thread(self._http.stop)
             await asyncio.to_thread(peer_server.stop)
@@ -260,14 +267,18 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        parts = compose(
-            self._config,
-            identity,
-            own_views=lambda: self._host.peer_views() if self._host else [],
-            on_news=self._poke_from_thread,
-            is_rescue=is_rescue,
-            carriers=self._carriers,
-        )
+        try:
+            parts = compose(
+                self._config,
+                identity,
+                own_views=lambda: self._host.peer_views() if self._host else [],
+                on_news=self._poke_from_thread,
+                is_rescue=is_rescue,
+                carriers=self._carriers,
+            )
+        except ConfigError:
+            self.is_misconfigured = True
+            raise
         return parts, identity
 
     def _serve_peer(self, host: Host, identity: TlsIdentity) -> PeerServer:

@@ -51,10 +51,18 @@ def reply_of(
     )
     for each in services:
         status = status_of(each)
-        if (passed_at := last_drill(each.guest)) is not None:
+        passed_at = last_drill(each.guest)
+        if passed_at is None and _may_be_drilled(host, each):
+            passed_at = 0.0
+        if passed_at is not None:
             status.drill_last_success_unix_s = passed_at
         reply.protections.append(status)
     return reply
+
+
+def _may_be_drilled(host: Host, service: ProtectionService) -> bool:
+    is_kept = host.parts.limits.image_directory is not None
+    return is_kept and service.journal.role is Role.SECONDARY
 
 
 def _self_fence(host: Host) -> admin_pb2.SelfFence | None:

@@ -155,12 +155,10 @@ class App:
         reply = self._status()
         guest = _known_guest(given, reply)
         chosen = [each for each in reply.protections if guest in ("", each.guest)]
-        of_guest = admin_pb2.StatusReply(
-            host=reply.host,
-            simulated=reply.simulated,
-            protections=chosen,
-            self_fence=reply.self_fence if reply.HasField("self_fence") else None,
-        )
+        of_guest = admin_pb2.StatusReply()
+        of_guest.CopyFrom(reply)
+        del of_guest.protections[:]
+        of_guest.protections.extend(chosen)
         return _json(HTTPStatus.OK, status_json(of_guest))
 
     def _changes(self, given: _Query) -> Answer:

@@ -135,7 +135,7 @@ ROWS: Final = (
     ),
     Row(
         "drill_last_success_timestamp_seconds",
-        "When the last drill on this host passed its check; absent without one (docs/drills.md)",
+        "When the last drill on this host passed its check; 0 where none has and images are kept",
         lambda s: (
             [((), s.drill_last_success_unix_s)] if s.HasField("drill_last_success_unix_s") else []
         ),

@@ -157,7 +157,12 @@ class Keeping:
         config = Path(command.config_path) if command.config_path else None
         self._wanted = ImageFile(command.id, path, config)
         self._queue.put(self._wanted)
+        self._fail_if_given_up(self._wanted)
         return ""
+
+    def _fail_if_given_up(self, wanted: ImageFile) -> None:
+        if self._trouble:  # just now: nobody takes it from the queue any more
+            wanted.fail(self._trouble)
 
     def status(self, now: float) -> session_pb2.ReplicaImage | None:
         """Return how the image stands, None where none is wanted."""

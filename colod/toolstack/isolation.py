@@ -26,7 +26,10 @@ _NIC_KEYS: Final = ("devid", "mac", "model", "nictype", "mtu")
 _DISK_KEYS: Final = ("vdev", "format", "removable", "is_cdrom", "readwrite", "discard_enable")
 _ENDS: Final = ("on_poweroff", "on_reboot", "on_watchdog", "on_crash", "on_soft_reset")
 _EXTRA: Final = ("extra", "extra_pv", "extra_hvm", "device_model_override")
-_MEMBER_PREFIXES: Final = ("vif", "tap")
+_MEMBER: Final = re.compile(r"vif[0-9]+\.[0-9]+(-emu)?|tap[0-9]+\.[0-9]+")
+"""How Xen names the interfaces of guests. Source: Xen tools/libs/light/libxl_nic.c."""
+_HARDWARE: Final = ("iomem", "ioports", "irqs")
+_HVM_HARDWARE: Final = ("usbdevice", "usbdevice_list")
 _BRIDGE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 
 
@@ -109,7 +112,7 @@ def bridge_refusals(bridge: str, root: Path = Path("/")) -> Sequence[str]:
         f"The bridge {bridge} has the member {name}, which may lead out; use one that has guests "
         "only."
         for name in members
-        if not name.startswith(_MEMBER_PREFIXES)
+        if not _MEMBER.fullmatch(name)
     ]
     for family in ("ipv4", "ipv6"):
         if _is_on(root / "proc/sys/net" / family / "conf" / bridge / "forwarding"):
@@ -132,6 +135,12 @@ def _device_refusals(config: Config) -> Sequence[str]:
         f"The guest has b_info.{key}, which could lead out." for key in _EXTRA if build.get(key)
     ]
     hvm = build.get("type.hvm", {})
+    found += [
+        f"The guest has {key}, hardware that the running one uses."
+        for table, keys in ((build, _HARDWARE), (hvm, _HVM_HARDWARE))
+        for key in keys
+        if table.get(key)
+    ]
     serial = hvm.get("serial_list") or ([hvm["serial"]] if hvm.get("serial") else [])
     found += [
         f"The guest's serial port is {each}; only pty leads nowhere."

@@ -327,7 +327,9 @@ class ProtectionStatus(_message.Message):
     standstill_cause: _builtins.str
     """Why, as far as is known; "" unless that is longer than detection.standstill_s."""
     drill_last_success_unix_s: _builtins.float
-    """Unix time of the end of the last drill on this host that passed; absent without one."""
+    """Unix time of the end of the last drill on this host that passed; 0 where none has and images are
+    kept here, absent where none are.
+    """
     @_builtins.property
     def progress(self) -> _types_pb2.Progress: ...
     @_builtins.property

@@ -212,7 +212,7 @@ def test_a_rescue_needs_neither_the_certificate_nor_the_fencer_that_the_daemon_n
     broken = text + '\n[fencing]\nkind = "agents"\ndevices = [{ agent = "fence_missing" }]\n'
     trial.alpha.config.write_text(broken)
     started = run_colod(trial.alpha)
-    assert started.returncode == EXIT_CONFIG, started.stderr
+    assert started.returncode == 1, started.stderr  # it may be there again: retried
     assert not trial.runs(trial.alpha)
     done = run_colod(trial.alpha, "rescue")
     assert done.returncode == 0, done.stderr

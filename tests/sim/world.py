@@ -244,7 +244,7 @@ class World:
         self.limits = Limits(
             beat_interval_s=0.5,
             suspect_after_s=5.0,
-            carrier_grace_s=SILENCE_S,
+            carrier_grace_s=SILENCE_S * 1.1 + 1.0,
             standstill_s=5.0,
             session_silence_s=SILENCE_S,
             ping_interval_s=0.5,

@@ -22,6 +22,8 @@ from colod.v1 import admin_pb2, types_pb2
 DOCUMENT = Path(__file__).parents[2] / "docs" / "http.md"
 
 STATUS = admin_pb2.StatusReply(
+    automation=admin_pb2.Automation(paused=True, operator="ann", peer_paused=True),
+    self_fence=admin_pb2.SelfFence(kind="watchdog", device="/dev/watchdog"),
     host="alpha",
     protections=[
         admin_pb2.ProtectionStatus(

@@ -197,7 +197,9 @@ def test_the_alerts_use_metrics_that_there_are(tools: Path) -> None:
 
 
 def _metrics_in(text: str) -> Iterable[str]:
-    for word in text.replace("(", " ").replace("{", " ").replace("[", " ").split():
+    for word in (
+        text.replace("(", " ").replace(")", " ").replace("{", " ").replace("[", " ").split()
+    ):
         if word.startswith("colod_"):
             yield word
 

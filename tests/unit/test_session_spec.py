@@ -75,7 +75,6 @@ def test_a_sender_needs_an_address() -> None:
         ("role", "both"),
         ("guest", "../x"),
         ("guest", "g1--incoming"),
-        ("guest", "g1--drill"),
         ("pairing", "xyz"),
         ("generation", -1),
         ("generation", True),

@@ -130,6 +130,16 @@ def test_what_xl_made_is_compared_with_what_was_planned() -> None:
     assert isolation.differences(alone, {**alone, "pcidevs": [{}]}, []) == ["it has 1 pcidevs"]
 
 
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [("b_info", "iomem"), ("b_info", "ioports"), ("b_info", "irqs"), ("hvm", "usbdevice_list")],
+)
+def test_hardware_of_this_host_is_not_given_to_a_copy(table: str, key: str) -> None:
+    hvm = {**HVM["b_info"].get("type.hvm", {}), **({key: ["x"]} if table == "hvm" else {})}
+    build = {**HVM["b_info"], "type.hvm": hvm, **({key: ["x"]} if table == "b_info" else {})}
+    assert f"The guest has {key}, hardware" in refused({**HVM, "b_info": build}, "drill0")
+
+
 def test_the_memory_of_a_copy_is_counted_with_what_libxl_adds() -> None:
     assert isolation.wanted_bytes(CONFIG) == (1 << 30) + (2 << 20) + (8 << 20)
 
@@ -147,11 +157,11 @@ def bridge(root: Path, *members: str, forwarding: str = "0") -> None:
 
 def test_a_bridge_without_an_uplink_is_isolated(tmp_path: Path) -> None:
     assert isolation.bridge_refusals("drill0", tmp_path)
-    bridge(tmp_path, "vif3.0", "vif3.0-emu", "tap0")
+    bridge(tmp_path, "vif3.0", "vif3.0-emu", "tap3.0")
     assert not isolation.bridge_refusals("drill0", tmp_path)
 
 
-@pytest.mark.parametrize("member", ["eth0", "bond0", "vlan7", "veth1"])
+@pytest.mark.parametrize("member", ["eth0", "bond0", "vlan7", "veth1", "tap0", "tapvpn", "vif3.0x"])
 def test_a_bridge_that_may_lead_out_is_refused(tmp_path: Path, member: str) -> None:
     bridge(tmp_path, member)
     assert member in isolation.bridge_refusals("drill0", tmp_path)[0]
