@@ -12,7 +12,7 @@ from colod.observe.checks import FRESH_S
 from tests.integration.pair_trial import MakeTrial
 from tests.pair import SimulatedHost, until
 
-VOLATILE = {"lag", "gate", "progress", "decided_age_s", "witness"}
+VOLATILE = {"lag", "gate", "progress", "decided_age_s", "witness", "signals", "standstill_s"}
 """What differs from one look at a protection to the next."""
 
 
