@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from colod.cli import layout
-from colod.cli.daemon import GUEST, connect, json_option, print_json
+from colod.cli.daemon import GUEST, connect, json_option, print_json, timeout_option
 from colod.cli.progress import steps
 from colod.errors import OutcomeUnknown
 
@@ -51,14 +51,7 @@ def list_(context: click.Context, guest: str | None, *, as_json: bool) -> None:
     help="Of the file in checkpoints.directory [default: the guest's name and the time].",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be written.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
-    default=_TIMEOUT_S,
-    show_default=True,
-    help="Longest wait, in seconds; it goes on after that.",
-)
+@timeout_option(_TIMEOUT_S, "Longest wait, in seconds; it goes on after that.")
 @json_option
 @click.pass_context
 def export(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import getpass
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     _TextParameter = click.ParamType[str]
 else:  # older releases of click cannot be subscripted
     _TextParameter = click.ParamType
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 DEFAULT_SOCKET: Final = Path("/run/colod/admin.sock")
 _COMPLETION_TIMEOUT_S: Final = 1.0
@@ -130,3 +132,21 @@ class HostParameter(_TextParameter):
 GUEST: Final = GuestParameter()
 HOST: Final = HostParameter()
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/cli.md).")
+
+
+def timeout_option(default_s: float, words: str, *, of: str = "") -> Callable[[_Command], _Command]:
+    """Return an option `--timeout` for `timeout_s`, or `--OF-timeout` for `OF_timeout_s`.
+
+    Args:
+        default_s: Its default, in seconds.
+        words: What it bounds, and what comes after it.
+        of: Of what, where a command has several.
+    """
+    return click.option(
+        f"--{of}-timeout" if of else "--timeout",
+        f"{of}_timeout_s" if of else "timeout_s",
+        type=click.FloatRange(min=0, min_open=True),
+        default=default_s,
+        show_default=True,
+        help=words,
+    )

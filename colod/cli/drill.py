@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from colod.cli import layout
-from colod.cli.daemon import GUEST, connect, json_option, operator, print_json
+from colod.cli.daemon import GUEST, connect, json_option, operator, print_json, timeout_option
 from colod.cli.exits import Exit
 from colod.cli.progress import ShowStep, steps
 from colod.errors import OutcomeUnknown
@@ -48,14 +48,7 @@ def drill() -> None:
     "works. It finds COLOD_GUEST, COLOD_DRILL_DOMAIN, COLOD_DRILL_DOMID, COLOD_DRILL_EPOCH and "
     "COLOD_DRILL_BRIDGE in its environment.",
 )
-@click.option(
-    "--check-timeout",
-    "check_timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
-    default=_CHECK_TIMEOUT_S,
-    show_default=True,
-    help="Longest check, in seconds; a longer one has failed.",
-)
+@timeout_option(_CHECK_TIMEOUT_S, "Longest check, in seconds; a longer one has failed.", of="check")
 @click.option(
     "--disk-override",
     "overrides",
@@ -66,14 +59,7 @@ def drill() -> None:
 @click.option("--keep", is_flag=True, help="Leave the copy running; it is yours to destroy.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
-    default=_TIMEOUT_S,
-    show_default=True,
-    help="Longest drill, in seconds; a longer one is given up and cleared away.",
-)
+@timeout_option(_TIMEOUT_S, "Longest drill, in seconds; a longer one is given up and cleared away.")
 @json_option
 @click.pass_context
 def isolated(

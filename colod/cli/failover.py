@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from colod.cli.daemon import GUEST, connect, json_option, operator, print_json
+from colod.cli.daemon import GUEST, connect, json_option, operator, print_json, timeout_option
 from colod.cli.exits import Exit
 
 if TYPE_CHECKING:
@@ -19,13 +19,8 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 120.0
 
-timeout_option = click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
-    default=_TIMEOUT_S,
-    show_default=True,
-    help="Longest wait for the outcome, in seconds; after it the outcome is unknown.",
+_timeout_option = timeout_option(
+    _TIMEOUT_S, "Longest wait for the outcome, in seconds; after it the outcome is unknown."
 )
 
 
@@ -40,7 +35,7 @@ timeout_option = click.option(
     "may run twice.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done and lost.")
-@timeout_option
+@_timeout_option
 @json_option
 @click.pass_context
 def failover(
@@ -69,7 +64,7 @@ def failover(
 @click.argument("guest", type=GUEST)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
-@timeout_option
+@_timeout_option
 @json_option
 @click.pass_context
 def switchover(
@@ -120,7 +115,7 @@ def fence_confirm(context: click.Context, *, guest: str, reason: str, as_json: b
 
 
 @click.command()
-@timeout_option
+@_timeout_option
 @json_option
 @click.pass_context
 def drain(context: click.Context, *, timeout_s: float, as_json: bool) -> None:

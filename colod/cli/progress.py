@@ -24,18 +24,26 @@ def steps(*, quiet: bool) -> Iterator[ShowStep]:
     if quiet:
         yield lambda text, done=0, total=0: None
     elif sys.stderr.isatty():
-        with _bar() as show:
+        with bar() as show:
             yield show
     else:
         yield _Lines()
 
 
 @contextmanager
-def _bar() -> Iterator[ShowStep]:
+def bar(*, counts_down: bool = False) -> Iterator[ShowStep]:
+    """Give a way to show steps as a bar, with the time that is left or the time that it took."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    clock = TimeRemainingColumn() if counts_down else TimeElapsedColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), clock)
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=None)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
 
+from colod.cli.daemon import timeout_option
+from colod.cli.progress import bar
 from colod.errors import ColodError, NotAllowedNow, NotFound, OutcomeUnknown
 
 if TYPE_CHECKING:
@@ -29,13 +31,8 @@ wait_option = click.option(
     show_default=True,
     help="Wait until the guest could be taken over, showing the first copy.",
 )
-wait_timeout_option = click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
-    default=WAIT_TIMEOUT_S,
-    show_default=True,
-    help="Longest wait, in seconds; the daemon goes on after it.",
+wait_timeout_option = timeout_option(
+    WAIT_TIMEOUT_S, "Longest wait, in seconds; the daemon goes on after it."
 )
 
 
@@ -113,32 +110,16 @@ def _progress(*, quiet: bool) -> Iterator[Show]:
     if quiet:
         yield lambda protection: None
     elif sys.stderr.isatty():
-        with _bar() as show:
-            yield show
+        from colod.cli.report import shown_state
+
+        with bar(counts_down=True) as step:
+            yield lambda protection: step(
+                f"{protection.guest}: {shown_state(protection)}",
+                protection.progress.first_copy_pages,
+                protection.progress.domain_pages,
+            )
     else:
         yield _Lines()
-
-
-@contextmanager
-def _bar() -> Iterator[Show]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from colod.cli.report import shown_state
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None)
-
-        def show(protection: ProtectionStatus) -> None:
-            progress.update(
-                task,
-                description=f"{protection.guest}: {shown_state(protection)}",
-                total=protection.progress.domain_pages or None,
-                completed=protection.progress.first_copy_pages,
-            )
-
-        yield show
 
 
 class _Lines:

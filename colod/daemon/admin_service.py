@@ -93,14 +93,14 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 
     async def Status(self, request: admin_pb2.StatusRequest, context: Any) -> Any:
         """Return how everything stands."""
-        return self._status(request.guest)
+        return self.status(request.guest)
 
     async def WatchStatus(
         self, request: admin_pb2.StatusRequest, context: Any
     ) -> AsyncIterator[admin_pb2.StatusReply]:
         """Return it again and again."""
         while True:
-            yield self._status(request.guest)
+            yield self.status(request.guest)
             await self._wait_for_change(request.guest)
 
     async def _wait_for_change(self, guest: str) -> None:
@@ -262,10 +262,18 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     def _services(self, guest: str) -> list[ProtectionService]:
         return [self._host.find(guest)] if guest else list(self._host.services.values())
 
-    def _status(self, guest: str) -> admin_pb2.StatusReply:
-        services = self._services(guest)
-        drills = self._drills.log.last_success
-        return reply_of(self._host, services, simulated=self._simulated, last_drill=drills)
+    def status(self, guest: str = "") -> admin_pb2.StatusReply:
+        """Return how one protection stands, or all; in the daemon's loop only.
+
+        Raises:
+            NotFound: If there is none of `guest`.
+        """
+        return reply_of(
+            self._host,
+            self._services(guest),
+            simulated=self._simulated,
+            last_drill=self._drills.log.last_success,
+        )
 
 
 def _parsed(parse: Callable[[str], Any], text: str) -> Any:

@@ -11,10 +11,13 @@ import json
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from colod.daemon.jsonlines import lines_of, parsed
+from colod.durable import replace_file, sync_directory
 
 PASSED: Final = "passed"
 FAILED: Final = "failed"
@@ -90,7 +93,9 @@ class DrillLog:
         self._lock = threading.Lock()
         self._path = state / "drills.jsonl"
         self._marks = state / "drills"
-        self._drills: deque[Drill] = deque(_read(self._path), maxlen=_KEPT)
+        self._drills: deque[Drill] = deque(
+            parsed(lines_of(self._path)[-_KEPT:], Drill), maxlen=_KEPT
+        )
         self._lines = len(self._drills)
 
     def add(self, drill: Drill) -> None:
@@ -102,10 +107,9 @@ class DrillLog:
         with self._lock:
             self._drills.append(drill)
         if self._lines >= 2 * _KEPT:
-            fresh = self._path.with_suffix(".new")
-            _write(fresh, self._drills)
-            fresh.replace(self._path)
-            self._lines = len(self._drills)
+            kept = self._all()
+            replace_file(self._path, "".join(map(_line, kept)).encode())
+            self._lines = len(kept)
             return
         with self._path.open("a") as file:
             file.write(_line(drill))
@@ -138,14 +142,7 @@ class DrillLog:
             OSError: If it did not reach the disk.
         """
         self._marks.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._mark(mark.drill.guest)
-        fresh = path.with_suffix(".new")
-        with fresh.open("w") as file:
-            file.write(json.dumps(asdict(mark)))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        self._sync()
+        replace_file(self._mark(mark.drill.guest), json.dumps(asdict(mark)).encode())
 
     def cleared(self, guest: str) -> None:
         """Forget the mark of a drill of which nothing is left.
@@ -154,7 +151,7 @@ class DrillLog:
             OSError: If that did not reach the disk; it is then cleared once more.
         """
         self._mark(guest).unlink(missing_ok=True)
-        self._sync()
+        sync_directory(self._marks)
 
     def left(self) -> Sequence[Mark]:
         """Return the drills that were begun and not cleared away."""
@@ -173,34 +170,6 @@ class DrillLog:
 
     def _mark(self, guest: str) -> Path:
         return self._marks / f"{guest}.json"
-
-    def _sync(self) -> None:
-        directory = os.open(self._marks, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-
-def _read(path: Path) -> list[Drill]:
-    drills = []
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-    for line in lines[-_KEPT:]:
-        try:
-            drills.append(Drill(**json.loads(line)))
-        except (ValueError, TypeError, RecursionError):
-            continue
-    return drills
-
-
-def _write(path: Path, drills: Iterable[Drill]) -> None:
-    with path.open("w") as file:
-        file.writelines(map(_line, drills))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _line(drill: Drill) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -49,7 +49,6 @@ class Drills:
         self.log = log
         self._checkpoints = Checkpoints(host.parts)
         self._running: dict[GuestName, DrillRun] = {}
-        self._tasks: dict[GuestName, asyncio.Task[None]] = {}
         self._clearing: asyncio.Task[None] | None = None
 
     async def run(
@@ -74,17 +73,14 @@ class Drills:
             yield reply
             return
         running = DrillRun(self._host.parts, self._checkpoints, self.log, service, request, plan)
-        task = asyncio.create_task(running.run(), name=f"drill {service.guest}")
         self._running[service.guest] = running
-        self._tasks[service.guest] = task
-        task.add_done_callback(lambda _: self._over(service.guest))
+        running.start(lambda: self._running.pop(service.guest, None))
         try:
             yield reply
             while (told := await running.told.get()) is not None:
                 yield told
         finally:
-            if not task.done():
-                running.give_up("colodctl went away", task)
+            running.give_up("colodctl went away")
 
     def checked(self, drill_id: str, status: int, said: str) -> None:
         """Take what the check of a drill said.
@@ -117,15 +113,11 @@ class Drills:
         """Give up what is under way, and clear it away."""
         if self._clearing is not None:
             self._clearing.cancel()  # what it leaves is marked for the next daemon
-        tasks = list(self._tasks.items())
-        for guest, task in tasks:
-            self._running[guest].give_up("the daemon was stopped", task)
-        if tasks:
-            await asyncio.wait([task for _, task in tasks], timeout=_STOP_S)
-
-    def _over(self, guest: GuestName) -> None:
-        self._running.pop(guest, None)
-        self._tasks.pop(guest, None)
+        running = tuple(self._running.values())
+        for each in running:
+            each.give_up("the daemon was stopped")
+        if running:
+            await asyncio.wait([each.task for each in running], timeout=_STOP_S)
 
 
 class DrillRun:
@@ -159,14 +151,26 @@ class DrillRun:
         self._request = request
         self._plan = plan
         self._why = ""
+        self._task: asyncio.Task[None] | None = None
 
-    def give_up(self, why: str, task: asyncio.Task[None]) -> None:
-        """End it, and clear it away."""
-        if not self._why:
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """What carries it out, once it was started."""
+        assert self._task is not None
+        return self._task
+
+    def start(self, on_end: Callable[[], object]) -> None:
+        """Begin; `on_end` is called when all is done."""
+        self._task = asyncio.create_task(self._run(), name=f"drill {self.drill.guest}")
+        self._task.add_done_callback(lambda _: on_end())
+
+    def give_up(self, why: str) -> None:
+        """End it, unless it has ended, and clear it away."""
+        if not self._why and not self.task.done():
             self._why = why
-            task.cancel()
+            self.task.cancel()
 
-    async def run(self) -> None:
+    async def _run(self) -> None:
         """Carry it out, clear it away, record it."""
         try:
             await self._carry_out()

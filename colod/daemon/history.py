@@ -6,10 +6,11 @@ import contextlib
 import json
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from colod.daemon.jsonlines import lines_of, parsed
 from colod.durable import replace_file
 
 _KEPT = 10_000
@@ -38,8 +39,8 @@ class History:
         self._path = path
         self._lock = threading.Lock()
         self._changes: deque[Change] = deque(maxlen=_KEPT)
-        lines = _lines(path)
-        self._changes.extend(_changes(lines))
+        lines = lines_of(path)
+        self._changes.extend(parsed(lines[-_KEPT:], Change))
         if len(lines) > _MOST:
             self._shorten(lines[-_KEPT:])
 
@@ -73,16 +74,3 @@ class History:
             changes = tuple(self._changes)
         found = [change for change in changes if guest in ("", change.guest)]
         return found[-limit:] if limit else found
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-
-
-def _changes(lines: Sequence[str]) -> Iterator[Change]:
-    for line in lines[-_KEPT:]:
-        with contextlib.suppress(ValueError, TypeError, RecursionError):
-            yield Change(**json.loads(line))

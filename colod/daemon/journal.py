@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from colod.durable import sync_directory
 from colod.errors import JournalError
 from colod.failover import entry
 from colod.failover.view import Journal
@@ -118,11 +119,7 @@ class JournalStore:
             raise JournalError(f"{self._path(guest)}: {error.strerror}") from error
 
     def _sync_directory(self) -> None:
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(self._directory)
 
 
 def _write_durably(path: Path, content: bytes) -> None:

@@ -35,7 +35,7 @@ from colod.daemon.peer_service import PeerService
 from colod.daemon.reload import differences, merged, needs_restart
 from colod.daemon.rescue import RESCUE_S, settle_all
 from colod.daemon.selffence import SelfFence
-from colod.daemon.status import history_of, reply_of
+from colod.daemon.status import history_of
 from colod.errors import ColodError, ConfigError, NetworkError
 from colod.model import HostName
 from colod.observe import logs
@@ -138,7 +138,7 @@ class Daemon:
         # First of all: what the last daemon left armed goes on meanwhile.
         self_fence = SelfFence(self._config)
         await self_fence.resume()
-        parts, identity = self._begin(self._identity())
+        parts = self._begin(self._identity())
         facts = await parts.toolstack.host_facts()
         self._host = host = Host(parts, self_fence)
         drills = Drills(host, DrillLog(self._config.host.state_directory))
@@ -146,12 +146,13 @@ class Daemon:
         parts.heartbeat.start()
         self._carriers.start()
         self_fence.start(parts, host.all_services, on_defect=self._defect)
-        peer_server = self._serve_peer(host, identity)
+        peer_server = self._serve_peer(host)
         try:
             await host.look_around(timeout_s=_FIRST_LOOK_S)
             drills.begin()
-            self._serve_http(host, identity, drills, simulated=facts.simulated)
-            await self._serve_operators(host, drills, simulated=facts.simulated)
+            admin = AdminService(host, drills, simulated=facts.simulated)
+            self._serve_http(host, admin)
+            await self._serve_operators(host, admin, simulated=facts.simulated)
         finally:
             notify("STOPPING=1")
             # First: clearing a drill away may take all the time that systemd gives.
@@ -164,9 +165,9 @@ class Daemon:
         _log.info(Event.DAEMON_STOPPED)
         return 0
 
-    async def _serve_operators(self, host: Host, drills: Drills, *, simulated: bool) -> None:
-        admin = await start_admin_server(
-            AdminService(host, drills, simulated=simulated),
+    async def _serve_operators(self, host: Host, admin: AdminService, *, simulated: bool) -> None:
+        server = await start_admin_server(
+            admin,
             self._config.admin_socket,
             group=self._config.admin.group,
             on_defect=self._defect,
@@ -176,7 +177,7 @@ class Daemon:
         try:
             await self._serve(host)
         finally:
-            await admin.stop()
+            await server.stop()
 
     async def rescue(self, limit_s: float = RESCUE_S) -> int:
         """Settle what guests wait for, once; see `colod.daemon.rescue`.
@@ -199,7 +200,7 @@ class Daemon:
             await self_fence.stop(is_asked=True)
 
     async def _settle(self, self_fence: SelfFence, limit_s: float) -> int:
-        parts, identity = self._begin(self._identity_for_rescue(), is_rescue=True)
+        parts = self._begin(self._identity_for_rescue(), is_rescue=True)
         parts.limits.resync_automatic = False
         self._host = host = Host(parts, self_fence)
         unreadable = host.adopt_readable()
@@ -208,7 +209,7 @@ class Daemon:
         self_fence.start(parts, host.all_services, on_defect=self._defect)
         peer_server: PeerServer | None = None
         with suppress(NetworkError):  # the port may be what keeps the daemon from starting
-            peer_server = self._serve_peer(host, identity)
+            peer_server = self._serve_peer(host)
         try:
             left = [*unreadable, *await self._settled(host, limit_s)]
             if host.defect.done():
@@ -260,15 +261,13 @@ class Daemon:
             _log.error(Event.CERTIFICATE_REFUSED, error=str(error), advice=error.advice)
             return pki.unknown_identity(HostName(self._config.host.name))
 
-    def _begin(
-        self, identity: TlsIdentity, *, is_rescue: bool = False
-    ) -> tuple[Parts, TlsIdentity]:
+    def _begin(self, identity: TlsIdentity, *, is_rescue: bool = False) -> Parts:
         self._loop = loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:
-            parts = compose(
+            return compose(
                 self._config,
                 identity,
                 own_views=lambda: self._host.peer_views() if self._host else [],
@@ -279,14 +278,13 @@ class Daemon:
         except ConfigError:
             self.is_misconfigured = True
             raise
-        return parts, identity
 
-    def _serve_peer(self, host: Host, identity: TlsIdentity) -> PeerServer:
+    def _serve_peer(self, host: Host) -> PeerServer:
         assert self._loop is not None
         server = start_peer_server(
             PeerService(host, self._loop),
             self._config.peer.listen,
-            identity,
+            host.parts.identity,
             self._config.peer.name,
             on_defect=self._defect_in_thread,
             more=self._config.peer.more_listen,
@@ -296,24 +294,20 @@ class Daemon:
             _log.error(Event.LISTEN_FAILED, address=address, advice=advice)
         return server
 
-    def _serve_http(
-        self, host: Host, identity: TlsIdentity, drills: Drills, *, simulated: bool
-    ) -> None:
+    def _serve_http(self, host: Host, admin: AdminService) -> None:
         """Serve HTTP, where the configuration wants it; a port that is taken stops nothing."""
         if not self._config.observe.listen:
             return
 
         async def status() -> admin_pb2.StatusReply:
-            services = host.services.values()
-            last_drill = drills.log.last_success
-            return reply_of(host, services, simulated=simulated, last_drill=last_drill)
+            return admin.status()
 
         try:
             self._http = HttpServer(
                 self._config.observe.listen,
                 lambda: self._ask_loop(status()),
                 lambda guest, limit: history_of(host.parts.history.of(guest, limit)),
-                identity.server_context,
+                host.parts.identity.server_context,
             )
         except NetworkError as error:
             _log.error(Event.HTTP_FAILED, error=str(error))

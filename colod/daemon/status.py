@@ -33,7 +33,7 @@ def reply_of(
     services: Iterable[ProtectionService],
     *,
     simulated: bool,
-    last_drill: Callable[[str], float | None] = lambda guest: None,
+    last_drill: Callable[[str], float | None],
 ) -> admin_pb2.StatusReply:
     """Return the status of some protections of this host.
 

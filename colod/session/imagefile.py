@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from colod.durable import sync_directory
 from colod.errors import CheckpointError
 from colod.stream.image.export import Export
 from colod.stream.image.keeper import ImageKeeper
@@ -122,11 +123,7 @@ class ImageFile:
             os.fsync(self._number)
             os.link(self._part, self._path)  # unlike a renaming it replaces nothing
             self._part.unlink()
-            directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            sync_directory(self._path.parent)
             os.close(self._number)
         except OSError as error:
             self._give_up(str(error))

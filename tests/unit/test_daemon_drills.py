@@ -114,7 +114,8 @@ def bench(tmp_path: Path) -> Bench:
 
 async def finished(run: DrillRun) -> admin_pb2.DrillRecord:
     """Carry a drill out; return its record."""
-    await run.run()
+    run.start(lambda: None)
+    await run.task
     told = []
     while (reply := run.told.get_nowait()) is not None:
         told.append(reply)
@@ -180,11 +181,11 @@ async def test_a_defect_of_ours_leaves_nothing_behind_either(bench: Bench) -> No
 
 async def test_a_drill_that_is_given_up_is_cleared_away(bench: Bench) -> None:
     run = bench.run(check="sleep")
-    task = asyncio.create_task(run.run())
+    run.start(lambda: None)
     while (reply := await run.told.get()) is not None and reply.step != "checking":
         assert len(bench.log.left()) == 1  # marked before anything is made
-    run.give_up("colodctl went away", task)
-    await task
+    run.give_up("colodctl went away")
+    await run.task
     assert (run.drill.verdict, run.drill.detail) == ("aborted", "colodctl went away")
     assert bench.xen.done[-1] == "discard"
     assert bench.nothing_is_left()
