@@ -189,7 +189,7 @@ def test_where_it_is_required_the_other_host_may_take_over_only_once_it_is_armed
         "the operator is told why it is not paired",
     )
     assert trial.state(trial.alpha) == "SYNCING"
-    assert trial.status(trial.beta).state == "SYNCING"
+    trial.until_state(trial.beta, "SYNCING")
     assert NAME in trial.alpha.try_ctl("doctor").stdout
     driver = make_driver(trial.alpha)
     trial.until_replicating()
