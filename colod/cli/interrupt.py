@@ -2,7 +2,7 @@
 
 Python raises KeyboardInterrupt wherever the main thread happens to be. Inside gRPC that can be
 between a lock and what it guards; then closing the channel waits for ever, and no further interrupt
-gets through to it.
+gets through to it. Elsewhere a library makes an error of its own of it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,20 @@ import os
 import signal
 import threading
 import time
+from types import FrameType
 from typing import Final
 
 from colod.cli.exits import Exit
 
 INTERRUPTED: Final = "colodctl: interrupted; what the daemon was asked goes on"
 GRACE_S: Final = 2.0
+
+_interrupted = threading.Event()
+
+
+def was_interrupted() -> bool:
+    """Tell whether SIGINT came: whatever failed after it, failed for it."""
+    return _interrupted.is_set()
 
 
 def end_after_interrupt(grace_s: float = GRACE_S) -> None:
@@ -27,7 +35,13 @@ def end_after_interrupt(grace_s: float = GRACE_S) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.signal(signal.SIGINT, _interrupt)
     threading.Thread(target=_watch, args=(reader, grace_s), daemon=True).start()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _interrupted.set()
+    signal.default_int_handler(number, frame)
 
 
 def _watch(reader: int, grace_s: float) -> None:

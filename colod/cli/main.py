@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from colod.cli.exits import Exit, exit_of
-from colod.cli.interrupt import INTERRUPTED, end_after_interrupt
+from colod.cli.interrupt import INTERRUPTED, end_after_interrupt, was_interrupted
 from colod.cli.lazy import Lazy, LazyGroup
 from colod.errors import ColodError
 
@@ -89,26 +89,35 @@ def run(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
     try:
         result = cli.main(list(arguments), prog_name="colodctl", standalone_mode=False)
-    except click.UsageError as error:
-        _report_usage(error, as_json=as_json)
-        return Exit.USAGE
-    except click.ClickException as error:
-        _report("usage", error.format_message(), "", Exit.FAILED, as_json=as_json)
-        return Exit.FAILED
-    except click.Abort:
-        click.echo(INTERRUPTED, err=True)
-        return Exit.INTERRUPTED
-    except ColodError as error:
-        status = exit_of(error)
-        _report(error.code, str(error), error.advice, status, as_json=as_json)
-        return status
-    except OSError as error:
-        if error.errno != errno.EPIPE:
-            raise
-        # The reader went away (`| head`): nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.FAILED
+    except Exception as error:
+        if was_interrupted():
+            click.echo(INTERRUPTED, err=True)
+            return Exit.INTERRUPTED
+        return _failed(error, as_json=as_json)
     return result if isinstance(result, int) else Exit.OK
+
+
+def _failed(error: Exception, *, as_json: bool) -> Exit:
+    match error:
+        case click.UsageError():
+            _report_usage(error, as_json=as_json)
+            return Exit.USAGE
+        case click.ClickException():
+            _report("usage", error.format_message(), "", Exit.FAILED, as_json=as_json)
+            return Exit.FAILED
+        case click.Abort():
+            click.echo(INTERRUPTED, err=True)
+            return Exit.INTERRUPTED
+        case ColodError():
+            status = exit_of(error)
+            _report(error.code, str(error), error.advice, status, as_json=as_json)
+            return status
+        case OSError() if error.errno == errno.EPIPE:
+            # The reader went away (`| head`): nothing may be written at exit either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return Exit.FAILED
+        case _:
+            raise error
 
 
 def _report(code: str, message: str, advice: str, status: Exit, *, as_json: bool) -> None:

@@ -145,7 +145,7 @@ def test_while_automation_is_paused_a_guest_runs_on_alone_and_is_paired_when_ask
     assert trial.state(trial.alpha) == "ALONE"
     assert trial.runs(trial.alpha)
     trial.alpha.ctl("resume", "g1")
-    assert trial.is_in_step()
+    until(trial.is_in_step, "both hosts are in step")
 
 
 def test_a_drained_host_keeps_what_may_be_the_last_copy_and_says_so(make_trial: MakeTrial) -> None:

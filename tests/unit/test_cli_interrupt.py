@@ -38,9 +38,28 @@ try:
 except KeyboardInterrupt:
     sys.exit(7)
 """
+FAILING = """
+import click
+import time
+from colod.cli import main
+
+@click.command()
+def wait():
+    print("ready", flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise RuntimeError("a library's own words")
+
+main.cli = wait
+main.main()
+"""
 
 
-@pytest.mark.parametrize(("program", "status", "said"), [(STUCK, 130, True), (QUICK, 7, False)])
+@pytest.mark.parametrize(
+    ("program", "status", "said"),
+    [(STUCK, 130, True), (QUICK, 7, False), (FAILING, 130, True)],
+)
 def test_an_interrupt_ends_the_process_and_leaves_it_time_to_end_by_itself(
     program: str, status: int, said: bool
 ) -> None:
@@ -56,3 +75,4 @@ def test_an_interrupt_ends_the_process_and_leaves_it_time_to_end_by_itself(
             process.kill()
     assert process.returncode == status
     assert (INTERRUPTED in words) is said
+    assert "Traceback" not in words
