@@ -30,8 +30,11 @@ def was_interrupted() -> bool:
 def end_after_interrupt(grace_s: float = GRACE_S) -> None:
     """End the process `grace_s` seconds after SIGINT, unless it has ended in good order by then.
 
-    Call it once, in the main thread, before anything else.
+    Call it once, in the main thread, before anything else. A shell that starts colodctl in the
+    background has it ignore SIGINT (POSIX.1-2017, XCU 2.11): then so it stays.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)

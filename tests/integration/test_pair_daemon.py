@@ -151,7 +151,7 @@ def sample(text: str, name: str) -> float:
 def test_every_epoch_is_counted_and_a_restarted_daemon_goes_on_counting(
     make_trial: MakeTrial,
 ) -> None:
-    trial = make_trial(hold="automatic")
+    trial = make_trial(suspect_s=8.0, silence_s=6.0, hold="automatic")
     trial.replicate()
     until(lambda: trial.acked() >= 30, "some epochs are acknowledged")
     trial.until_state(trial.alpha, "PROTECTED")
@@ -248,7 +248,7 @@ def test_a_rescue_that_cannot_settle_leaves_the_guest_held_and_says_so(
     trial.kill_daemon(trial.beta)
     with trial.witness_away():
         trial.alpha.die()
-        done = run_colod(trial.beta, "rescue", "--limit", "6")
+        done = run_colod(trial.beta, "rescue", "--limit", "20")
         assert not trial.runs(trial.beta)
     assert done.returncode == 1
     assert "g1: MANUAL_HOLD" in done.stderr

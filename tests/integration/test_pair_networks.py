@@ -160,7 +160,7 @@ def test_a_host_is_not_suspected_while_one_of_the_networks_carries(
         cables.pull(network)
         until(partial(is_missed, trial, network), "beta misses that network alone")
         trial.until_epochs_go_on()
-        assert contact(trial) == "up"
+        until(lambda: contact(trial) == "up", "the daemons hear each other")
         assert trial.state(trial.beta) in IN_STEP
         cables.put_back(network)
         until(lambda: not without_link(trial), "the link is back")

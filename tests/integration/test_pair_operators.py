@@ -32,14 +32,14 @@ def test_a_drained_host_has_no_pairing_and_the_guest_goes_on_alone(trial: Trial,
     assert json.loads(host.ctl("drain", "--json"))["ended"] == ["g1"]
     trial.until_state(trial.alpha, "ALONE", "SUSPENDED")
     until(lambda: not trial.beta.guests(), "the replica is given up")
-    assert trial.runs(trial.alpha)
+    trial.until_runs(trial.alpha)
     until(lambda: not any(each.session_pids() for each in trial.pair.hosts), "no session is left")
 
 
 def test_a_suspended_guest_is_not_paired_again_until_it_is_resumed(
     make_trial: MakeTrial,
 ) -> None:
-    trial = make_trial(resync="automatic")
+    trial = make_trial(suspect_s=8.0, silence_s=6.0, resync="automatic")
     trial.replicate()
     refused = trial.beta.try_ctl("suspend", "g1")
     assert refused.returncode == 4
@@ -78,13 +78,13 @@ def test_an_operator_moves_the_guest_to_the_secondary(make_trial: MakeTrial) -> 
     refused = trial.alpha.try_ctl("failover", "g1", "--yes")
     assert refused.returncode == 4
     assert "primary" in refused.stderr
-    counter = trial.pair.ask_guest(limit_s=5)["counter"]
+    counter = trial.pair.ask_guest(limit_s=30)["counter"]
     plan = trial.beta.ctl("failover", "g1", "--dry-run")
     assert "ownership" in plan
     assert trial.is_in_step()
     done = json.loads(trial.beta.ctl("failover", "g1", "--yes", "--json"))
     assert done["generation"] == 3
-    assert trial.pair.ask_guest(limit_s=5)["counter"] >= counter
+    assert trial.pair.ask_guest(limit_s=30)["counter"] >= counter
     trial.until_replicating()
     assert trial.status(trial.alpha).owner == "beta"
     trial.until_runs(trial.beta)
@@ -116,7 +116,7 @@ def test_while_automation_is_paused_only_an_operator_has_a_host_take_over(
     assert trial.alpha.ctl("pause", "--reason", "new switch") == (
         "automation is paused on both hosts\n"
     )
-    assert "not paused" not in trial.beta.ctl("doctor")
+    until(lambda: "not paused" not in trial.beta.try_ctl("doctor").stdout, "beta has heard of it")
     trial.alpha.die()
     trial.until_state(trial.beta, "MANUAL_HOLD")
     assert trial.status(trial.beta).cause == "alpha is lost, and automation is paused"
@@ -135,7 +135,7 @@ def test_while_automation_is_paused_only_an_operator_has_a_host_take_over(
 def test_while_automation_is_paused_a_guest_runs_on_alone_and_is_paired_when_asked(
     make_trial: MakeTrial,
 ) -> None:
-    trial = make_trial(resync="automatic")
+    trial = make_trial(suspect_s=8.0, silence_s=6.0, resync="automatic")
     trial.replicate()
     trial.beta.ctl("pause", "--reason", "new switch")
     trial.kill(trial.session(trial.beta))
@@ -198,8 +198,8 @@ def test_a_guest_that_powers_off_is_not_failed_over(trial: Trial) -> None:
     trial.pair.ask_guest("poweroff", limit_s=5)
     trial.until_state(trial.alpha, "GUEST_SHUTDOWN")
     trial.until_state(trial.beta, "STOPPED")
-    until(lambda: not trial.beta.guests(), "the replica is given up")
-    assert not trial.alpha.guests()
+    for host in trial.pair.hosts:
+        until(lambda host=host: not host.guests(), "no copy is left")
 
 
 def test_a_guest_that_an_operator_destroys_is_not_failed_over(trial: Trial) -> None:
@@ -307,8 +307,8 @@ def test_two_guests_are_replicated_in_opposite_directions(make_trial: MakeTrial)
     trial.alpha.die()
     trial.until_state(trial.beta, "ALONE", guest="g1")
     trial.until_state(trial.beta, "ALONE", guest="g2")
-    assert trial.runs(trial.beta, "g1")
-    assert trial.runs(trial.beta, "g2")
+    for guest in ("g1", "g2"):
+        trial.until_runs(trial.beta, guest)
 
 
 def test_a_signal_to_a_session_is_no_reason_to_end(trial: Trial) -> None:

@@ -48,7 +48,7 @@ def test_the_guest_goes_over_with_nothing_lost_and_back_again(trial: Trial) -> N
     status, said = switch(trial.alpha, "--yes", "--json")
     assert status == 0, said
     assert json.loads(said)["generation"] == 3
-    assert trial.runs(trial.beta)
+    trial.until_runs(trial.beta)
     assert trial.status(trial.beta).owner == "beta"
     after = counter(trial)
     assert after >= before
@@ -148,7 +148,7 @@ def test_a_daemon_that_dies_meanwhile_ends_with_one_speaker(trial: Trial, name: 
 
 
 def test_output_that_is_not_held_allows_no_switchover(make_trial: MakeTrial) -> None:
-    trial = make_trial()
+    trial = make_trial(suspect_s=8.0, silence_s=6.0)
     trial.replicate()
     status, said = switch(trial.alpha, "--yes")
     assert status == 4

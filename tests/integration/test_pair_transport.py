@@ -16,12 +16,12 @@ def test_a_pair_over_tls_takes_over_and_pairs_again_with_new_certificates(
     for name in NAMES:
         issue_certificate(trial.pair.root / "pki", HostName(name), force=True)
     trial.until_epochs_go_on()
-    counter = trial.pair.ask_guest(limit_s=5)["counter"]
+    counter = trial.pair.ask_guest(limit_s=30)["counter"]
     target = trial.acked() + 5
     until(lambda: trial.acked() >= target, "that state is acknowledged")
     trial.alpha.die()
     trial.until_state(trial.beta, "ALONE")
-    assert trial.pair.ask_guest(limit_s=5)["counter"] > counter
+    assert trial.pair.ask_guest(limit_s=30)["counter"] > counter
     trial.alpha.start_daemon()
     trial.until_replicating()
     trial.until_epochs_go_on(trial.beta)

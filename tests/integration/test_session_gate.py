@@ -167,6 +167,7 @@ def test_output_leaves_when_its_epoch_is_acknowledged_and_not_before(
     trial.protected()
     trial.freeze_receiver()
     until(lambda: trial.pair.sending.next().gate.held_packets > 5, "output is being held")
+    trial.pair.sending.wait(lambda s: s.gate.skipped["unacknowledged"], "no ack is under way")
     heard = len(trial.client.seen)
     before = trial.pair.sending.newest().gate
     until(lambda: trial.pair.sending.next().gate.held_packets > before.held_packets + 5, "more")

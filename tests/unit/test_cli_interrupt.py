@@ -38,6 +38,20 @@ try:
 except KeyboardInterrupt:
     sys.exit(7)
 """
+BACKGROUND = """
+import os
+import signal
+import sys
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+from colod.cli.interrupt import end_after_interrupt
+
+end_after_interrupt(0)
+print("ready", flush=True)
+sys.stdin.readline()
+sys.exit(8)
+"""
 FAILING = """
 import click
 import time
@@ -58,19 +72,23 @@ main.main()
 
 @pytest.mark.parametrize(
     ("program", "status", "said"),
-    [(STUCK, 130, True), (QUICK, 7, False), (FAILING, 130, True)],
+    [(STUCK, 130, True), (QUICK, 7, False), (BACKGROUND, 8, False), (FAILING, 130, True)],
 )
 def test_an_interrupt_ends_the_process_and_leaves_it_time_to_end_by_itself(
     program: str, status: int, said: bool
 ) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
         try:
-            _, words = process.communicate(timeout=30)
+            _, words = process.communicate("\n", timeout=30)
         finally:
             process.kill()
     assert process.returncode == status
