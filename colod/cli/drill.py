@@ -203,16 +203,14 @@ def record_json(record: DrillRecord) -> dict[str, Any]:
     return found | {"epoch": record.epoch or None, "check": record.check or None}
 
 
-def _record_lines(record: DrillRecord, columns: int) -> Iterator[str]:
+def verdict_text(record: DrillRecord) -> str:
+    """Return what a drill came to, in a line without its time."""
     epoch = f"epoch {record.epoch}" if record.epoch else "no epoch"
-    facts = [
-        (
-            layout.instant(record.unix_s),
-            f"{record.guest} on {record.host}: {record.kind}, {epoch}: {record.verdict.upper()}",
-        ),
-        ("", ""),
-    ]
-    yield from layout.pairs(facts, columns)
+    return f"{record.guest} on {record.host}: {record.kind}, {epoch}: {record.verdict.upper()}"
+
+
+def _record_lines(record: DrillRecord, columns: int) -> Iterator[str]:
+    yield from layout.pairs([(layout.instant(record.unix_s), verdict_text(record))], columns)
     parts = [
         f"{label} {layout.seconds(value)}"
         for label, value in (

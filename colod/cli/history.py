@@ -41,17 +41,14 @@ def history(context: click.Context, guest: str | None, *, limit: int, as_json: b
         click.echo("no change of state is recorded")
 
 
-def _entry_lines(entry: HistoryEntry, columns: int) -> Iterator[str]:
+def change_text(entry: HistoryEntry) -> str:
+    """Return what changed, in a line without its time and its cause."""
     epoch = f", epoch {entry.epoch}" if entry.epoch else ""
     change = f"{entry.from_state} -> {entry.to_state}" if entry.from_state else entry.to_state
-    yield from layout.pairs(
-        [
-            (
-                layout.instant(entry.unix_s),
-                f"{entry.guest} on {entry.host}: {change} (generation {entry.generation}{epoch})",
-            )
-        ],
-        columns,
-    )
+    return f"{entry.guest} on {entry.host}: {change} (generation {entry.generation}{epoch})"
+
+
+def _entry_lines(entry: HistoryEntry, columns: int) -> Iterator[str]:
+    yield from layout.pairs([(layout.instant(entry.unix_s), change_text(entry))], columns)
     if entry.cause:
         yield from layout.pairs([(" " * 20, entry.cause)], columns)

@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "drill": Lazy("colod.cli.drill", "drill", "Try a replica out, cut off from everything."),
     "checkpoint": Lazy("colod.cli.checkpoint", "checkpoint", "List and write replicas' images."),
     "history": Lazy("colod.cli.history", "history", "Show changes of state, newest last."),
+    "events": Lazy("colod.cli.events", "events", "Show what happens, a line each, as it does."),
     "doctor": Lazy("colod.cli.doctor", "doctor", "Examine host, peer, witness and guests."),
     "config": Lazy("colod.cli.config", "config", "Check and show the configuration."),
     "pki": Lazy("colod.cli.pki", "pki", "Make the hosts' certificates."),

@@ -67,11 +67,16 @@ def _automation_lines(automation: admin_pb2.Automation, columns: int) -> Iterato
     """Yield what keeps the hosts from acting by themselves."""
     if automation.paused:
         since = layout.instant(automation.since_unix_s) if automation.since_unix_s else _UNKNOWN
-        said = f"paused by {automation.operator or _UNKNOWN} since {since}: {automation.reason}"
+        said = f"{paused_by(automation)} since {since}: {automation.reason}"
         yield from layout.paragraph("automation", said, columns)
     if automation.HasField("peer_paused") and automation.peer_paused != automation.paused:
         theirs = "paused" if automation.peer_paused else "not paused"
         yield from layout.paragraph("automation", f"{theirs} on the other host", columns)
+
+
+def paused_by(automation: admin_pb2.Automation) -> str:
+    """Return that automation is paused, and by whom."""
+    return f"paused by {automation.operator or _UNKNOWN}"
 
 
 def shown_watchdog(fence: admin_pb2.SelfFence) -> str:

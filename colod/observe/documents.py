@@ -163,10 +163,11 @@ def _progress_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any] | N
 
 def history_json(reply: admin_pb2.HistoryReply) -> dict[str, Any]:
     """Return changes of state as their documented JSON object."""
-    return {"entries": [_entry_json(entry) for entry in reply.entries]}
+    return {"entries": [entry_json(entry) for entry in reply.entries]}
 
 
-def _entry_json(entry: admin_pb2.HistoryEntry) -> dict[str, Any]:
+def entry_json(entry: admin_pb2.HistoryEntry) -> dict[str, Any]:
+    """Return one change of state as its documented JSON object."""
     return {
         "unix_s": entry.unix_s,
         "host": entry.host,
