@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from colod.v1.admin_pb2 import FailoverReply, SwitchoverReply
 
     Reply = TypeVar("Reply", FailoverReply, SwitchoverReply)
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _TIMEOUT_S = 120.0
 
@@ -56,16 +58,29 @@ def failover(
         return client.failover(request, timeout_s=timeout_s)
 
     question = f"Make this host the owner of {guest}?"
-    reply = _carried_out(context, ask, question, yes=yes, dry_run=dry_run, as_json=as_json)
-    _print_outcome(guest, reply, "owned by this host", dry_run=dry_run, as_json=as_json)
+    check_may_ask(context, yes=yes, dry_run=dry_run, as_json=as_json)
+    with connect(context) as client:
+        reply = _carried_out(
+            context, client, ask, question, yes=yes, dry_run=dry_run, as_json=as_json
+        )
+    print_outcome(guest, reply, "owned by this host", dry_run=dry_run, as_json=as_json)
+
+
+def switchover_options(command: _Command) -> _Command:
+    """Give a command the options of a switchover."""
+    for option in (
+        json_option,
+        _timeout_option,
+        click.option("--dry-run", is_flag=True, help="Say what would be done."),
+        click.option("--yes", is_flag=True, help="Do not ask."),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
 @click.argument("guest", type=GUEST)
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done.")
-@_timeout_option
-@json_option
+@switchover_options
 @click.pass_context
 def switchover(
     context: click.Context, *, guest: str, yes: bool, dry_run: bool, timeout_s: float, as_json: bool
@@ -75,15 +90,19 @@ def switchover(
     The guest is stopped at a checkpoint; once the other host has it all, it becomes the owner and
     runs it on. Until then a failure of any kind leaves the guest here.
     """
-    from colod.v1 import admin_pb2
-
-    def ask(client: AdminClient, *, is_dry: bool) -> SwitchoverReply:
-        request = admin_pb2.SwitchoverRequest(guest=guest, dry_run=is_dry)
-        return client.switchover(request, timeout_s=timeout_s)
-
-    question = f"Give {guest} to the other host?"
-    reply = _carried_out(context, ask, question, yes=yes, dry_run=dry_run, as_json=as_json)
-    _print_outcome(guest, reply, "owned by the other host", dry_run=dry_run, as_json=as_json)
+    check_may_ask(context, yes=yes, dry_run=dry_run, as_json=as_json)
+    with connect(context) as client:
+        reply = give_away(
+            context,
+            client,
+            guest,
+            "the other host",
+            yes=yes,
+            dry_run=dry_run,
+            timeout_s=timeout_s,
+            as_json=as_json,
+        )
+    print_outcome(guest, reply, "owned by the other host", dry_run=dry_run, as_json=as_json)
 
 
 @click.command("fence-confirm")
@@ -134,8 +153,42 @@ def drain(context: click.Context, *, timeout_s: float, as_json: bool) -> None:
         click.echo("nothing to end")
 
 
+def check_may_ask(context: click.Context, *, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Check that somebody has agreed or can be asked, before anything is asked of the daemon.
+
+    Raises:
+        click.UsageError: If not.
+    """
+    may_ask = sys.stdin.isatty() and not as_json
+    if not (yes or dry_run or may_ask):
+        raise click.UsageError("--yes is needed where nobody can be asked", context)
+
+
+def give_away(
+    context: click.Context,
+    client: AdminClient,
+    guest: str,
+    to: str,
+    *,
+    yes: bool,
+    dry_run: bool,
+    timeout_s: float,
+    as_json: bool,
+) -> SwitchoverReply:
+    """Have `guest` given to the other host, called `to`, once its plan was shown and agreed to."""
+    from colod.v1 import admin_pb2
+
+    def ask(client: AdminClient, *, is_dry: bool) -> SwitchoverReply:
+        request = admin_pb2.SwitchoverRequest(guest=guest, dry_run=is_dry)
+        return client.switchover(request, timeout_s=timeout_s)
+
+    question = f"Give {guest} to {to}?"
+    return _carried_out(context, client, ask, question, yes=yes, dry_run=dry_run, as_json=as_json)
+
+
 def _carried_out(
     context: click.Context,
+    client: AdminClient,
     ask: Callable[..., Reply],
     question: str,
     *,
@@ -144,29 +197,33 @@ def _carried_out(
     as_json: bool,
 ) -> Reply:
     """Have the daemon do it, after its plan was shown and agreed to; return its reply."""
-    may_ask = sys.stdin.isatty() and not as_json
-    if not (yes or dry_run or may_ask):
-        raise click.UsageError("--yes is needed where nobody can be asked", context)
-    with connect(context) as client:
-        reply = ask(client, is_dry=dry_run or not yes)
-        if not as_json:
-            for line in reply.plan:
-                click.echo(line)
-        if not (yes or dry_run):
-            if not click.confirm(question, err=True):
-                click.echo("nothing was changed", err=True)
-                context.exit(Exit.FAILED)
-            reply = ask(client, is_dry=False)
+    reply = ask(client, is_dry=dry_run or not yes)
+    if not as_json:
+        for line in reply.plan:
+            click.echo(line)
+    if not (yes or dry_run):
+        if not click.confirm(question, err=True):
+            click.echo("nothing was changed", err=True)
+            context.exit(Exit.FAILED)
+        reply = ask(client, is_dry=False)
     return reply
 
 
-def _print_outcome(
-    guest: str, reply: FailoverReply | SwitchoverReply, done: str, *, dry_run: bool, as_json: bool
+def print_outcome(
+    guest: str,
+    reply: FailoverReply | SwitchoverReply,
+    done: str,
+    *,
+    dry_run: bool,
+    as_json: bool,
+    **more: Any,
 ) -> None:
+    """Print what came of it; `more` goes into the JSON object too."""
     generation = None if dry_run else reply.generation
     if as_json:
         plan = list(reply.plan)
-        print_json({"guest": guest, "dry_run": dry_run, "plan": plan, "generation": generation})
+        content = {"guest": guest, "dry_run": dry_run, "plan": plan, "generation": generation}
+        print_json(content | more)
     elif dry_run:
         click.echo(f"{guest}: nothing was changed")
     else:

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "top": Lazy("colod.cli.top", "top", "Show lag, pauses, output and traffic, live."),
     "failover": Lazy("colod.cli.failover", "failover", "Make this host a guest's owner."),
     "switchover": Lazy("colod.cli.failover", "switchover", "Give a guest to the other host."),
+    "failback": Lazy("colod.cli.failback", "failback", "Give a guest back to its former owner."),
     "fence-confirm": Lazy("colod.cli.failover", "fence_confirm", "Say that the peer is off."),
     "pause": Lazy("colod.cli.automation", "pause", "Have both hosts do nothing by themselves."),
     "unpause": Lazy("colod.cli.automation", "unpause", "Let both hosts act by themselves again."),
