@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 import colod
 from colod.cli.daemon import connect, json_option, print_json
 from colod.errors import DaemonUnreachable
+from colod.observe.json_types import Daemon, VersionDocument
 
 
 @click.command()
@@ -18,7 +17,7 @@ def version(context: click.Context, *, as_json: bool) -> None:
     """Show the version of this tool and, if it answers, of the daemon on this host."""
     daemon = _daemon(context)
     if as_json:
-        print_json({"colodctl": colod.__version__, "daemon": daemon})
+        print_json(VersionDocument(colodctl=colod.__version__, daemon=daemon))
         return
     click.echo(f"colodctl {colod.__version__}")
     if daemon is None:
@@ -29,7 +28,7 @@ def version(context: click.Context, *, as_json: bool) -> None:
     click.echo(f"colod    {daemon['software']} on {daemon['host']} ({spoken}{simulated})")
 
 
-def _daemon(context: click.Context) -> dict[str, Any] | None:
+def _daemon(context: click.Context) -> Daemon | None:
     try:
         with connect(context) as client:
             reply = client.version()

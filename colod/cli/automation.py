@@ -6,6 +6,7 @@ import click
 
 from colod.cli.daemon import connect, json_option, operator, print_json
 from colod.cli.exits import Exit
+from colod.observe.json_types import PauseDocument
 
 _here_only = click.option(
     "--here-only", is_flag=True, help="Leave the other host as it is; else both do the same."
@@ -48,7 +49,7 @@ def _set(
     with connect(context) as client:
         error = client.set_automation(request).peer_error
     if as_json:
-        print_json({"paused": paused, "here_only": here_only, "peer_error": error or None})
+        print_json(PauseDocument(paused=paused, here_only=here_only, peer_error=error or None))
     else:
         where = "on this host" if here_only or error else "on both hosts"
         click.echo(f"automation {'is paused' if paused else 'goes on'} {where}")

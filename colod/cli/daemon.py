@@ -70,9 +70,14 @@ def _socket(context: click.Context) -> Path:
         return DEFAULT_SOCKET
 
 
-def print_json(content: Mapping[str, Any], *, on_one_line: bool = False) -> None:
+def print_json(content: Mapping[str, object], *, on_one_line: bool = False) -> None:
     """Print one JSON object, with the version of its schema first."""
     click.echo(json.dumps(versioned(content), indent=None if on_one_line else 2))
+
+
+def known(measured: float) -> float | None:
+    """Return what was measured, None for the -1 that stands for nothing."""
+    return measured if measured >= 0 else None
 
 
 def check_found(reply: StatusReply, guest: str | None, command: str) -> None:
@@ -131,7 +136,7 @@ class HostParameter(_TextParameter):
 
 GUEST: Final = GuestParameter()
 HOST: Final = HostParameter()
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/cli.md).")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
 
 
 def timeout_option(default_s: float, words: str, *, of: str = "") -> Callable[[_Command], _Command]:

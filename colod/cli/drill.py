@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from colod.cli import layout
-from colod.cli.daemon import GUEST, connect, json_option, operator, print_json, timeout_option
+from colod.cli.daemon import (
+    GUEST,
+    connect,
+    json_option,
+    known,
+    operator,
+    print_json,
+    timeout_option,
+)
 from colod.cli.exits import Exit
 from colod.cli.progress import ShowStep, steps
 from colod.errors import OutcomeUnknown
 
 if TYPE_CHECKING:
+    from colod.observe.json_types import Drill, DrillDocument, DrillsDocument
     from colod.rpc.admin_client import AdminClient
     from colod.v1.admin_pb2 import DrillRecord, DrillReply, DrillRequest
 
@@ -23,7 +32,6 @@ _CHECK_TIMEOUT_S: Final = 120.0
 _CLEARING_S: Final = 90.0
 """How much longer than the drill itself its end is waited for: it is cleared away first."""
 _EXITS: Final[Mapping[str, Exit]] = {"passed": Exit.OK, "not checked": Exit.NOT_CHECKED}
-_DURATIONS: Final = ("rpo_s", "rto_s", "image_s", "restore_s", "start_s", "check_s")
 
 
 @click.group()
@@ -109,7 +117,7 @@ def isolated(
                 click.echo("\n".join(plan))
         if dry_run:
             if as_json:
-                print_json({"guest": guest, "dry_run": True, "plan": plan, "drill": None})
+                _print_json(guest, plan, None)
             else:
                 click.echo(f"{guest}: nothing was done")
             return
@@ -119,7 +127,7 @@ def isolated(
         with steps(quiet=as_json) as show:
             record = _carried_out(client, request, check_timeout_s, show)
     if as_json:
-        print_json({"guest": guest, "dry_run": False, "plan": plan, "drill": record_json(record)})
+        _print_json(guest, plan, record)
     else:
         for line in _record_lines(record, layout.width()):
             click.echo(line)
@@ -142,13 +150,25 @@ def report(context: click.Context, guest: str | None, *, limit: int, as_json: bo
     with connect(context) as client:
         drills = list(client.drills(guest or "", limit).drills)
     if as_json:
-        print_json({"drills": [record_json(each) for each in drills]})
+        listed: DrillsDocument = {"drills": [record_json(each) for each in drills]}
+        print_json(listed)
         return
     for each in drills:
         for line in _record_lines(each, layout.width()):
             click.echo(line)
     if not drills:
         click.echo("no drill is recorded on this host")
+
+
+def _print_json(guest: str, plan: list[str], record: DrillRecord | None) -> None:
+    """Print a drill, or that one was only foretold."""
+    content: DrillDocument = {
+        "guest": guest,
+        "dry_run": record is None,
+        "plan": plan,
+        "drill": None if record is None else record_json(record),
+    }
+    print_json(content)
 
 
 def _override(text: str, context: click.Context) -> Any:
@@ -193,14 +213,29 @@ def _carried_out(
     return last.record
 
 
-def record_json(record: DrillRecord) -> dict[str, Any]:
+def record_json(record: DrillRecord) -> Drill:
     """Return a drill as its documented JSON object."""
-    found: dict[str, Any] = {
-        field.name: getattr(record, field.name) for field in record.DESCRIPTOR.fields
+    return {
+        "id": record.id,
+        "unix_s": record.unix_s,
+        "host": record.host,
+        "guest": record.guest,
+        "kind": record.kind,
+        "epoch": record.epoch or None,
+        "generation": record.generation,
+        "verdict": record.verdict,
+        "detail": record.detail,
+        "operator": record.operator,
+        "check": record.check or None,
+        "network": record.network,
+        "rpo_s": known(record.rpo_s),
+        "image_s": known(record.image_s),
+        "restore_s": known(record.restore_s),
+        "start_s": known(record.start_s),
+        "check_s": known(record.check_s),
+        "rto_s": known(record.rto_s),
+        "is_kept": record.is_kept,
     }
-    found |= {name: value for name in _DURATIONS if (value := found[name]) >= 0}
-    found |= {name: None for name in _DURATIONS if found[name] < 0}
-    return found | {"epoch": record.epoch or None, "check": record.check or None}
 
 
 def verdict_text(record: DrillRecord) -> str:

@@ -16,6 +16,7 @@ from colod.cli.daemon import GUEST, connect, json_option, print_json
 
 if TYPE_CHECKING:
     from colod.cli.eventlog import Event
+    from colod.observe.json_types import EventDocument
 
     _InstantParameter = click.ParamType[float]
 else:  # older releases of click cannot be subscripted
@@ -130,15 +131,13 @@ def _print_json(event: Event) -> None:
     from colod.cli.drill import record_json
     from colod.observe.documents import automation_json, entry_json
 
-    print_json(
-        {
-            "unix_s": event.unix_s,
-            "host": event.host,
-            "guest": event.guest or None,
-            "change": entry_json(event.change) if event.change else None,
-            "drill": record_json(event.drill) if event.drill else None,
-            "automation": automation_json(event.automation) if event.automation else None,
-            "daemon_reachable": event.reachable,
-        },
-        on_one_line=True,
-    )
+    content: EventDocument = {
+        "unix_s": event.unix_s,
+        "host": event.host,
+        "guest": event.guest or None,
+        "change": entry_json(event.change) if event.change else None,
+        "drill": record_json(event.drill) if event.drill else None,
+        "automation": automation_json(event.automation) if event.automation else None,
+        "daemon_reachable": event.reachable,
+    }
+    print_json(content, on_one_line=True)

@@ -9,10 +9,11 @@ import click
 
 from colod.cli import layout
 from colod.cli.daemon import GUEST, check_found, connect
-from colod.cli.failover import check_may_ask, give_away, print_outcome, switchover_options
+from colod.cli.failover import check_may_ask, give_away, outcome, print_outcome, switchover_options
 from colod.errors import NotAllowedNow
 
 if TYPE_CHECKING:
+    from colod.observe.json_types import FailbackDocument
     from colod.rpc.admin_client import AdminClient
     from colod.v1.admin_pb2 import HistoryEntry, ProtectionStatus
 
@@ -61,15 +62,12 @@ def failback(
             timeout_s=timeout_s,
             as_json=as_json,
         )
-    print_outcome(
-        guest,
-        reply,
-        f"owned by {former} again",
-        dry_run=dry_run,
-        as_json=as_json,
-        to=former,
-        owned_until_unix_s=until_unix_s,
-    )
+    content: FailbackDocument = {
+        **outcome(guest, reply, dry_run=dry_run),
+        "to": former,
+        "owned_until_unix_s": until_unix_s,
+    }
+    print_outcome(content, f"owned by {former} again", as_json=as_json)
 
 
 def _protection(client: AdminClient, guest: str) -> ProtectionStatus:

@@ -10,6 +10,7 @@ import click
 
 from colod.cli.daemon import GUEST, connect, json_option, operator, print_json, timeout_option
 from colod.cli.exits import Exit
+from colod.observe.json_types import DrainDocument, FenceConfirmDocument, HandoverDocument
 
 if TYPE_CHECKING:
     from colod.rpc.admin_client import AdminClient
@@ -63,7 +64,7 @@ def failover(
         reply = _carried_out(
             context, client, ask, question, yes=yes, dry_run=dry_run, as_json=as_json
         )
-    print_outcome(guest, reply, "owned by this host", dry_run=dry_run, as_json=as_json)
+    print_outcome(outcome(guest, reply, dry_run=dry_run), "owned by this host", as_json=as_json)
 
 
 def switchover_options(command: _Command) -> _Command:
@@ -102,7 +103,8 @@ def switchover(
             timeout_s=timeout_s,
             as_json=as_json,
         )
-    print_outcome(guest, reply, "owned by the other host", dry_run=dry_run, as_json=as_json)
+    done = "owned by the other host"
+    print_outcome(outcome(guest, reply, dry_run=dry_run), done, as_json=as_json)
 
 
 @click.command("fence-confirm")
@@ -128,7 +130,7 @@ def fence_confirm(context: click.Context, *, guest: str, reason: str, as_json: b
     with connect(context) as client:
         given_to = list(client.fence_confirm(request).given_to)
     if as_json:
-        print_json({"guest": guest, "given_to": given_to})
+        print_json(FenceConfirmDocument(guest=guest, given_to=given_to))
     else:
         click.echo(f"{guest}: confirmed to {' and '.join(given_to)}")
 
@@ -145,7 +147,7 @@ def drain(context: click.Context, *, timeout_s: float, as_json: bool) -> None:
     with connect(context) as client:
         ended = list(client.drain(timeout_s=timeout_s).ended)
     if as_json:
-        print_json({"ended": ended})
+        print_json(DrainDocument(ended=ended))
         return
     for line in ended:
         click.echo(f"ended: {line}")
@@ -209,22 +211,23 @@ def _carried_out(
     return reply
 
 
-def print_outcome(
-    guest: str,
-    reply: FailoverReply | SwitchoverReply,
-    done: str,
-    *,
-    dry_run: bool,
-    as_json: bool,
-    **more: Any,
-) -> None:
-    """Print what came of it; `more` goes into the JSON object too."""
-    generation = None if dry_run else reply.generation
+def outcome(
+    guest: str, reply: FailoverReply | SwitchoverReply, *, dry_run: bool
+) -> HandoverDocument:
+    """Return what came of it, for `--json` and for `print_outcome`."""
+    return {
+        "guest": guest,
+        "dry_run": dry_run,
+        "plan": list(reply.plan),
+        "generation": None if dry_run else reply.generation,
+    }
+
+
+def print_outcome(content: HandoverDocument, done: str, *, as_json: bool) -> None:
+    """Print what came of it; `done` says it in words."""
     if as_json:
-        plan = list(reply.plan)
-        content = {"guest": guest, "dry_run": dry_run, "plan": plan, "generation": generation}
-        print_json(content | more)
-    elif dry_run:
-        click.echo(f"{guest}: nothing was changed")
+        print_json(content)
+    elif content["dry_run"]:
+        click.echo(f"{content['guest']}: nothing was changed")
     else:
-        click.echo(f"{guest}: {done}, generation {generation}")
+        click.echo(f"{content['guest']}: {done}, generation {content['generation']}")

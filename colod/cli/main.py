@@ -15,6 +15,7 @@ from colod.cli.exits import Exit, exit_of
 from colod.cli.interrupt import INTERRUPTED, end_after_interrupt, was_interrupted
 from colod.cli.lazy import Lazy, LazyGroup
 from colod.errors import ColodError
+from colod.observe.json_types import ErrorDocument, Failure
 
 COMMANDS: Final = {
     "protect": Lazy("colod.cli.protect", "protect", "Begin to replicate a guest."),
@@ -124,8 +125,8 @@ def _failed(error: Exception, *, as_json: bool) -> Exit:
 
 def _report(code: str, message: str, advice: str, status: Exit, *, as_json: bool) -> None:
     if as_json:
-        error = {"code": code, "message": message, "advice": advice, "exit": int(status)}
-        click.echo(json.dumps({"error": error}), err=True)
+        failure = Failure(code=code, message=message, advice=advice, exit=int(status))
+        click.echo(json.dumps(ErrorDocument(error=failure)), err=True)
         return
     click.echo(f"colodctl: {message} ({code})", err=True)
     if advice:

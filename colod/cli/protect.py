@@ -12,6 +12,7 @@ from colod.cli.waiting import (
     wait_option,
     wait_timeout_option,
 )
+from colod.observe.json_types import ProtectDocument, UnprotectDocument
 
 
 @click.command()
@@ -62,7 +63,7 @@ def protect(
             reached = reach_replica(client, guest, timeout_s, quiet=as_json)
     if as_json:
         status = reached_json(reached)
-        print_json({"guest": guest, "dry_run": dry_run, "plan": plan, "status": status})
+        print_json(ProtectDocument(guest=guest, dry_run=dry_run, plan=plan, status=status))
     elif dry_run:
         click.echo(f"{guest}: can be protected so; nothing was changed")
     else:
@@ -78,6 +79,6 @@ def unprotect(context: click.Context, guest: str, *, as_json: bool) -> None:
     with connect(context) as client:
         client.unprotect(guest)
     if as_json:
-        print_json({"guest": guest, "protected": False})
+        print_json(UnprotectDocument(guest=guest, protected=False))
     else:
         click.echo(f"{guest}: not protected any more")

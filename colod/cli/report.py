@@ -167,5 +167,6 @@ def _lag_text(protection: admin_pb2.ProtectionStatus) -> str:
     lag = lag_json(protection)
     if protection.state in _WITHOUT_REPLICA or lag["lag_s"] is None:
         return shown_lag(protection)
+    assert lag["lag_bytes"] is not None, "all of a lag is measured, or none of it"
     epochs = f"{lag['lag_epochs']} epoch{'' if lag['lag_epochs'] == 1 else 's'}"
     return f"{layout.seconds(lag['lag_s'])}, {epochs}, {layout.size(lag['lag_bytes'])}"

@@ -21,6 +21,7 @@ from tests.integration.admin_double import (
     serving,
     syncing,
 )
+from tests.json_documents import check_json
 
 
 @dataclass
@@ -51,6 +52,7 @@ def colodctl(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     def call(*arguments: str) -> Ran:
         status = run(["--socket", str(tmp_path / "admin.sock"), *arguments])
         captured = capsys.readouterr()
+        check_json(arguments, captured.out, captured.err)
         return Ran(status, captured.out, captured.err)
 
     return call

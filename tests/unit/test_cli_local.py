@@ -14,6 +14,7 @@ from colod import errors
 from colod.cli import layout
 from colod.cli.exits import EXITS, Exit, exit_of
 from colod.cli.main import COMMANDS, cli, run
+from tests.json_documents import check_json
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -37,6 +38,7 @@ def colodctl(capsys: pytest.CaptureFixture[str]) -> Call:
     def call(*arguments: str) -> tuple[int, str, str]:
         status = run(arguments)
         captured = capsys.readouterr()
+        check_json(arguments, captured.out, captured.err)
         return status, captured.out, captured.err
 
     return call
