@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from colod.cli.daemon import connect, json_option, operator, print_json
+from colod.cli.daemon import REASON, connect, json_option, operator, print_json
 from colod.cli.exits import Exit
 from colod.observe.json_types import PauseDocument
 
@@ -14,7 +14,9 @@ _here_only = click.option(
 
 
 @click.command()
-@click.option("--reason", required=True, help="Why, for whoever looks later; it is kept.")
+@click.option(
+    "--reason", type=REASON, required=True, help="Why, for whoever looks later; it is kept."
+)
 @_here_only
 @json_option
 @click.pass_context

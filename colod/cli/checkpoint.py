@@ -88,8 +88,7 @@ def export(
         }
         print_json(content)
     elif dry_run:
-        for line in plan:
-            click.echo(line)
+        layout.print_plan(plan)
         click.echo(f"{guest}: nothing was written")
     else:
         click.echo(

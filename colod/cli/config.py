@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from colod.cli.daemon import config_path, json_option, print_json
+from colod.cli.layout import print_plan
 from colod.errors import ConfigError
 from colod.observe.json_types import ConfigCheckDocument, ConfigShowDocument, Setting
 
@@ -54,8 +55,9 @@ def check(context: click.Context, *, as_json: bool) -> None:
         budget = list(loaded.time_budget())
         print_json(ConfigCheckDocument(files=files, time_budget=budget))
         return
-    for line in (*files, "valid", *loaded.time_budget()):
+    for line in (*files, "valid"):
         click.echo(line)
+    print_plan(loaded.time_budget())
 
 
 @config.command()

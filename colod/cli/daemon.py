@@ -13,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from colod.errors import ColodError, ConfigError, NotFound
+from colod.failover.record import MAX_REASON_CHARS
 from colod.model import parse_guest_name, parse_host_name
 from colod.observe.schema import versioned
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 else:  # older releases of click cannot be subscripted
     _TextParameter = click.ParamType
 
+_Answer = TypeVar("_Answer")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 DEFAULT_SOCKET: Final = Path("/run/colod/admin.sock")
@@ -40,6 +42,37 @@ def connect(context: click.Context) -> AdminClient:
     from colod.rpc.admin_client import AdminClient
 
     return AdminClient(_socket(context))
+
+
+def newest(ask: Callable[[int], _Answer], limit: int) -> _Answer:
+    """Return the newest `limit` entries of a log of the daemon's, or as many as one answer holds.
+
+    Where it holds fewer, that is said on standard error.
+
+    Args:
+        ask: Asks for so many entries.
+        limit: How many are wanted.
+    """
+    fitting = limit
+    while True:
+        try:
+            answer = ask(fitting)
+        except ColodError as error:
+            if fitting == 1 or not _is_too_long(error):
+                raise
+            fitting //= 2
+            continue
+        if fitting < limit:
+            click.echo(f"colodctl: only the newest {fitting} fit into one answer", err=True)
+        return answer
+
+
+def _is_too_long(error: ColodError) -> bool:
+    import grpc
+
+    cause: Any = error.__cause__
+    too_long = grpc.StatusCode.RESOURCE_EXHAUSTED
+    return isinstance(cause, grpc.RpcError) and bool(cause.code() is too_long)
 
 
 def operator() -> str:
@@ -134,8 +167,23 @@ class HostParameter(_TextParameter):
             self.fail(str(error), param, ctx)
 
 
+class ReasonParameter(_TextParameter):
+    """Why an order is given, for whoever reads the record later."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the reason, or fail if it says nothing or no record could hold it."""
+        if not value.strip():
+            self.fail("say why, for whoever reads it later", param, ctx)
+        if len(value) > MAX_REASON_CHARS:
+            self.fail(f"{len(value)} characters, want at most {MAX_REASON_CHARS}", param, ctx)
+        return value
+
+
 GUEST: Final = GuestParameter()
 HOST: Final = HostParameter()
+REASON: Final = ReasonParameter()
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
 
 

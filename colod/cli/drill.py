@@ -14,6 +14,7 @@ from colod.cli.daemon import (
     connect,
     json_option,
     known,
+    newest,
     operator,
     print_json,
     timeout_option,
@@ -114,7 +115,7 @@ def isolated(
         if dry_run or not yes:
             plan = _foretold(client, request, timeout_s)
             if not as_json:
-                click.echo("\n".join(plan))
+                layout.print_plan(plan)
         if dry_run:
             if as_json:
                 _print_json(guest, plan, None)
@@ -148,7 +149,7 @@ def isolated(
 def report(context: click.Context, guest: str | None, *, limit: int, as_json: bool) -> None:
     """Show the drills on this host, of GUEST or of all guests, newest last."""
     with connect(context) as client:
-        drills = list(client.drills(guest or "", limit).drills)
+        drills = list(newest(lambda most: client.drills(guest or "", most), limit).drills)
     if as_json:
         listed: DrillsDocument = {"drills": [record_json(each) for each in drills]}
         print_json(listed)

@@ -14,6 +14,7 @@ from heapq import merge
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from colod.cli.daemon import newest
 from colod.errors import DaemonUnreachable, OutcomeUnknown
 
 if TYPE_CHECKING:
@@ -57,10 +58,10 @@ class EventLog:
     def __init__(self, guest: str = "") -> None:
         """Know nothing yet."""
         self._changes: _Tail[HistoryEntry] = _Tail(
-            lambda client, limit: client.history(guest, limit).entries
+            lambda client, limit: newest(lambda most: client.history(guest, most), limit).entries
         )
         self._drills: _Tail[DrillRecord] = _Tail(
-            lambda client, limit: client.drills(guest, limit).drills
+            lambda client, limit: newest(lambda most: client.drills(guest, most), limit).drills
         )
         self._pause = 0.0
         self._host = ""

@@ -56,6 +56,32 @@ EXITS: Final[Mapping[type[ColodError], Exit]] = {
 """A class that is not here has the status of its closest base."""
 
 
+ADVICE: Final[Mapping[type[ColodError], str]] = {
+    errors.DomainNotFound: "xl list shows the guests of this host",
+    errors.FenceError: "run: colodctl doctor; colodctl status tells what waits for the fence",
+    errors.NotAllowedNow: "colodctl status tells how it stands",
+    errors.NotFound: "run: colodctl status; xl list shows the guests of this host",
+    errors.OutcomeUnknown: "look at: colodctl status, before you repeat it",
+    errors.OwnershipLost: "colodctl status tells who owns the guest",
+    errors.PeerError: "run: colodctl doctor, on both hosts",
+    errors.ToolstackError: "look at: journalctl -u colod",
+    errors.WitnessError: "run: colodctl doctor",
+}
+"""What to do next where an error does not say it itself, for a class and those below it."""
+
+
+PERMISSION_ADVICE: Final = "run it as a user who may do that; root may"
+
+
+def advice_of(error: ColodError) -> str:
+    """Return what to do about `error`, "" where nothing better is known than what it says."""
+    if error.advice:
+        return error.advice
+    if isinstance(error.__cause__, PermissionError):
+        return PERMISSION_ADVICE
+    return next((ADVICE[cls] for cls in type(error).__mro__ if cls in ADVICE), "")
+
+
 def exit_of(error: ColodError) -> Exit:
     """Return the exit status for `error`."""
     return next(EXITS[cls] for cls in type(error).__mro__ if cls in EXITS)

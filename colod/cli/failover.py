@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from colod.cli.daemon import GUEST, connect, json_option, operator, print_json, timeout_option
+from colod.cli.daemon import (
+    GUEST,
+    REASON,
+    connect,
+    json_option,
+    operator,
+    print_json,
+    timeout_option,
+)
 from colod.cli.exits import Exit
+from colod.cli.layout import print_plan
 from colod.observe.json_types import DrainDocument, FenceConfirmDocument, HandoverDocument
 
 if TYPE_CHECKING:
@@ -32,8 +41,7 @@ _timeout_option = timeout_option(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
     "--force-reason",
-    metavar="TEXT",
-    default="",
+    type=REASON,
     help="Why the rules may be overridden; kept in the history. With a wrong reason the guest "
     "may run twice.",
 )
@@ -46,7 +54,7 @@ def failover(
     *,
     guest: str,
     yes: bool,
-    force_reason: str,
+    force_reason: str | None,
     dry_run: bool,
     timeout_s: float,
     as_json: bool,
@@ -55,7 +63,9 @@ def failover(
     from colod.v1 import admin_pb2
 
     def ask(client: AdminClient, *, is_dry: bool) -> FailoverReply:
-        request = admin_pb2.FailoverRequest(guest=guest, force_reason=force_reason, dry_run=is_dry)
+        request = admin_pb2.FailoverRequest(
+            guest=guest, force_reason=force_reason or "", dry_run=is_dry
+        )
         return client.failover(request, timeout_s=timeout_s)
 
     question = f"Make this host the owner of {guest}?"
@@ -111,7 +121,7 @@ def switchover(
 @click.argument("guest", type=GUEST)
 @click.option(
     "--reason",
-    metavar="TEXT",
+    type=REASON,
     required=True,
     help="How you know that the other host is off; kept in the log. If it is not off, the guest "
     "may run twice and ruin its disks.",
@@ -201,8 +211,7 @@ def _carried_out(
     """Have the daemon do it, after its plan was shown and agreed to; return its reply."""
     reply = ask(client, is_dry=dry_run or not yes)
     if not as_json:
-        for line in reply.plan:
-            click.echo(line)
+        print_plan(reply.plan)
     if not (yes or dry_run):
         if not click.confirm(question, err=True):
             click.echo("nothing was changed", err=True)

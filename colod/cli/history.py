@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from colod.cli import layout
-from colod.cli.daemon import GUEST, connect, json_option, print_json
+from colod.cli.daemon import GUEST, connect, json_option, newest, print_json
 
 if TYPE_CHECKING:
     from colod.v1.admin_pb2 import HistoryEntry
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def history(context: click.Context, guest: str | None, *, limit: int, as_json: bool) -> None:
     """Show changes of state on this host, of GUEST or of all guests, newest last."""
     with connect(context) as client:
-        reply = client.history(guest or "", limit)
+        reply = newest(lambda most: client.history(guest or "", most), limit)
     if as_json:
         from colod.observe.documents import history_json
 

@@ -9,6 +9,7 @@ import click
 
 from colod.cli import layout
 from colod.cli.daemon import GUEST, check_found, connect, json_option, known, print_json
+from colod.errors import NotAllowedNow
 
 if TYPE_CHECKING:
     from colod.observe.json_types import GuestLag, LagDocument
@@ -34,10 +35,27 @@ def lag(context: click.Context, guest: str | None, *, watch: bool, as_json: bool
         replies = client.watch_status(guest or "") if watch else [client.status(guest or "")]
         for number, reply in enumerate(replies):
             check_found(reply, guest, "lag")
+            _check_primary(reply, guest)
             if as_json:
                 print_json(_json(reply), on_one_line=watch)
             else:
                 click.echo("\n".join(_lines(reply, with_heads=not number)))
+
+
+def _check_primary(reply: StatusReply, guest: str | None) -> None:
+    """Check that this host is the primary of the guest that was asked for, if one was.
+
+    Raises:
+        NotAllowedNow: If not: it does not know what there is to tell.
+    """
+    if guest is None or any(_primaries(reply)):
+        return
+    found = reply.protections[0]
+    raise NotAllowedNow(
+        found.state,
+        f"{guest}: {reply.host} is not its primary",
+        advice=f"run it on {found.peer}, or here: colodctl top {guest}",
+    )
 
 
 def _json(reply: StatusReply) -> LagDocument:

@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from colod.cli.exits import Exit, exit_of
+from colod.cli.exits import PERMISSION_ADVICE, Exit, advice_of, exit_of
 from colod.cli.interrupt import INTERRUPTED, end_after_interrupt, was_interrupted
 from colod.cli.lazy import Lazy, LazyGroup
 from colod.errors import ColodError
@@ -45,6 +45,10 @@ COMMANDS: Final = {
 }
 
 
+PATH: Final = click.Path(readable=False)
+"""Whether it can be read is found out where it is, and the error then says what that means."""
+
+
 @click.group(
     name="colodctl",
     cls=LazyGroup,
@@ -54,14 +58,14 @@ COMMANDS: Final = {
 @click.option(
     "--socket",
     envvar="COLOD_SOCKET",
-    type=click.Path(),
+    type=PATH,
     help="The daemon's socket [default: the configuration's].",
 )
 @click.option(
     "--config",
     "config_path",
     envvar="COLOD_CONFIG",
-    type=click.Path(),
+    type=PATH,
     help="The configuration [default: /etc/colod/colod.toml].",
 )
 @click.pass_context
@@ -113,11 +117,17 @@ def _failed(error: Exception, *, as_json: bool) -> Exit:
             return Exit.INTERRUPTED
         case ColodError():
             status = exit_of(error)
-            _report(error.code, str(error), error.advice, status, as_json=as_json)
+            _report(error.code, str(error), advice_of(error), status, as_json=as_json)
             return status
         case OSError() if error.errno == errno.EPIPE:
             # The reader went away (`| head`): nothing may be written at exit either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return Exit.FAILED
+        case OSError():
+            # What this machine refused: a file that this user may not read, a full disk.
+            told = ": ".join(map(str, filter(None, (error.filename, error.strerror or error))))
+            advice = PERMISSION_ADVICE if isinstance(error, PermissionError) else ""
+            _report("system.refused", told, advice, Exit.FAILED, as_json=as_json)
             return Exit.FAILED
         case _:
             raise error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from colod.cli.daemon import GUEST, HOST, connect, json_option, print_json
+from colod.cli.layout import print_plan
 from colod.cli.waiting import (
     print_reached,
     reach_replica,
@@ -56,8 +57,7 @@ def protect(
     with connect(context) as client:
         plan = list(client.protect(request).plan)
         if not as_json:
-            for line in plan:
-                click.echo(line)
+            print_plan(plan)
         reached = None
         if wait and not dry_run:
             reached = reach_replica(client, guest, timeout_s, quiet=as_json)

@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from colod.errors import PreflightRefused
+from colod.v1 import admin_pb2
 from tests.integration.pair_trial import MakeTrial, Trial
 from tests.pair import BIN, LIMIT_S, kill, until
 
@@ -194,8 +196,10 @@ def test_a_reason_that_no_record_can_hold_is_refused(trial: Trial) -> None:
     trial.replicate()
     for reason in (" ", "x" * 1001):
         refused = trial.beta.try_ctl("failover", "g1", "--yes", "--force-reason", reason)
-        assert refused.returncode == 4
-        assert "reason: " in refused.stderr
+        assert refused.returncode == 2
+        request = admin_pb2.FailoverRequest(guest="g1", force_reason=reason)
+        with trial.beta.admin() as client, pytest.raises(PreflightRefused, match="reason: "):
+            client.failover(request)
     assert trial.status(trial.beta).owner == "alpha"
 
 
