@@ -5,7 +5,9 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -39,9 +41,18 @@ def connect(context: click.Context) -> AdminClient:
         ConfigError: If `--config` names a file that is not valid.
         DaemonUnreachable: If nobody answers there.
     """
+    return connector(context)()
+
+
+def connector(context: click.Context) -> Callable[[], AdminClient]:
+    """Return what connects to the same daemon again and again, whatever is edited meanwhile.
+
+    Raises:
+        ConfigError: If `--config` names a file that is not valid.
+    """
     from colod.rpc.admin_client import AdminClient
 
-    return AdminClient(_socket(context))
+    return partial(AdminClient, _socket(context))
 
 
 def newest(ask: Callable[[int], _Answer], limit: int) -> _Answer:
@@ -111,6 +122,17 @@ def print_json(content: Mapping[str, object], *, on_one_line: bool = False) -> N
 def known(measured: float) -> float | None:
     """Return what was measured, None for the -1 that stands for nothing."""
     return measured if measured >= 0 else None
+
+
+def check_may_ask(context: click.Context, *, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Check that somebody has agreed or can be asked, before anything is asked of the daemon.
+
+    Raises:
+        click.UsageError: If not.
+    """
+    may_ask = sys.stdin.isatty() and not as_json
+    if not (yes or dry_run or may_ask):
+        raise click.UsageError("--yes is needed where nobody can be asked", context)
 
 
 def check_found(reply: StatusReply, guest: str | None, command: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +10,7 @@ import click
 from colod.cli import layout
 from colod.cli.daemon import (
     GUEST,
+    check_may_ask,
     connect,
     json_option,
     known,
@@ -98,9 +98,7 @@ def isolated(
 
     if bridge and no_network:
         raise click.UsageError("--bridge and --no-network exclude each other", context)
-    may_ask = sys.stdin.isatty() and not as_json
-    if not (yes or dry_run or may_ask):
-        raise click.UsageError("--yes is needed where nobody can be asked", context)
+    check_may_ask(context, yes=yes, dry_run=dry_run, as_json=as_json)
     request = admin_pb2.DrillRequest(
         guest=guest,
         bridge=bridge,

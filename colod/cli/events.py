@@ -6,13 +6,12 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from colod.cli import layout
-from colod.cli.daemon import GUEST, connect, json_option, print_json
+from colod.cli.daemon import GUEST, connector, json_option, print_json
 
 if TYPE_CHECKING:
     from colod.cli.eventlog import Event
@@ -85,12 +84,13 @@ def events(
         limit = _LIMIT
     show = _print_json if as_json else _print_line
     log = EventLog(guest or "")
-    with connect(context) as client:
+    connect = connector(context)
+    with connect() as client:
         past = log.past(client, since_unix_s=since_unix_s, limit=limit)
     for event in past:
         show(event)
     if follow:
-        for event in log.follow(partial(connect, context)):
+        for event in log.follow(connect):
             show(event)
     elif not (past or as_json):
         click.echo("no event is recorded")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from colod.cli import layout
-from colod.cli.daemon import GUEST, check_found, connect
-from colod.cli.failover import check_may_ask, give_away, outcome, print_outcome, switchover_options
+from colod.cli.daemon import GUEST, check_found, check_may_ask, connect
+from colod.cli.failover import give_away, outcome, print_outcome, switchover_options
 from colod.errors import NotAllowedNow
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +10,7 @@ import click
 from colod.cli.daemon import (
     GUEST,
     REASON,
+    check_may_ask,
     connect,
     json_option,
     operator,
@@ -163,17 +163,6 @@ def drain(context: click.Context, *, timeout_s: float, as_json: bool) -> None:
         click.echo(f"ended: {line}")
     if not ended:
         click.echo("nothing to end")
-
-
-def check_may_ask(context: click.Context, *, yes: bool, dry_run: bool, as_json: bool) -> None:
-    """Check that somebody has agreed or can be asked, before anything is asked of the daemon.
-
-    Raises:
-        click.UsageError: If not.
-    """
-    may_ask = sys.stdin.isatty() and not as_json
-    if not (yes or dry_run or may_ask):
-        raise click.UsageError("--yes is needed where nobody can be asked", context)
 
 
 def give_away(
