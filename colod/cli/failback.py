@@ -113,6 +113,4 @@ def taken_over_at(changes: Sequence[HistoryEntry]) -> float | None:
             taken_over_s, was_given_back = None, True
         elif taken_over_s or state in _NOT_OWNED:
             break
-        else:
-            was_given_back = False
     return taken_over_s
