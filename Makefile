@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test static unit integration proto proto-check format lab-image lab test-xen test-xen-ci test-xen-long sim-long model-long mutants bench clean
+.PHONY: help venv demo test static unit integration proto proto-check format man lab-image lab test-xen test-xen-ci test-xen-long sim-long model-long mutants bench clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,10 @@ proto: $(STAMP) ## Generate colod/v1 from proto/.
 
 proto-check: $(STAMP) ## Fail when the generated code is not what proto/ gives.
 	@deploy/generate-proto $(BIN) --check
+
+man: $(STAMP) ## Write the man pages into build/man.
+	$(BIN)/python -m colod.cli.manual build/man
+	cp docs/man/*.8 build/man/
 
 lab-image: $(STAMP) ## Build the nested Xen hosts' image and booted snapshot (root; minutes).
 	@$(BIN)/python -m tests.xen.lab image

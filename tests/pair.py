@@ -24,6 +24,7 @@ from colod.model import HostName
 from colod.rpc.admin_client import AdminClient
 from colod.rpc.pki import create_authority, issue_certificate
 from colod.v1 import admin_pb2
+from tests.json_documents import check_json
 
 T = TypeVar("T")
 
@@ -180,7 +181,9 @@ class SimulatedHost:
         self, arguments: Sequence[str], *, check: bool, limit_s: float
     ) -> subprocess.CompletedProcess[str]:
         argv = ("colodctl", "--config", str(self.config), *arguments)
-        return self.run(*argv, check=check, limit_s=limit_s)
+        done = self.run(*argv, check=check, limit_s=limit_s)
+        check_json(arguments, done.stdout, done.stderr)
+        return done
 
     def status(self, guest: str = "g1") -> dict[str, Any]:
         """Return what `colodctl status` says of the guest, {} when the daemon does not know it."""

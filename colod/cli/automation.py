@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from colod.cli.daemon import connect, json_option, operator, print_json
+from colod.cli.daemon import REASON, connect, json_option, operator, print_json
 from colod.cli.exits import Exit
+from colod.observe.json_types import PauseDocument
 
 _here_only = click.option(
     "--here-only", is_flag=True, help="Leave the other host as it is; else both do the same."
@@ -13,7 +14,9 @@ _here_only = click.option(
 
 
 @click.command()
-@click.option("--reason", required=True, help="Why, for whoever looks later; it is kept.")
+@click.option(
+    "--reason", type=REASON, required=True, help="Why, for whoever looks later; it is kept."
+)
 @_here_only
 @json_option
 @click.pass_context
@@ -48,7 +51,7 @@ def _set(
     with connect(context) as client:
         error = client.set_automation(request).peer_error
     if as_json:
-        print_json({"paused": paused, "here_only": here_only, "peer_error": error or None})
+        print_json(PauseDocument(paused=paused, here_only=here_only, peer_error=error or None))
     else:
         where = "on this host" if here_only or error else "on both hosts"
         click.echo(f"automation {'is paused' if paused else 'goes on'} {where}")

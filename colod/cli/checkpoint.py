@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from colod.cli import layout
-from colod.cli.daemon import GUEST, connect, json_option, print_json, timeout_option
+from colod.cli.daemon import GUEST, connect, json_option, known, print_json, timeout_option
 from colod.cli.progress import steps
 from colod.errors import OutcomeUnknown
 
 if TYPE_CHECKING:
+    from colod.observe.json_types import CheckpointsDocument, ExportDocument
     from colod.v1.admin_pb2 import CheckpointsReply, KeptImage
 
 _TIMEOUT_S = 3600.0
@@ -76,20 +77,18 @@ def export(
     if not (dry_run or last.is_done):
         raise OutcomeUnknown(f"{guest}: the daemon ended its reports", advice="checkpoint list")
     if as_json:
-        print_json(
-            {
-                "guest": guest,
-                "dry_run": dry_run,
-                "plan": plan,
-                "path": last.path,
-                "epoch": last.epoch,
-                "epoch_age_s": _known(last.epoch_age_s) if last.is_done else None,
-                "bytes": last.written_bytes if last.is_done else None,
-            }
-        )
+        content: ExportDocument = {
+            "guest": guest,
+            "dry_run": dry_run,
+            "plan": plan,
+            "path": last.path,
+            "epoch": last.epoch,
+            "epoch_age_s": known(last.epoch_age_s) if last.is_done else None,
+            "bytes": last.written_bytes if last.is_done else None,
+        }
+        print_json(content)
     elif dry_run:
-        for line in plan:
-            click.echo(line)
+        layout.print_plan(plan)
         click.echo(f"{guest}: nothing was written")
     else:
         click.echo(
@@ -121,7 +120,7 @@ def _kept_text(kept: KeptImage) -> str:
     return f"epoch {kept.epoch}{age}, {layout.size(kept.image_bytes)}"
 
 
-def _listing_json(reply: CheckpointsReply) -> dict[str, Any]:
+def _listing_json(reply: CheckpointsReply) -> CheckpointsDocument:
     return {
         "directory": reply.directory or None,
         "kept": [
@@ -131,7 +130,7 @@ def _listing_json(reply: CheckpointsReply) -> dict[str, Any]:
                 "trouble": each.trouble,
                 "advice": each.advice,
                 "epoch": each.epoch or None,
-                "epoch_age_s": _known(each.epoch_age_s),
+                "epoch_age_s": known(each.epoch_age_s),
                 "image_bytes": each.image_bytes if each.is_kept else None,
             }
             for each in reply.kept
@@ -141,7 +140,3 @@ def _listing_json(reply: CheckpointsReply) -> dict[str, Any]:
             for each in reply.exported
         ],
     }
-
-
-def _known(value: float) -> float | None:
-    return value if value >= 0 else None

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from colod.cli.daemon import config_path, json_option, print_json
+from colod.cli.layout import print_plan
 from colod.errors import ConfigError
+from colod.observe.json_types import ConfigCheckDocument, ConfigShowDocument, Setting
 
 if TYPE_CHECKING:
     from colod.config import Config
@@ -50,10 +52,12 @@ def check(context: click.Context, *, as_json: bool) -> None:
         raise summary from error
     files = [str(file) for file in config_files(path)]
     if as_json:
-        print_json({"files": files, "time_budget": loaded.time_budget()})
+        budget = list(loaded.time_budget())
+        print_json(ConfigCheckDocument(files=files, time_budget=budget))
         return
-    for line in (*files, "valid", *loaded.time_budget()):
+    for line in (*files, "valid"):
         click.echo(line)
+    print_plan(loaded.time_budget())
 
 
 @config.command()
@@ -65,11 +69,10 @@ def show(context: click.Context, *, as_json: bool) -> None:
 
     values = list(_shown(load_config(config_path(context))))
     if as_json:
-        names = ("path", "value", "origin")
-        print_json({"values": [dict(zip(names, value, strict=True)) for value in values]})
+        print_json(ConfigShowDocument(values=values))
         return
-    for path, value, origin in values:
-        click.echo(f"{path} = {_toml(value)}  # {origin}")
+    for each in values:
+        click.echo(f"{each['path']} = {_toml(each['value'])}  # {each['origin']}")
 
 
 @config.command()
@@ -80,11 +83,12 @@ def reference() -> None:
     click.echo(text(), nl=False)
 
 
-def _shown(loaded: Config) -> Iterator[tuple[str, object, str]]:
+def _shown(loaded: Config) -> Iterator[Setting]:
     from colod.config import flatten
 
     for path, value, origin in flatten(loaded):
-        yield path, _HIDDEN if _SECRET.search(path) else _without_secrets(value), origin
+        shown = _HIDDEN if _SECRET.search(path) else _without_secrets(value)
+        yield Setting(path=path, value=shown, origin=origin)
 
 
 def _without_secrets(value: object) -> object:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -13,6 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from colod.errors import ColodError, ConfigError, NotFound
+from colod.failover.record import MAX_REASON_CHARS
 from colod.model import parse_guest_name, parse_host_name
 from colod.observe.schema import versioned
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 else:  # older releases of click cannot be subscripted
     _TextParameter = click.ParamType
 
+_Answer = TypeVar("_Answer")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 DEFAULT_SOCKET: Final = Path("/run/colod/admin.sock")
@@ -37,9 +41,49 @@ def connect(context: click.Context) -> AdminClient:
         ConfigError: If `--config` names a file that is not valid.
         DaemonUnreachable: If nobody answers there.
     """
+    return connector(context)()
+
+
+def connector(context: click.Context) -> Callable[[], AdminClient]:
+    """Return what connects to the same daemon again and again, whatever is edited meanwhile.
+
+    Raises:
+        ConfigError: If `--config` names a file that is not valid.
+    """
     from colod.rpc.admin_client import AdminClient
 
-    return AdminClient(_socket(context))
+    return partial(AdminClient, _socket(context))
+
+
+def newest(ask: Callable[[int], _Answer], limit: int) -> _Answer:
+    """Return the newest `limit` entries of a log of the daemon's, or as many as one answer holds.
+
+    Where it holds fewer, that is said on standard error.
+
+    Args:
+        ask: Asks for so many entries.
+        limit: How many are wanted.
+    """
+    fitting = limit
+    while True:
+        try:
+            answer = ask(fitting)
+        except ColodError as error:
+            if fitting == 1 or not _is_too_long(error):
+                raise
+            fitting //= 2
+            continue
+        if fitting < limit:
+            click.echo(f"colodctl: only the newest {fitting} fit into one answer", err=True)
+        return answer
+
+
+def _is_too_long(error: ColodError) -> bool:
+    import grpc
+
+    cause: Any = error.__cause__
+    too_long = grpc.StatusCode.RESOURCE_EXHAUSTED
+    return isinstance(cause, grpc.RpcError) and bool(cause.code() is too_long)
 
 
 def operator() -> str:
@@ -70,9 +114,25 @@ def _socket(context: click.Context) -> Path:
         return DEFAULT_SOCKET
 
 
-def print_json(content: Mapping[str, Any], *, on_one_line: bool = False) -> None:
+def print_json(content: Mapping[str, object], *, on_one_line: bool = False) -> None:
     """Print one JSON object, with the version of its schema first."""
     click.echo(json.dumps(versioned(content), indent=None if on_one_line else 2))
+
+
+def known(measured: float) -> float | None:
+    """Return what was measured, None for the -1 that stands for nothing."""
+    return measured if measured >= 0 else None
+
+
+def check_may_ask(context: click.Context, *, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Check that somebody has agreed or can be asked, before anything is asked of the daemon.
+
+    Raises:
+        click.UsageError: If not.
+    """
+    may_ask = sys.stdin.isatty() and not as_json
+    if not (yes or dry_run or may_ask):
+        raise click.UsageError("--yes is needed where nobody can be asked", context)
 
 
 def check_found(reply: StatusReply, guest: str | None, command: str) -> None:
@@ -129,9 +189,24 @@ class HostParameter(_TextParameter):
             self.fail(str(error), param, ctx)
 
 
+class ReasonParameter(_TextParameter):
+    """Why an order is given, for whoever reads the record later."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the reason, or fail if it says nothing or no record could hold it."""
+        if not value.strip():
+            self.fail("say why, for whoever reads it later", param, ctx)
+        if len(value) > MAX_REASON_CHARS:
+            self.fail(f"{len(value)} characters, want at most {MAX_REASON_CHARS}", param, ctx)
+        return value
+
+
 GUEST: Final = GuestParameter()
 HOST: Final = HostParameter()
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/cli.md).")
+REASON: Final = ReasonParameter()
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
 
 
 def timeout_option(default_s: float, words: str, *, of: str = "") -> Callable[[_Command], _Command]:

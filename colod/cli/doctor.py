@@ -7,6 +7,7 @@ import click
 from colod.cli import layout
 from colod.cli.daemon import GUEST, connect, json_option, print_json
 from colod.cli.exits import Exit
+from colod.observe.json_types import DoctorDocument, Finding
 
 _SEVERITY_COLUMNS = len("warning")
 
@@ -23,9 +24,13 @@ def doctor(context: click.Context, guest: str | None, *, as_json: bool) -> None:
     with connect(context) as client:
         findings = client.doctor(guest or "").findings
     if as_json:
-        names = ("severity", "subject", "text", "advice")
-        found = [{name: getattr(finding, name) for name in names} for finding in findings]
-        print_json({"findings": found})
+        found = [
+            Finding(
+                severity=each.severity, subject=each.subject, text=each.text, advice=each.advice
+            )
+            for each in findings
+        ]
+        print_json(DoctorDocument(findings=found))
     else:
         for finding in findings:
             fact = f"{finding.subject}: {finding.text}"

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from colod.cli import layout
-from colod.cli.daemon import GUEST, connect, json_option, operator, print_json, timeout_option
+from colod.cli.daemon import (
+    GUEST,
+    check_may_ask,
+    connect,
+    json_option,
+    known,
+    newest,
+    operator,
+    print_json,
+    timeout_option,
+)
 from colod.cli.exits import Exit
 from colod.cli.progress import ShowStep, steps
 from colod.errors import OutcomeUnknown
 
 if TYPE_CHECKING:
+    from colod.observe.json_types import Drill, DrillDocument, DrillsDocument
     from colod.rpc.admin_client import AdminClient
     from colod.v1.admin_pb2 import DrillRecord, DrillReply, DrillRequest
 
@@ -23,7 +33,6 @@ _CHECK_TIMEOUT_S: Final = 120.0
 _CLEARING_S: Final = 90.0
 """How much longer than the drill itself its end is waited for: it is cleared away first."""
 _EXITS: Final[Mapping[str, Exit]] = {"passed": Exit.OK, "not checked": Exit.NOT_CHECKED}
-_DURATIONS: Final = ("rpo_s", "rto_s", "image_s", "restore_s", "start_s", "check_s")
 
 
 @click.group()
@@ -89,9 +98,7 @@ def isolated(
 
     if bridge and no_network:
         raise click.UsageError("--bridge and --no-network exclude each other", context)
-    may_ask = sys.stdin.isatty() and not as_json
-    if not (yes or dry_run or may_ask):
-        raise click.UsageError("--yes is needed where nobody can be asked", context)
+    check_may_ask(context, yes=yes, dry_run=dry_run, as_json=as_json)
     request = admin_pb2.DrillRequest(
         guest=guest,
         bridge=bridge,
@@ -106,10 +113,10 @@ def isolated(
         if dry_run or not yes:
             plan = _foretold(client, request, timeout_s)
             if not as_json:
-                click.echo("\n".join(plan))
+                layout.print_plan(plan)
         if dry_run:
             if as_json:
-                print_json({"guest": guest, "dry_run": True, "plan": plan, "drill": None})
+                _print_json(guest, plan, None)
             else:
                 click.echo(f"{guest}: nothing was done")
             return
@@ -119,7 +126,7 @@ def isolated(
         with steps(quiet=as_json) as show:
             record = _carried_out(client, request, check_timeout_s, show)
     if as_json:
-        print_json({"guest": guest, "dry_run": False, "plan": plan, "drill": record_json(record)})
+        _print_json(guest, plan, record)
     else:
         for line in _record_lines(record, layout.width()):
             click.echo(line)
@@ -140,15 +147,27 @@ def isolated(
 def report(context: click.Context, guest: str | None, *, limit: int, as_json: bool) -> None:
     """Show the drills on this host, of GUEST or of all guests, newest last."""
     with connect(context) as client:
-        drills = list(client.drills(guest or "", limit).drills)
+        drills = list(newest(lambda most: client.drills(guest or "", most), limit).drills)
     if as_json:
-        print_json({"drills": [record_json(each) for each in drills]})
+        listed: DrillsDocument = {"drills": [record_json(each) for each in drills]}
+        print_json(listed)
         return
     for each in drills:
         for line in _record_lines(each, layout.width()):
             click.echo(line)
     if not drills:
         click.echo("no drill is recorded on this host")
+
+
+def _print_json(guest: str, plan: list[str], record: DrillRecord | None) -> None:
+    """Print a drill, or that one was only foretold."""
+    content: DrillDocument = {
+        "guest": guest,
+        "dry_run": record is None,
+        "plan": plan,
+        "drill": None if record is None else record_json(record),
+    }
+    print_json(content)
 
 
 def _override(text: str, context: click.Context) -> Any:
@@ -193,26 +212,39 @@ def _carried_out(
     return last.record
 
 
-def record_json(record: DrillRecord) -> dict[str, Any]:
+def record_json(record: DrillRecord) -> Drill:
     """Return a drill as its documented JSON object."""
-    found: dict[str, Any] = {
-        field.name: getattr(record, field.name) for field in record.DESCRIPTOR.fields
+    return {
+        "id": record.id,
+        "unix_s": record.unix_s,
+        "host": record.host,
+        "guest": record.guest,
+        "kind": record.kind,
+        "epoch": record.epoch or None,
+        "generation": record.generation,
+        "verdict": record.verdict,
+        "detail": record.detail,
+        "operator": record.operator,
+        "check": record.check or None,
+        "network": record.network,
+        "rpo_s": known(record.rpo_s),
+        "image_s": known(record.image_s),
+        "restore_s": known(record.restore_s),
+        "start_s": known(record.start_s),
+        "check_s": known(record.check_s),
+        "rto_s": known(record.rto_s),
+        "is_kept": record.is_kept,
     }
-    found |= {name: value for name in _DURATIONS if (value := found[name]) >= 0}
-    found |= {name: None for name in _DURATIONS if found[name] < 0}
-    return found | {"epoch": record.epoch or None, "check": record.check or None}
+
+
+def verdict_text(record: DrillRecord) -> str:
+    """Return what a drill came to, in a line without its time."""
+    epoch = f"epoch {record.epoch}" if record.epoch else "no epoch"
+    return f"{record.guest} on {record.host}: {record.kind}, {epoch}: {record.verdict.upper()}"
 
 
 def _record_lines(record: DrillRecord, columns: int) -> Iterator[str]:
-    epoch = f"epoch {record.epoch}" if record.epoch else "no epoch"
-    facts = [
-        (
-            layout.instant(record.unix_s),
-            f"{record.guest} on {record.host}: {record.kind}, {epoch}: {record.verdict.upper()}",
-        ),
-        ("", ""),
-    ]
-    yield from layout.pairs(facts, columns)
+    yield from layout.pairs([(layout.instant(record.unix_s), verdict_text(record))], columns)
     parts = [
         f"{label} {layout.seconds(value)}"
         for label, value in (

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from colod.cli.daemon import GUEST, connect, json_option, operator, print_json, timeout_option
+from colod.cli.daemon import (
+    GUEST,
+    REASON,
+    check_may_ask,
+    connect,
+    json_option,
+    operator,
+    print_json,
+    timeout_option,
+)
 from colod.cli.exits import Exit
+from colod.cli.layout import print_plan
+from colod.observe.json_types import DrainDocument, FenceConfirmDocument, HandoverDocument
 
 if TYPE_CHECKING:
     from colod.rpc.admin_client import AdminClient
     from colod.v1.admin_pb2 import FailoverReply, SwitchoverReply
 
     Reply = TypeVar("Reply", FailoverReply, SwitchoverReply)
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _TIMEOUT_S = 120.0
 
@@ -29,8 +41,7 @@ _timeout_option = timeout_option(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
     "--force-reason",
-    metavar="TEXT",
-    default="",
+    type=REASON,
     help="Why the rules may be overridden; kept in the history. With a wrong reason the guest "
     "may run twice.",
 )
@@ -43,7 +54,7 @@ def failover(
     *,
     guest: str,
     yes: bool,
-    force_reason: str,
+    force_reason: str | None,
     dry_run: bool,
     timeout_s: float,
     as_json: bool,
@@ -52,20 +63,35 @@ def failover(
     from colod.v1 import admin_pb2
 
     def ask(client: AdminClient, *, is_dry: bool) -> FailoverReply:
-        request = admin_pb2.FailoverRequest(guest=guest, force_reason=force_reason, dry_run=is_dry)
+        request = admin_pb2.FailoverRequest(
+            guest=guest, force_reason=force_reason or "", dry_run=is_dry
+        )
         return client.failover(request, timeout_s=timeout_s)
 
     question = f"Make this host the owner of {guest}?"
-    reply = _carried_out(context, ask, question, yes=yes, dry_run=dry_run, as_json=as_json)
-    _print_outcome(guest, reply, "owned by this host", dry_run=dry_run, as_json=as_json)
+    check_may_ask(context, yes=yes, dry_run=dry_run, as_json=as_json)
+    with connect(context) as client:
+        reply = _carried_out(
+            context, client, ask, question, yes=yes, dry_run=dry_run, as_json=as_json
+        )
+    print_outcome(outcome(guest, reply, dry_run=dry_run), "owned by this host", as_json=as_json)
+
+
+def switchover_options(command: _Command) -> _Command:
+    """Give a command the options of a switchover."""
+    for option in (
+        json_option,
+        _timeout_option,
+        click.option("--dry-run", is_flag=True, help="Say what would be done."),
+        click.option("--yes", is_flag=True, help="Do not ask."),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
 @click.argument("guest", type=GUEST)
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done.")
-@_timeout_option
-@json_option
+@switchover_options
 @click.pass_context
 def switchover(
     context: click.Context, *, guest: str, yes: bool, dry_run: bool, timeout_s: float, as_json: bool
@@ -75,22 +101,27 @@ def switchover(
     The guest is stopped at a checkpoint; once the other host has it all, it becomes the owner and
     runs it on. Until then a failure of any kind leaves the guest here.
     """
-    from colod.v1 import admin_pb2
-
-    def ask(client: AdminClient, *, is_dry: bool) -> SwitchoverReply:
-        request = admin_pb2.SwitchoverRequest(guest=guest, dry_run=is_dry)
-        return client.switchover(request, timeout_s=timeout_s)
-
-    question = f"Give {guest} to the other host?"
-    reply = _carried_out(context, ask, question, yes=yes, dry_run=dry_run, as_json=as_json)
-    _print_outcome(guest, reply, "owned by the other host", dry_run=dry_run, as_json=as_json)
+    check_may_ask(context, yes=yes, dry_run=dry_run, as_json=as_json)
+    with connect(context) as client:
+        reply = give_away(
+            context,
+            client,
+            guest,
+            "the other host",
+            yes=yes,
+            dry_run=dry_run,
+            timeout_s=timeout_s,
+            as_json=as_json,
+        )
+    done = "owned by the other host"
+    print_outcome(outcome(guest, reply, dry_run=dry_run), done, as_json=as_json)
 
 
 @click.command("fence-confirm")
 @click.argument("guest", type=GUEST)
 @click.option(
     "--reason",
-    metavar="TEXT",
+    type=REASON,
     required=True,
     help="How you know that the other host is off; kept in the log. If it is not off, the guest "
     "may run twice and ruin its disks.",
@@ -109,7 +140,7 @@ def fence_confirm(context: click.Context, *, guest: str, reason: str, as_json: b
     with connect(context) as client:
         given_to = list(client.fence_confirm(request).given_to)
     if as_json:
-        print_json({"guest": guest, "given_to": given_to})
+        print_json(FenceConfirmDocument(guest=guest, given_to=given_to))
     else:
         click.echo(f"{guest}: confirmed to {' and '.join(given_to)}")
 
@@ -126,7 +157,7 @@ def drain(context: click.Context, *, timeout_s: float, as_json: bool) -> None:
     with connect(context) as client:
         ended = list(client.drain(timeout_s=timeout_s).ended)
     if as_json:
-        print_json({"ended": ended})
+        print_json(DrainDocument(ended=ended))
         return
     for line in ended:
         click.echo(f"ended: {line}")
@@ -134,8 +165,31 @@ def drain(context: click.Context, *, timeout_s: float, as_json: bool) -> None:
         click.echo("nothing to end")
 
 
+def give_away(
+    context: click.Context,
+    client: AdminClient,
+    guest: str,
+    to: str,
+    *,
+    yes: bool,
+    dry_run: bool,
+    timeout_s: float,
+    as_json: bool,
+) -> SwitchoverReply:
+    """Have `guest` given to the other host, called `to`, once its plan was shown and agreed to."""
+    from colod.v1 import admin_pb2
+
+    def ask(client: AdminClient, *, is_dry: bool) -> SwitchoverReply:
+        request = admin_pb2.SwitchoverRequest(guest=guest, dry_run=is_dry)
+        return client.switchover(request, timeout_s=timeout_s)
+
+    question = f"Give {guest} to {to}?"
+    return _carried_out(context, client, ask, question, yes=yes, dry_run=dry_run, as_json=as_json)
+
+
 def _carried_out(
     context: click.Context,
+    client: AdminClient,
     ask: Callable[..., Reply],
     question: str,
     *,
@@ -144,30 +198,34 @@ def _carried_out(
     as_json: bool,
 ) -> Reply:
     """Have the daemon do it, after its plan was shown and agreed to; return its reply."""
-    may_ask = sys.stdin.isatty() and not as_json
-    if not (yes or dry_run or may_ask):
-        raise click.UsageError("--yes is needed where nobody can be asked", context)
-    with connect(context) as client:
-        reply = ask(client, is_dry=dry_run or not yes)
-        if not as_json:
-            for line in reply.plan:
-                click.echo(line)
-        if not (yes or dry_run):
-            if not click.confirm(question, err=True):
-                click.echo("nothing was changed", err=True)
-                context.exit(Exit.FAILED)
-            reply = ask(client, is_dry=False)
+    reply = ask(client, is_dry=dry_run or not yes)
+    if not as_json:
+        print_plan(reply.plan)
+    if not (yes or dry_run):
+        if not click.confirm(question, err=True):
+            click.echo("nothing was changed", err=True)
+            context.exit(Exit.FAILED)
+        reply = ask(client, is_dry=False)
     return reply
 
 
-def _print_outcome(
-    guest: str, reply: FailoverReply | SwitchoverReply, done: str, *, dry_run: bool, as_json: bool
-) -> None:
-    generation = None if dry_run else reply.generation
+def outcome(
+    guest: str, reply: FailoverReply | SwitchoverReply, *, dry_run: bool
+) -> HandoverDocument:
+    """Return what came of it, for `--json` and for `print_outcome`."""
+    return {
+        "guest": guest,
+        "dry_run": dry_run,
+        "plan": list(reply.plan),
+        "generation": None if dry_run else reply.generation,
+    }
+
+
+def print_outcome(content: HandoverDocument, done: str, *, as_json: bool) -> None:
+    """Print what came of it; `done` says it in words."""
     if as_json:
-        plan = list(reply.plan)
-        print_json({"guest": guest, "dry_run": dry_run, "plan": plan, "generation": generation})
-    elif dry_run:
-        click.echo(f"{guest}: nothing was changed")
+        print_json(content)
+    elif content["dry_run"]:
+        click.echo(f"{content['guest']}: nothing was changed")
     else:
-        click.echo(f"{guest}: {done}, generation {generation}")
+        click.echo(f"{content['guest']}: {done}, generation {content['generation']}")

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from colod.cli import layout
-from colod.cli.daemon import GUEST, connect, json_option, print_json
-from colod.errors import NotFound
+from colod.cli.daemon import GUEST, check_found, connect, json_option, known, print_json
+from colod.errors import NotAllowedNow
 
 if TYPE_CHECKING:
+    from colod.observe.json_types import GuestLag, LagDocument
     from colod.v1.admin_pb2 import ProtectionStatus, StatusReply
 
 _HEADS = ["GUEST", "LAG", "EPOCHS", "BYTES", "PAUSE", "COPY", "ACK", "HOLD", "WIRE"]
@@ -33,19 +34,35 @@ def lag(context: click.Context, guest: str | None, *, watch: bool, as_json: bool
     with connect(context) as client:
         replies = client.watch_status(guest or "") if watch else [client.status(guest or "")]
         for number, reply in enumerate(replies):
-            if guest is not None and not any(one.guest == guest for one in reply.protections):
-                raise NotFound(f"{guest} is not protected on {reply.host}")
+            check_found(reply, guest, "lag")
+            _check_primary(reply, guest)
             if as_json:
                 print_json(_json(reply), on_one_line=watch)
             else:
                 click.echo("\n".join(_lines(reply, with_heads=not number)))
 
 
-def _json(reply: StatusReply) -> dict[str, Any]:
+def _check_primary(reply: StatusReply, guest: str | None) -> None:
+    """Check that this host is the primary of the guest that was asked for, if one was.
+
+    Raises:
+        NotAllowedNow: If not: it does not know what there is to tell.
+    """
+    if guest is None or any(_primaries(reply)):
+        return
+    found = reply.protections[0]
+    raise NotAllowedNow(
+        found.state,
+        f"{guest}: {reply.host} is not its primary",
+        advice=f"run it on {found.peer}, or here: colodctl top {guest}",
+    )
+
+
+def _json(reply: StatusReply) -> LagDocument:
     return {
         "host": reply.host,
         "simulated": reply.simulated,
-        "guests": [dict(measured(each)) for each in _primaries(reply)],
+        "guests": [measured(each) for each in _primaries(reply)],
     }
 
 
@@ -55,26 +72,32 @@ def _primaries(reply: StatusReply) -> Iterable[ProtectionStatus]:
     return (each for each in reply.protections if each.role == types_pb2.ROLE_PRIMARY)
 
 
-def measured(status: ProtectionStatus) -> Iterator[tuple[str, Any]]:
-    """Yield what a primary measured of a guest, by its name in JSON; None is not known."""
-    from colod.observe.documents import lag_json
+def measured(status: ProtectionStatus) -> GuestLag:
+    """Return what a host measured of a guest; None is not known.
 
+    A receiver knows when an epoch came, not what it took.
+    """
+    from colod.observe.documents import lag_json, role_of
+
+    is_primary = role_of(status) == "primary"
     progress = status.progress
-    has_acked = status.HasField("progress") and progress.acked_epoch > 0
-    yield "guest", status.guest
-    yield "state", status.state
-    yield from lag_json(status).items()
-    for name in ("pause_s", "copy_s", "ack_wait_s"):
-        value = getattr(progress, name)
-        yield name, value if has_acked and value >= 0 else None
-    is_held = status.HasField("gate") and status.gate.hold_s >= 0
-    yield "hold_s", status.gate.hold_s if is_held else None
-    yield "wire_bytes", progress.epoch_wire_bytes if has_acked else None
+    has_acked = is_primary and status.HasField("progress") and progress.acked_epoch > 0
+    has_gate = is_primary and status.HasField("gate")
+    return {
+        "guest": status.guest,
+        "state": status.state,
+        **lag_json(status),
+        "pause_s": known(progress.pause_s) if has_acked else None,
+        "copy_s": known(progress.copy_s) if has_acked else None,
+        "ack_wait_s": known(progress.ack_wait_s) if has_acked else None,
+        "hold_s": known(status.gate.hold_s) if has_gate else None,
+        "wire_bytes": progress.epoch_wire_bytes if has_acked else None,
+    }
 
 
 def _lines(reply: StatusReply, *, with_heads: bool) -> Iterator[str]:
     rows = [
-        [_shown(name, value) for name, value in measured(each) if name != "state"]
+        [_shown(name, value) for name, value in measured(each).items() if name != "state"]
         for each in _primaries(reply)
     ]
     if not rows:

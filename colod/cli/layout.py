@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import zip_longest
+
+import click
 
 NARROW_COLUMNS = 80
 WIDE_COLUMNS = 120
@@ -43,6 +45,17 @@ def table(
         for parts in zip_longest(*cells, fillvalue=""):
             padded = (part.ljust(size) for part, size in zip(parts, sizes, strict=True))
             yield _GAP.join(padded).rstrip()
+
+
+def print_plan(lines: Iterable[str]) -> None:
+    """Print what is about to be done, a paragraph for each step; paths are not broken."""
+    columns = width()
+    for line in lines:
+        folded = textwrap.wrap(
+            line, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+        for part in folded:
+            click.echo(part)
 
 
 def paragraph(label: str, text: str, columns: int) -> Iterator[str]:

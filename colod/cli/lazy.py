@@ -6,6 +6,7 @@ Help and completion need names and one line each; they must not wait for gRPC's 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -41,6 +42,16 @@ class LazyGroup(click.Group):
         command = getattr(import_module(place.module), place.attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that `args` begins with, or fail and name one that is spelt alike."""
+        name = args[0]
+        close = get_close_matches(name, self._commands_at)
+        if close and name not in self._commands_at and not ctx.resilient_parsing:
+            ctx.fail(f"No such command '{name}'. Did you mean '{close[0]}'?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from the table."""

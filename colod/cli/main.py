@@ -11,10 +11,11 @@ from typing import Final
 
 import click
 
-from colod.cli.exits import Exit, exit_of
+from colod.cli.exits import PERMISSION_ADVICE, Exit, advice_of, exit_of
 from colod.cli.interrupt import INTERRUPTED, end_after_interrupt, was_interrupted
 from colod.cli.lazy import Lazy, LazyGroup
 from colod.errors import ColodError
+from colod.observe.json_types import ErrorDocument, Failure
 
 COMMANDS: Final = {
     "protect": Lazy("colod.cli.protect", "protect", "Begin to replicate a guest."),
@@ -26,6 +27,7 @@ COMMANDS: Final = {
     "top": Lazy("colod.cli.top", "top", "Show lag, pauses, output and traffic, live."),
     "failover": Lazy("colod.cli.failover", "failover", "Make this host a guest's owner."),
     "switchover": Lazy("colod.cli.failover", "switchover", "Give a guest to the other host."),
+    "failback": Lazy("colod.cli.failback", "failback", "Give a guest back to its former owner."),
     "fence-confirm": Lazy("colod.cli.failover", "fence_confirm", "Say that the peer is off."),
     "pause": Lazy("colod.cli.automation", "pause", "Have both hosts do nothing by themselves."),
     "unpause": Lazy("colod.cli.automation", "unpause", "Let both hosts act by themselves again."),
@@ -33,6 +35,7 @@ COMMANDS: Final = {
     "drill": Lazy("colod.cli.drill", "drill", "Try a replica out, cut off from everything."),
     "checkpoint": Lazy("colod.cli.checkpoint", "checkpoint", "List and write replicas' images."),
     "history": Lazy("colod.cli.history", "history", "Show changes of state, newest last."),
+    "events": Lazy("colod.cli.events", "events", "Show what happens, a line each, as it does."),
     "doctor": Lazy("colod.cli.doctor", "doctor", "Examine host, peer, witness and guests."),
     "config": Lazy("colod.cli.config", "config", "Check and show the configuration."),
     "pki": Lazy("colod.cli.pki", "pki", "Make the hosts' certificates."),
@@ -40,6 +43,10 @@ COMMANDS: Final = {
     "version": Lazy("colod.cli.about", "version", "Show versions of this tool and the daemon."),
     "completion": Lazy("colod.cli.about", "completion", "Print completion for a shell."),
 }
+
+
+PATH: Final = click.Path(readable=False)
+"""Whether it can be read is found out where it is, and the error then says what that means."""
 
 
 @click.group(
@@ -51,14 +58,14 @@ COMMANDS: Final = {
 @click.option(
     "--socket",
     envvar="COLOD_SOCKET",
-    type=click.Path(),
+    type=PATH,
     help="The daemon's socket [default: the configuration's].",
 )
 @click.option(
     "--config",
     "config_path",
     envvar="COLOD_CONFIG",
-    type=click.Path(),
+    type=PATH,
     help="The configuration [default: /etc/colod/colod.toml].",
 )
 @click.pass_context
@@ -110,11 +117,17 @@ def _failed(error: Exception, *, as_json: bool) -> Exit:
             return Exit.INTERRUPTED
         case ColodError():
             status = exit_of(error)
-            _report(error.code, str(error), error.advice, status, as_json=as_json)
+            _report(error.code, str(error), advice_of(error), status, as_json=as_json)
             return status
         case OSError() if error.errno == errno.EPIPE:
             # The reader went away (`| head`): nothing may be written at exit either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return Exit.FAILED
+        case OSError():
+            # What this machine refused: a file that this user may not read, a full disk.
+            told = ": ".join(map(str, filter(None, (error.filename, error.strerror or error))))
+            advice = PERMISSION_ADVICE if isinstance(error, PermissionError) else ""
+            _report("system.refused", told, advice, Exit.FAILED, as_json=as_json)
             return Exit.FAILED
         case _:
             raise error
@@ -122,8 +135,8 @@ def _failed(error: Exception, *, as_json: bool) -> Exit:
 
 def _report(code: str, message: str, advice: str, status: Exit, *, as_json: bool) -> None:
     if as_json:
-        error = {"code": code, "message": message, "advice": advice, "exit": int(status)}
-        click.echo(json.dumps({"error": error}), err=True)
+        failure = Failure(code=code, message=message, advice=advice, exit=int(status))
+        click.echo(json.dumps(ErrorDocument(error=failure)), err=True)
         return
     click.echo(f"colodctl: {message} ({code})", err=True)
     if advice:

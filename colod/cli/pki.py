@@ -9,6 +9,7 @@ import click
 
 from colod.cli.daemon import HOST, json_option, print_json
 from colod.model import HostName
+from colod.observe.json_types import CertificateDocument
 
 if TYPE_CHECKING:
     from colod.rpc.pki import Issued
@@ -61,11 +62,11 @@ def issue(host: str, directory: Path, *, force: bool, as_json: bool) -> None:
 def _print(issued: Issued, *, as_json: bool) -> None:
     if as_json:
         print_json(
-            {
-                "certificate": str(issued.certificate),
-                "key": str(issued.key),
-                "expires_unix_s": issued.expires.timestamp(),
-            }
+            CertificateDocument(
+                certificate=str(issued.certificate),
+                key=str(issued.key),
+                expires_unix_s=issued.expires.timestamp(),
+            )
         )
         return
     click.echo(f"{issued.certificate}: valid until {issued.expires:%F}")

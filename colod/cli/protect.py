@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from colod.cli.daemon import GUEST, HOST, connect, json_option, print_json
+from colod.cli.layout import print_plan
 from colod.cli.waiting import (
     print_reached,
     reach_replica,
@@ -12,6 +13,7 @@ from colod.cli.waiting import (
     wait_option,
     wait_timeout_option,
 )
+from colod.observe.json_types import ProtectDocument, UnprotectDocument
 
 
 @click.command()
@@ -55,14 +57,13 @@ def protect(
     with connect(context) as client:
         plan = list(client.protect(request).plan)
         if not as_json:
-            for line in plan:
-                click.echo(line)
+            print_plan(plan)
         reached = None
         if wait and not dry_run:
             reached = reach_replica(client, guest, timeout_s, quiet=as_json)
     if as_json:
         status = reached_json(reached)
-        print_json({"guest": guest, "dry_run": dry_run, "plan": plan, "status": status})
+        print_json(ProtectDocument(guest=guest, dry_run=dry_run, plan=plan, status=status))
     elif dry_run:
         click.echo(f"{guest}: can be protected so; nothing was changed")
     else:
@@ -78,6 +79,6 @@ def unprotect(context: click.Context, guest: str, *, as_json: bool) -> None:
     with connect(context) as client:
         client.unprotect(guest)
     if as_json:
-        print_json({"guest": guest, "protected": False})
+        print_json(UnprotectDocument(guest=guest, protected=False))
     else:
         click.echo(f"{guest}: not protected any more")

@@ -67,11 +67,16 @@ def _automation_lines(automation: admin_pb2.Automation, columns: int) -> Iterato
     """Yield what keeps the hosts from acting by themselves."""
     if automation.paused:
         since = layout.instant(automation.since_unix_s) if automation.since_unix_s else _UNKNOWN
-        said = f"paused by {automation.operator or _UNKNOWN} since {since}: {automation.reason}"
+        said = f"{paused_by(automation)} since {since}: {automation.reason}"
         yield from layout.paragraph("automation", said, columns)
     if automation.HasField("peer_paused") and automation.peer_paused != automation.paused:
         theirs = "paused" if automation.peer_paused else "not paused"
         yield from layout.paragraph("automation", f"{theirs} on the other host", columns)
+
+
+def paused_by(automation: admin_pb2.Automation) -> str:
+    """Return that automation is paused, and by whom."""
+    return f"paused by {automation.operator or _UNKNOWN}"
 
 
 def shown_watchdog(fence: admin_pb2.SelfFence) -> str:
@@ -162,5 +167,6 @@ def _lag_text(protection: admin_pb2.ProtectionStatus) -> str:
     lag = lag_json(protection)
     if protection.state in _WITHOUT_REPLICA or lag["lag_s"] is None:
         return shown_lag(protection)
+    assert lag["lag_bytes"] is not None, "all of a lag is measured, or none of it"
     epochs = f"{lag['lag_epochs']} epoch{'' if lag['lag_epochs'] == 1 else 's'}"
     return f"{layout.seconds(lag['lag_s'])}, {epochs}, {layout.size(lag['lag_bytes'])}"

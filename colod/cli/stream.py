@@ -1,6 +1,5 @@
 """`colodctl stream`: looks into migration streams and save files, without a daemon."""
 
-import json
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
 
+from colod.cli import layout
+from colod.cli.daemon import json_option, print_json
 from colod.errors import StreamError
 from colod.stream.events import Event, RecordSeen
 from colod.stream.grammar import record_name
@@ -37,7 +38,7 @@ def stream() -> None:
 
 @stream.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @click.option("--records", is_flag=True, help="List every record: offset, layer, type, length.")
 @click.option("--all-epochs", is_flag=True, help="Do not shorten the table of epochs.")
 @click.pass_context
@@ -62,7 +63,7 @@ def inspect(
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror}") from error
     if as_json:
-        click.echo(json.dumps(summary.to_json(), indent=2))
+        print_json(summary.to_json())
     else:
         _print_summary(summary, all_epochs=all_epochs)
     assert summary.ending is not None
@@ -197,6 +198,6 @@ def _print_epochs(summary: StreamSummary, *, all_epochs: bool) -> None:
             table.add_row("...", end_section=False)
         numbers = (epoch.epoch, epoch.offset, epoch.bytes, epoch.pages, epoch.records)
         table.add_row(*map(str, numbers), "" if epoch.is_sealed else "not sealed")
-    Console(width=100).print(table)
+    Console(width=layout.width()).print(table)
     if hidden:
         click.echo(f"{hidden} epochs are not shown; --all-epochs shows them")

@@ -12,6 +12,7 @@ from colod.cli.waiting import (
     wait_option,
     wait_timeout_option,
 )
+from colod.observe.json_types import ResumeDocument, SuspendDocument
 
 
 @click.command()
@@ -23,7 +24,7 @@ def suspend(context: click.Context, guest: str, *, as_json: bool) -> None:
     with connect(context) as client:
         client.suspend(guest)
     if as_json:
-        print_json({"guest": guest, "suspended": True})
+        print_json(SuspendDocument(guest=guest, suspended=True))
     else:
         click.echo(f"{guest}: not replicated until: colodctl resume {guest}")
 
@@ -44,6 +45,6 @@ def resume(
         if wait:
             reached = reach_replica(client, guest, timeout_s, quiet=as_json)
     if as_json:
-        print_json({"guest": guest, "suspended": False, "status": reached_json(reached)})
+        print_json(ResumeDocument(guest=guest, suspended=False, status=reached_json(reached)))
     else:
         print_reached(guest, reached)

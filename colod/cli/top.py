@@ -7,7 +7,7 @@ import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
@@ -16,6 +16,7 @@ from colod.cli.daemon import GUEST, check_found, connect, json_option, print_jso
 
 if TYPE_CHECKING:
     from colod.cli.trend import Trend
+    from colod.observe.json_types import GuestLook, TopDocument
     from colod.rpc.admin_client import AdminClient
     from colod.v1.admin_pb2 import ProtectionStatus, StatusReply
 
@@ -26,8 +27,6 @@ _GUEST_MIN: Final = 8
 _GAP: Final = 2
 _MARK: Final = "*"
 _MARK_MEANS: Final = f"{_MARK} output not held: clients may have seen what a failover takes back"
-_OF_PRIMARY: Final = ("pause_s", "copy_s", "ack_wait_s", "hold_s", "wire_bytes")
-_TIMES: Final = ("pause_s", "hold_s")
 _ROLES: Final = {"primary": "pri", "secondary": "sec", None: "-"}
 
 
@@ -43,7 +42,7 @@ class Look(NamedTuple):
 
     reply: StatusReply
     unix_s: float
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[GuestLook]
     trends: Mapping[str, Trend]
 
 
@@ -106,29 +105,27 @@ def _looks(client: AdminClient, guest: str, interval_s: float, count: int | None
             time.sleep(max(0.0, began + interval_s - time.monotonic()))
 
 
-def _row(status: ProtectionStatus, trend: Trend) -> dict[str, Any]:
+def _row(status: ProtectionStatus, trend: Trend) -> GuestLook:
     from colod.cli.lag import measured
     from colod.observe.documents import role_of
 
-    row = {**dict(measured(status)), "role": role_of(status)}
-    if row["role"] != "primary":  # a receiver knows when an epoch came, not what it took
-        row |= dict.fromkeys(_OF_PRIMARY)
     has_gate = status.HasField("gate")
     return {
-        **row,
+        **measured(status),
+        "role": role_of(status),
         "wire_bytes_per_s": trend.wire_bytes_per_s,
         "held_packets": status.gate.held_packets if has_gate else None,
         "held_bytes": status.gate.held_bytes if has_gate else None,
     }
 
 
-def _json(look: Look, interval_s: float) -> dict[str, Any]:
+def _json(look: Look, interval_s: float) -> TopDocument:
     return {
         "host": look.reply.host,
         "simulated": look.reply.simulated,
         "unix_s": look.unix_s,
         "interval_s": interval_s,
-        "guests": look.rows,
+        "guests": list(look.rows),
     }
 
 
@@ -185,7 +182,7 @@ def lines(look: Look, columns: int, *, plain: bool) -> Iterator[str]:
         yield _MARK_MEANS
 
 
-def _cells(status: ProtectionStatus, row: Mapping[str, Any]) -> list[str]:
+def _cells(status: ProtectionStatus, row: GuestLook) -> list[str]:
     from colod.cli.report import shown_lag, shown_state
 
     lag = shown_lag(status)
@@ -197,7 +194,7 @@ def _cells(status: ProtectionStatus, row: Mapping[str, Any]) -> list[str]:
         _ROLES[row["role"]],
         f"{status.state}{_MARK}" if is_unheld else shown_state(status),
         lag,
-        *(absent if (each := row[name]) is None else layout.seconds(each) for name in _TIMES),
+        *(absent if s is None else layout.seconds(s) for s in (row["pause_s"], row["hold_s"])),
         absent if rate is None else layout.size(rate),
         "-" if held is None else str(held),
     ]

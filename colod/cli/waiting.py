@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import click
 
@@ -14,6 +14,7 @@ from colod.cli.progress import bar
 from colod.errors import ColodError, NotAllowedNow, NotFound, OutcomeUnknown
 
 if TYPE_CHECKING:
+    from colod.observe.json_types import Protection
     from colod.rpc.admin_client import AdminClient
     from colod.v1.admin_pb2 import ProtectionStatus
 
@@ -68,7 +69,7 @@ def print_reached(guest: str, reached: ProtectionStatus | None) -> None:
         click.echo(f"{guest}: {shown_state(reached)}, replica on {reached.peer}")
 
 
-def reached_json(reached: ProtectionStatus | None) -> Mapping[str, Any] | None:
+def reached_json(reached: ProtectionStatus | None) -> Protection | None:
     """Return the same for `--json`."""
     from colod.observe.documents import protection_json
 

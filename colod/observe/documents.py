@@ -1,16 +1,17 @@
 """What the daemon says of protections, as stable JSON: for `colodctl --json` and over HTTP.
 
-The objects are documented in docs/cli.md; what is not known is null, never 0.
+The objects are documented in docs/json.md; what is not known is null, never 0.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
+from colod.observe import json_types
 from colod.v1 import admin_pb2, types_pb2
 
 
-def status_json(reply: admin_pb2.StatusReply) -> dict[str, Any]:
+def status_json(reply: admin_pb2.StatusReply) -> json_types.StatusDocument:
     """Return a status as its documented JSON object."""
     return {
         "host": reply.host,
@@ -21,7 +22,7 @@ def status_json(reply: admin_pb2.StatusReply) -> dict[str, Any]:
     }
 
 
-def self_fence_json(reply: admin_pb2.StatusReply) -> dict[str, Any] | None:
+def self_fence_json(reply: admin_pb2.StatusReply) -> json_types.SelfFence | None:
     """Return the host's watchdog as its documented JSON object, None where none is configured."""
     if not reply.HasField("self_fence"):
         return None
@@ -38,7 +39,7 @@ def self_fence_json(reply: admin_pb2.StatusReply) -> dict[str, Any] | None:
     }
 
 
-def automation_json(automation: admin_pb2.Automation) -> dict[str, Any]:
+def automation_json(automation: admin_pb2.Automation) -> json_types.Automation:
     """Return whether the hosts act by themselves, as its documented JSON object."""
     is_known = automation.HasField("peer_paused")
     return {
@@ -50,7 +51,7 @@ def automation_json(automation: admin_pb2.Automation) -> dict[str, Any]:
     }
 
 
-def protection_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any]:
+def protection_json(protection: admin_pb2.ProtectionStatus) -> json_types.Protection:
     """Return a protection as its documented JSON object."""
     return {
         "guest": protection.guest,
@@ -82,7 +83,7 @@ def protection_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any]:
     }
 
 
-def lag_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any]:
+def lag_json(protection: admin_pb2.ProtectionStatus) -> json_types.Lag:
     """Return the measured lag; all of it is null when none of it was measured."""
     progress = protection.progress
     if not protection.HasField("progress") or progress.lag_s < 0:
@@ -94,7 +95,7 @@ def lag_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any]:
     }
 
 
-def gate_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any] | None:
+def gate_json(protection: admin_pb2.ProtectionStatus) -> json_types.Gate | None:
     """Return the output gate as its documented JSON object, None where there is none."""
     if not protection.HasField("gate"):
         return None
@@ -115,7 +116,7 @@ def gate_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any] | None:
     }
 
 
-def _signal_json(signal: admin_pb2.PeerSignal) -> dict[str, Any]:
+def _signal_json(signal: admin_pb2.PeerSignal) -> json_types.Signal:
     return {
         "name": signal.name,
         "silent": signal.is_silent,
@@ -129,7 +130,7 @@ def standstill_s(protection: admin_pb2.ProtectionStatus) -> float | None:
     return protection.standstill_s if protection.HasField("standstill_s") else None
 
 
-def _progress_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any] | None:
+def _progress_json(protection: admin_pb2.ProtectionStatus) -> json_types.Progress | None:
     if not protection.HasField("progress"):
         return None
     progress = protection.progress
@@ -161,12 +162,13 @@ def _progress_json(protection: admin_pb2.ProtectionStatus) -> dict[str, Any] | N
     }
 
 
-def history_json(reply: admin_pb2.HistoryReply) -> dict[str, Any]:
+def history_json(reply: admin_pb2.HistoryReply) -> json_types.HistoryDocument:
     """Return changes of state as their documented JSON object."""
-    return {"entries": [_entry_json(entry) for entry in reply.entries]}
+    return {"entries": [entry_json(entry) for entry in reply.entries]}
 
 
-def _entry_json(entry: admin_pb2.HistoryEntry) -> dict[str, Any]:
+def entry_json(entry: admin_pb2.HistoryEntry) -> json_types.Change:
+    """Return one change of state as its documented JSON object."""
     return {
         "unix_s": entry.unix_s,
         "host": entry.host,
@@ -179,9 +181,14 @@ def _entry_json(entry: admin_pb2.HistoryEntry) -> dict[str, Any]:
     }
 
 
-def role_of(protection: admin_pb2.ProtectionStatus) -> str | None:
+def role_of(protection: admin_pb2.ProtectionStatus) -> Literal["primary", "secondary"] | None:
     """Return `primary` or `secondary`."""
-    return _enum_word(types_pb2.Role.Name(protection.role), "ROLE_")
+    match protection.role:
+        case types_pb2.ROLE_PRIMARY:
+            return "primary"
+        case types_pb2.ROLE_SECONDARY:
+            return "secondary"
+    return None
 
 
 def replica_of(protection: admin_pb2.ProtectionStatus) -> str | None:

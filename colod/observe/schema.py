@@ -1,4 +1,4 @@
-"""How JSON begins that colod gives to other programs (docs/cli.md, docs/http.md).
+"""How JSON begins that colod gives to other programs (docs/json.md, docs/http.md).
 
 Within a version keys are added, but never removed, renamed or given another type.
 """

@@ -91,7 +91,7 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
 
     async def Drills(self, request: Any, context: Any) -> admin_pb2.DrillsReply:
         self._take(request)
-        return admin_pb2.DrillsReply(drills=self.drills)
+        return admin_pb2.DrillsReply(drills=_newest(self.drills, request))
 
     async def Status(self, request: Any, context: Any) -> admin_pb2.StatusReply:
         self._take(request)
@@ -122,11 +122,16 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
 
     async def History(self, request: Any, context: Any) -> admin_pb2.HistoryReply:
         self._take(request)
-        return admin_pb2.HistoryReply(entries=self.entries)
+        return admin_pb2.HistoryReply(entries=_newest(self.entries, request))
 
     async def Doctor(self, request: Any, context: Any) -> admin_pb2.DoctorReply:
         self._take(request)
         return admin_pb2.DoctorReply(findings=self.findings)
+
+
+def _newest(entries: list[Any], request: Any) -> list[Any]:
+    """Return what a log of the daemon's answers."""
+    return [each for each in entries if request.guest in ("", each.guest)][-request.limit :]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from colod import errors
+from colod.cli.exits import advice_of
 from colod.cli.main import run
 from colod.v1 import admin_pb2, types_pb2
 from tests.integration.admin_double import (
@@ -21,6 +22,7 @@ from tests.integration.admin_double import (
     serving,
     syncing,
 )
+from tests.json_documents import check_json
 
 
 @dataclass
@@ -51,6 +53,7 @@ def colodctl(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     def call(*arguments: str) -> Ran:
         status = run(["--socket", str(tmp_path / "admin.sock"), *arguments])
         captured = capsys.readouterr()
+        check_json(arguments, captured.out, captured.err)
         return Ran(status, captured.out, captured.err)
 
     return call
@@ -323,6 +326,9 @@ def test_lag_is_told_of_this_hosts_own_guests_only(daemon: FakeDaemon, colodctl:
     daemon.reports = [report(replicating(role=types_pb2.ROLE_SECONDARY))]
     assert colodctl("lag").out == "host-a is the primary of no protected guest\n"
     assert colodctl("lag", "db").status == 6
+    ran = colodctl("lag", "web")
+    assert ran.status == 4
+    assert "hint: run it on host-b, or here: colodctl top web\n" in ran.err
 
 
 def test_top_shows_each_guest_in_a_line(daemon: FakeDaemon, colodctl: Run) -> None:
@@ -754,6 +760,29 @@ def test_version_names_both_sides(daemon: FakeDaemon, colodctl: Run) -> None:
 def test_version_works_without_a_daemon(colodctl: Run) -> None:
     ran = colodctl("version", "--json")
     assert (ran.status, ran.json["daemon"]) == (0, None)
+    assert "\ncolod    unknown: no daemon answers at " in colodctl("version").out
+
+
+def test_what_an_error_advises_itself_comes_before_what_is_said_of_its_kind() -> None:
+    assert advice_of(errors.NotFound("web is not protected", advice="look there")) == "look there"
+    assert "journalctl" in advice_of(errors.ToolstackError(["xl", "list"], 1))
+    assert "xl list" in advice_of(errors.DomainNotFound(["xl", "list", "web"], 1))
+    refused = errors.ColodError("/etc/colod: Permission denied")
+    refused.__cause__ = PermissionError()
+    assert "root may" in advice_of(refused)
+
+
+def test_a_history_that_is_too_long_for_one_answer_is_cut_and_that_is_said(
+    daemon: FakeDaemon, colodctl: Run
+) -> None:
+    daemon.entries = [
+        admin_pb2.HistoryEntry(guest="web", to_state="ALONE", cause="x" * 1000, epoch=epoch)
+        for epoch in range(2000)
+    ]
+    ran = colodctl("history", "--limit", "2000", "--json")
+    assert ran.err == "colodctl: only the newest 1000 fit into one answer\n"
+    assert [entry["epoch"] or 0 for entry in ran.json["entries"]] == [*range(1000, 2000)]
+    assert colodctl("history", "--limit", "900").err == ""
 
 
 @pytest.mark.parametrize(
@@ -779,7 +808,7 @@ def test_an_error_is_said_with_code_hint_and_exit_status_in_both_forms(
 ) -> None:
     daemon.error = error
     ran = colodctl("unprotect", "web")
-    hint = f"hint: {error.advice}\n" if error.advice else ""
+    hint = f"hint: {advice_of(error)}\n"
     assert (ran.status, ran.out) == (status, "")
     assert ran.err == f"colodctl: {error} ({error.code})\n{hint}"
     ran = colodctl("unprotect", "web", "--json")
@@ -788,7 +817,7 @@ def test_an_error_is_said_with_code_hint_and_exit_status_in_both_forms(
         "error": {
             "code": error.code,
             "message": str(error),
-            "advice": error.advice,
+            "advice": advice_of(error),
             "exit": status,
         }
     }
@@ -811,6 +840,9 @@ def test_no_daemon_has_an_exit_status_of_its_own(colodctl: Run) -> None:
         ("status", "../x"),
         ("nonsense",),
         ("status", "--nonsense"),
+        ("pause", "--reason", " "),
+        ("failover", "web", "--yes", "--force-reason", ""),
+        ("fence-confirm", "web", "--reason", "x" * 1001),
     ],
 )
 def test_a_wrong_command_line_is_refused_before_anything_is_asked(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from colod.v1 import admin_pb2
 from tests.integration.admin_double import FakeDaemon, replicating, report, serving, syncing
 
 PROTECT = ("protect", "web", "--to", "host-b", "--disks", "none")
@@ -95,6 +96,19 @@ def test_failover_is_done_only_after_a_yes(
     assert drawn.count("take web over") == 1
     assert ("nothing was changed" in drawn) == (status == 1)
     assert [request.dry_run for request in daemon.requests] == [True, False][:asked]
+
+
+@pytest.mark.parametrize(("typed", "asked", "status"), [(b"n\n", 1, 1), (b"y\n", 2, 0)])
+def test_failback_says_to_whom_and_is_done_only_after_a_yes(
+    daemon: FakeDaemon, tmp_path: Path, typed: bytes, asked: int, status: int
+) -> None:
+    daemon.reports = [report(replicating())]
+    daemon.entries = [admin_pb2.HistoryEntry(unix_s=1e9, guest="web", to_state="PROMOTING")]
+    ended, drawn = on_terminal(tmp_path, "failback", "web", typed=typed)
+    assert ended == status
+    assert "Give web to host-b again? [y/N]" in drawn
+    switchovers = [each for each in daemon.requests if hasattr(each, "dry_run")]
+    assert [request.dry_run for request in switchovers] == [True, False][:asked]
 
 
 def test_an_interrupt_says_that_the_daemon_goes_on(daemon: FakeDaemon, tmp_path: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import time
 
 import pytest
 
+from colod.errors import PreflightRefused
+from colod.v1 import admin_pb2
 from tests.integration.pair_trial import MakeTrial, Trial
-from tests.pair import kill, until
+from tests.pair import BIN, LIMIT_S, kill, until
 
 
 def test_a_guest_that_is_not_protected_any_more_goes_on_and_its_replica_is_gone(
@@ -70,6 +73,34 @@ def test_resume_pairs_where_only_an_operator_may(trial: Trial) -> None:
     refused = trial.alpha.try_ctl("resume", "g1")
     assert refused.returncode == 4
     assert "systemctl restart colod" in refused.stderr
+
+
+def test_events_are_followed_over_a_restart_of_the_daemon(trial: Trial) -> None:
+    """Whatever the daemon recorded is told, and once."""
+    trial.replicate()
+    told = trial.pair.root / "events"
+    argv = [str(BIN / "colodctl"), "--config", str(trial.alpha.config), "events", "g1"]
+
+    def changes() -> list[str]:
+        events = [json.loads(line) for line in told.read_text().splitlines()]
+        return [each["change"]["to_state"] for each in events if each["change"]]
+
+    with told.open("w") as file:
+        process = subprocess.Popen([*argv, "--follow", "--json"], stdout=file)
+    try:
+        until(lambda: "REPLICATING" in changes(), "the past is told")
+        trial.kill_daemon(trial.alpha)
+        trial.alpha.start_daemon()
+        trial.alpha.ctl("suspend", "g1")
+        until(lambda: "SUSPENDED" in changes(), "what happens then is told")
+    finally:
+        process.send_signal(signal.SIGINT)
+        status = process.wait(LIMIT_S)
+    assert status == 130
+    with trial.alpha.admin() as client:
+        recorded = [entry.to_state for entry in client.history("g1", 0).entries]
+    assert changes() == recorded
+    assert [line for line in told.read_text().splitlines() if '"daemon_reachable": true' in line]
 
 
 def test_an_operator_moves_the_guest_to_the_secondary(make_trial: MakeTrial) -> None:
@@ -165,8 +196,10 @@ def test_a_reason_that_no_record_can_hold_is_refused(trial: Trial) -> None:
     trial.replicate()
     for reason in (" ", "x" * 1001):
         refused = trial.beta.try_ctl("failover", "g1", "--yes", "--force-reason", reason)
-        assert refused.returncode == 4
-        assert "reason: " in refused.stderr
+        assert refused.returncode == 2
+        request = admin_pb2.FailoverRequest(guest="g1", force_reason=reason)
+        with trial.beta.admin() as client, pytest.raises(PreflightRefused, match="reason: "):
+            client.failover(request)
     assert trial.status(trial.beta).owner == "alpha"
 
 
@@ -198,8 +231,7 @@ def test_a_guest_that_powers_off_is_not_failed_over(trial: Trial) -> None:
     trial.pair.ask_guest("poweroff", limit_s=5)
     trial.until_state(trial.alpha, "GUEST_SHUTDOWN")
     trial.until_state(trial.beta, "STOPPED")
-    for host in trial.pair.hosts:
-        until(lambda host=host: not host.guests(), "no copy is left")
+    until(lambda: not any(host.guests() for host in trial.pair.hosts), "no copy is left")
 
 
 def test_a_guest_that_an_operator_destroys_is_not_failed_over(trial: Trial) -> None:

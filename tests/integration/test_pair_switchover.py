@@ -59,8 +59,11 @@ def test_the_guest_goes_over_with_nothing_lost_and_back_again(trial: Trial) -> N
     refused, said = switch(trial.alpha, "--yes")
     assert refused == 4
     assert "run it on beta" in said
-    status, said = switch(trial.beta, "--yes")
-    assert status == 0, said
+    done = trial.alpha.try_ctl("failback", "g1", "--yes")
+    assert done.returncode == 4
+    assert "run it on beta: colodctl failback g1" in done.stderr
+    back = json.loads(trial.beta.ctl("failback", "g1", "--yes", "--json"))
+    assert (back["to"], back["generation"]) == ("alpha", 5)
     assert counter(trial) >= after
     trial.until_state(trial.alpha, "PROTECTED")
 

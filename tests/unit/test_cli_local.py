@@ -14,6 +14,7 @@ from colod import errors
 from colod.cli import layout
 from colod.cli.exits import EXITS, Exit, exit_of
 from colod.cli.main import COMMANDS, cli, run
+from tests.json_documents import check_json
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -37,6 +38,7 @@ def colodctl(capsys: pytest.CaptureFixture[str]) -> Call:
     def call(*arguments: str) -> tuple[int, str, str]:
         status = run(arguments)
         captured = capsys.readouterr()
+        check_json(arguments, captured.out, captured.err)
         return status, captured.out, captured.err
 
     return call
@@ -189,6 +191,32 @@ def test_every_command_has_help(colodctl: Call, name: str) -> None:
     status, out, _ = colodctl(name, "--help")
     assert status == 0
     assert out.startswith(f"Usage: colodctl {name}")
+
+
+def test_a_command_that_is_misspelt_is_guessed(colodctl: Call) -> None:
+    status, _, err = colodctl("statsu")
+    assert status == 2
+    assert "No such command 'statsu'. Did you mean 'status'? (usage)\n" in err
+    assert "Did you mean" not in colodctl("xyz")[2]
+
+
+def test_what_the_machine_refuses_is_an_error_and_no_traceback(
+    config: Path, colodctl: Call
+) -> None:
+    """As where this user may not look into the directory of the key, too."""
+    name = "x" * 300
+    config.write_text(config.read_text().replace("host-a.key", name))
+    status, out, err = colodctl("--config", str(config), "config", "check")
+    assert (status, out) == (1, "")
+    assert err.startswith(f"colodctl: {config.parent}/pki/{name}: ")
+    assert err.endswith(" (system.refused)\n")
+
+
+def test_a_configuration_that_cannot_be_read_is_invalid_and_no_wrong_usage(
+    tmp_path: Path, colodctl: Call
+) -> None:
+    status, out, _ = colodctl("--config", str(tmp_path), "config", "check")
+    assert (status, out) == (7, f"{tmp_path}: Is a directory\n")
 
 
 def test_no_command_at_all_shows_help_as_wrong_usage(colodctl: Call) -> None:

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from colod.cli.stream import stream, summarise
 from colod.stream.inspect import Ending
 from colod.stream.libxc import DomainType
+from tests.json_documents import check_json
 from tests.unit.stream_samples import Sample, remus_stream, save_image
 
 
@@ -48,12 +49,16 @@ def test_what_is_no_stream_exits_with_four(tmp_path: Path, data: bytes) -> None:
     result = inspect(write(tmp_path, data))
     assert result.exit_code == 4
     assert "invalid:" in result.stdout
+    told = inspect("--json", write(tmp_path, data)).stdout
+    check_json(["stream", "inspect", "--json"], told, "")
+    assert json.loads(told)["error"]["offset"] >= 0
 
 
 def test_json_is_one_object(tmp_path: Path) -> None:
     sample = remus_stream(3, domain=DomainType.X86_HVM)
     result = inspect("--json", write(tmp_path, sample.data))
     assert result.exit_code == 3
+    check_json(["stream", "inspect", "--json"], result.stdout, "")
     parsed = json.loads(result.stdout)
     assert (parsed["whole_epochs"], parsed["ending"]) == (3, "truncated")
     assert parsed["truncated_at"] == parsed["bytes"] == sample.size
