@@ -258,6 +258,15 @@ def test_fins_at_the_same_place_leave() -> None:
     assert released(pair.secondary(tcp(seq=FIRST + 5, flags=ACK | FIN))) == [ours]
 
 
+def test_acknowledgements_behind_a_fin_are_no_bytes_beyond_it() -> None:
+    pair = Pair()
+    ours = [tcp(b"hello", flags=ACK | FIN), tcp(seq=FIRST + 6, ack=5_001)]
+    pair.primary(*ours)
+    decisions = pair.secondary(*ours)
+    assert released(decisions) == ours
+    assert asked(decisions) == []
+
+
 def test_fins_at_different_places_are_a_divergence() -> None:
     pair = Pair()
     pair.primary(tcp(b"hello", flags=ACK | FIN))
@@ -305,6 +314,15 @@ def test_a_refusal_is_told_by_what_it_acknowledges() -> None:
     pair = Pair()
     pair.primary(ours)
     assert released(pair.secondary(tcp(seq=0, ack=77, flags=RST | ACK))) == [ours]
+
+
+def test_the_text_of_a_rst_is_none_of_the_stream() -> None:
+    pair = Pair()
+    ours = tcp(b"go away", flags=RST)
+    pair.primary(ours)
+    assert released(pair.secondary(tcp(b"go where", flags=RST))) == []
+    assert released(pair.secondary(ours)) == [ours]
+    assert released(pair.primary(tcp(b"go away"))) == []
 
 
 # -- checkpoints

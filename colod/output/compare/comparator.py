@@ -32,7 +32,7 @@ from colod.output.compare.identity import frame_identity, packet_identity
 from colod.output.compare.limits import Limits
 from colod.output.compare.multiset import Multiset
 from colod.output.compare.packet import IPPROTO_TCP, IpPacket, parse_ethernet, parse_ip
-from colod.output.compare.segment import Segment, parse_segment
+from colod.output.compare.segment import RST, Segment, parse_segment
 
 _LOOKED_AT = 8
 """How many of the connections silent longest are looked at for one that may be forgotten."""
@@ -187,7 +187,8 @@ class Comparator:
     def _compare(self, packet: IpPacket, entry: Entry) -> list[Entry]:
         if packet.protocol == IPPROTO_TCP:
             segment = parse_segment(packet.body)
-            if segment is not None:
+            # The text that a RST may carry is none of the stream; it is compared as a whole.
+            if segment is not None and not (segment.flags & RST and segment.payload):
                 return self._compare_segment(packet, segment, entry)
         return self._multiset.take(packet_identity(packet), entry)
 

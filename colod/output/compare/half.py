@@ -15,7 +15,6 @@ class Half:
         isn: The sequence number of its SYN, not shifted.
         terms: Of its newest SYN.
         is_begun: Whether it sent anything but SYNs.
-        begin: Where the bytes begin that reach up to `end` without a gap.
         end: Behind the last byte of the stream.
         fin: Where FIN stands.
         resets: What identifies each RST.
@@ -26,7 +25,6 @@ class Half:
     isn: int | None = None
     terms: Terms | None = None
     is_begun: bool = False
-    begin: int = 0
     end: int | None = None
     fin: int | None = None
     resets: set[tuple[int, int]] = field(default_factory=set)
@@ -36,17 +34,14 @@ class Half:
     def copy_from(self, other: Half) -> None:
         """Become equal to the other half."""
         self.isn, self.terms, self.is_begun = other.isn, other.terms, other.is_begun
-        self.begin, self.end, self.fin = other.begin, other.end, other.fin
-        self.resets = set(other.resets)
+        self.end, self.fin, self.resets = other.end, other.fin, set(other.resets)
         self.ack = other.ack
         self.edges = None if other.edges is None else list(other.edges)
 
-    def note_bytes(self, at: int, end: int, *, is_fin: bool) -> None:
-        """Take note of bytes from `at` to `end`, and of a FIN there."""
-        if self.end is None or at > self.end:
-            self.begin, self.end = at, end
-        elif end >= self.begin:
-            self.begin, self.end = min(at, self.begin), max(end, self.end)
+    def note_end(self, end: int, *, is_fin: bool) -> None:
+        """Take note of bytes up to `end`, and of a FIN there."""
+        if self.end is None or end > self.end:
+            self.end = end
         if is_fin:
             self.fin = end
 

@@ -1,4 +1,4 @@
-"""The bytes that one side has produced of a TCP stream, by their position."""
+"""The bytes that the secondary has produced of a TCP stream, by their position."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ class Runs:
 
     Nearly always there is one run that grows at its end and is trimmed at its beginning, which
     bytearray does without moving the rest.
+
+    A part of it is *shared*: bytes without a gap that the primary has produced, too.
     """
 
-    __slots__ = ("_runs", "_starts", "size")
+    __slots__ = ("_high", "_low", "_runs", "_starts", "size")
 
     def __init__(self) -> None:
         """Begin with none; `size` is the number of bytes held."""
+        self._low = self._high = 0
         self._starts: list[int] = []
         self._runs: list[bytearray] = []
         self.size = 0
@@ -53,36 +56,50 @@ class Runs:
         wanted = octets if count == len(octets) else octets[:count]
         return count if run.startswith(wanted, offset) else CONFLICT
 
+    def share(self, at: int, end: int) -> None:
+        """Take note that the primary has produced these bytes, too, all of which are known.
+
+        Of parts with a gap between them only the newest counts: less is kept then, never more.
+        """
+        if at == end:
+            return
+        if at > self._high or end < self._low or self._low == self._high:
+            if end > self._high:
+                self._low, self._high = at, end
+        else:
+            self._low, self._high = min(at, self._low), max(end, self._high)
+
+    def keep_shared(self) -> None:
+        """Forget what is not shared."""
+        self.trim(self._low)
+        while self._starts and self._starts[-1] + len(self._runs[-1]) > self._high:
+            keep = max(0, self._high - self._starts[-1])
+            self.size -= len(self._runs[-1]) - keep
+            del self._runs[-1][keep:]
+            if not keep:
+                del self._starts[-1], self._runs[-1]
+
     def trim(self, below: int) -> None:
         """Forget what lies before position `below`."""
         while self._starts and self._starts[0] < below:
             count = min(below - self._starts[0], len(self._runs[0]))
             self.size -= count
             if count == len(self._runs[0]):
-                self.forget_lowest()
+                del self._starts[0], self._runs[0]
             else:
                 del self._runs[0][:count]
                 self._starts[0] += count
-
-    def cut(self, above: int) -> None:
-        """Forget what lies at position `above` and beyond."""
-        while self._starts and self._starts[-1] + len(self._runs[-1]) > above:
-            keep = max(0, above - self._starts[-1])
-            self.size -= len(self._runs[-1]) - keep
-            del self._runs[-1][keep:]
-            if not keep:
-                del self._starts[-1], self._runs[-1]
+        self._low = min(self._high, max(self._low, below))
 
     def forget_lowest(self) -> None:
         """Forget the run with the lowest position."""
-        self.size -= len(self._runs[0])
-        del self._starts[0], self._runs[0]
+        self.trim(self._starts[0] + len(self._runs[0]))
 
     def clear(self) -> None:
         """Forget everything."""
         self._starts.clear()
         self._runs.clear()
-        self.size = 0
+        self.size = self._low = self._high = 0
 
     def _add_to(self, index: int, at: int, octets: bytes) -> bool | None:
         """Add to one run; None if that does not do."""

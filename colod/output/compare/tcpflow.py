@@ -170,16 +170,10 @@ class TcpFlow:
         has said is void: above all its acknowledgements, which may be ahead.
         """
         ours = self._ours
-        if ours.end is None:
-            self._runs.clear()
-        else:
-            self._runs.trim(ours.begin)
-            self._runs.cut(ours.end)
+        self._runs.keep_shared()
         for held in self._stream:
-            payload = b"" if held.segment.flags & SYN else held.segment.payload
-            if not self._runs.add(held.at, payload):
-                self._runs.clear()
-                self._runs.add(held.at, payload)
+            if not held.segment.flags & (SYN | RST):
+                self._keep(held.at, held.segment.payload)
         if ours.terms is not None and self._shifts != ours.terms.window_shifts:
             self._shifts = ours.terms.window_shifts
             ours.ack = ours.edges = None
@@ -190,6 +184,13 @@ class TcpFlow:
         self.diverged = None
         self._told_edge = None if ours.edges is None else ours.edges[-1]
         self._trim()
+
+    def _keep(self, at: int, payload: bytes) -> None:
+        """Take bytes of the primary for the secondary's; they win over what contradicts them."""
+        if not self._runs.add(at, payload):
+            self._runs.clear()
+            self._runs.add(at, payload)
+        self._runs.share(at, at + len(payload))
 
     # -- the rules; each says whether the secondary has said the same
 
@@ -226,7 +227,10 @@ class TcpFlow:
             self._diverge(Reason.PAYLOAD)
             return False
         held.proved += count
-        return held.proved == len(payload)
+        if held.proved < len(payload):
+            return False
+        self._runs.share(held.at, held.at + len(payload))
+        return True
 
     def _has_fin(self, held: Held) -> bool:
         is_fin = held.segment.flags & FIN
@@ -325,8 +329,9 @@ class TcpFlow:
             else:
                 half.is_begun = True
             # Where the secondary's SYN stands is not known: its numbers are not shifted.
-            if half is self._ours or not flags & SYN:
-                half.note_bytes(at, at + len(segment.payload), is_fin=bool(flags & FIN))
+            is_placed = half is self._ours or not flags & SYN
+            if is_placed and (segment.payload or flags & FIN):
+                half.note_end(at + len(segment.payload), is_fin=bool(flags & FIN))
             if ack is not None:
                 half.note_ack(ack, self._edges(segment, ack, segment.window))
         self._judge(flags)
