@@ -84,7 +84,7 @@ class QemuCompare:
             stdin=subprocess.DEVNULL,
         )
         try:
-            self._streams = {name: self._connect(name) for name in _SOCKETS}
+            self._streams = {name: connected(self._path(name), self._process) for name in _SOCKETS}
             self._await_reader()
         except BaseException:
             self.__exit__()
@@ -104,6 +104,10 @@ class QemuCompare:
         """Its process."""
         assert self._process is not None
         return self._process.pid
+
+    def stream(self, name: str) -> Stream:
+        """Return one of its sockets: primary, secondary, out or notify."""
+        return self._streams[name]
 
     def step(self, side: Side, *frames: bytes) -> list[bytes]:
         """Give it frames of one side, and return what it released until they were dealt with."""
@@ -162,16 +166,17 @@ class QemuCompare:
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.sock"
 
-    def _connect(self, name: str) -> Stream:
-        assert self._process is not None
-        end = time.monotonic() + _LIMIT_S
-        while True:
-            assert self._process.poll() is None, "QEMU ended"
-            try:
-                return Stream(self._path(name))
-            except OSError:
-                assert time.monotonic() < end, f"QEMU does not listen at {self._path(name)}"
-                time.sleep(_PAUSE_S)
+
+def connected(path: Path, process: subprocess.Popen[bytes]) -> Stream:
+    """Connect to a socket of a process as soon as that listens."""
+    end = time.monotonic() + _LIMIT_S
+    while True:
+        assert process.poll() is None, "the comparator ended"
+        try:
+            return Stream(path)
+        except OSError:
+            assert time.monotonic() < end, f"nobody listens at {path}"
+            time.sleep(_PAUSE_S)
 
 
 class Stream:
@@ -179,33 +184,33 @@ class Stream:
 
     def __init__(self, path: Path) -> None:
         """Connect."""
-        self._socket = socket.socket(socket.AF_UNIX)
+        self.socket = socket.socket(socket.AF_UNIX)
         self._buffer = bytearray()
         try:
-            self._socket.connect(str(path))
+            self.socket.connect(str(path))
         except OSError:
-            self._socket.close()
+            self.socket.close()
             raise
 
     def close(self) -> None:
         """End the connection."""
-        self._socket.close()
+        self.socket.close()
 
     def send(self, messages: Sequence[bytes]) -> None:
         """Send messages in one go."""
-        self._socket.settimeout(_LIMIT_S)
-        self._socket.sendall(b"".join(_LENGTH.pack(len(each)) + each for each in messages))
+        self.socket.settimeout(_LIMIT_S)
+        self.socket.sendall(b"".join(_LENGTH.pack(len(each)) + each for each in messages))
 
     def receive(self) -> bytes:
         """Return the next message, and wait for it."""
-        self._socket.settimeout(_LIMIT_S)
+        self.socket.settimeout(_LIMIT_S)
         while (message := self._first()) is None:
             self._read()
         return message
 
     def poll(self) -> bytes | None:
         """Return the next message if one is there."""
-        self._socket.settimeout(0)
+        self.socket.settimeout(0)
         while (message := self._first()) is None:
             try:
                 self._read()
@@ -214,7 +219,7 @@ class Stream:
         return message
 
     def _read(self) -> None:
-        more = self._socket.recv(1 << 18)
+        more = self.socket.recv(1 << 18)
         assert more, "QEMU closed a socket"
         self._buffer += more
 

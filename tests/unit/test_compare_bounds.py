@@ -6,6 +6,7 @@ import pytest
 
 from colod.output.compare.comparator import Comparator
 from colod.output.compare.limits import Limits
+from colod.output.compare.segment import SYN
 from tests.unit.compare_samples import Pair, asked, dropped, lost, released, tcp, udp
 
 
@@ -79,6 +80,15 @@ def test_history_is_bounded_over_all_connections() -> None:
         pair.primary(tcp(bytes(1000), ports=(80, port)))
         assert pair.comparator.held_bytes <= 3000
     assert pair.comparator.connections == 3
+
+
+def test_connections_between_the_same_ends_leave_nothing_behind() -> None:
+    pair = Pair()
+    for number in range(10):
+        for side in (pair.primary, pair.secondary):
+            side(tcp(flags=SYN, seq=number * 5000), tcp(bytes(1000), seq=number * 5000 + 1))
+    assert pair.comparator.held_bytes == 1000
+    assert pair.comparator.connections == 1
 
 
 def test_gaps_in_the_secondarys_stream_are_bounded() -> None:

@@ -32,7 +32,7 @@ from colod.output.compare.identity import frame_identity, packet_identity
 from colod.output.compare.limits import Limits
 from colod.output.compare.multiset import Multiset
 from colod.output.compare.packet import IPPROTO_TCP, IpPacket, parse_ethernet, parse_ip
-from colod.output.compare.segment import RST, Segment, parse_segment
+from colod.output.compare.segment import RST, SYN, Segment, parse_segment
 
 _LOOKED_AT = 8
 """How many of the connections silent longest are looked at for one that may be forgotten."""
@@ -199,7 +199,13 @@ class Comparator:
             self._ask(Reason.SPACE)
             return []
         self._touched.add(key)
-        flow = conversation.flow(entry.side, segment)
+        if segment.flags & SYN:
+            # It may begin a new connection, and so end the memory of an old one.
+            self._stored_bytes -= conversation.stored_bytes
+            flow = conversation.flow(entry.side, segment)
+            self._stored_bytes += conversation.stored_bytes
+        else:
+            flow = conversation.flow(entry.side, segment)
         before = flow.stored_bytes
         if entry.side is Side.PRIMARY:
             header_at = packet.at if len(entry.frames) == 1 else 0

@@ -15,11 +15,13 @@ class Conversation:
     the old connection must not prove anything of the new one.
     """
 
+    __slots__ = ("_flows", "_limits", "_primary_at", "_secondary_at")
+
     def __init__(self, limits: Limits) -> None:
         """Begin with one connection of which nothing is known."""
         self._limits = limits
         self._flows = [TcpFlow(limits)]
-        self._current = {Side.PRIMARY: 0, Side.SECONDARY: 0}
+        self._primary_at = self._secondary_at = 0
 
     @property
     def is_idle(self) -> bool:
@@ -33,24 +35,32 @@ class Conversation:
 
     def flow(self, side: Side, segment: Segment) -> TcpFlow:
         """Return the connection to which a segment belongs."""
-        flow = self._flows[self._current[side]]
-        if segment.flags & SYN and not segment.flags & RST and flow.is_new(side, segment):
-            self._current[side] += 1
-            if self._current[side] == len(self._flows):
-                self._flows.append(TcpFlow(self._limits))
-            self._forget_ended()
-            flow = self._flows[self._current[side]]
-        return flow
+        at = self._primary_at if side is Side.PRIMARY else self._secondary_at
+        flow = self._flows[at]
+        is_syn = segment.flags & SYN and not segment.flags & RST
+        return self._next(side, at + 1) if is_syn and flow.is_new(side, segment) else flow
 
     def checkpointed(self) -> None:
         """Take note of a checkpoint: both sides are where the primary is."""
-        self._flows = [self._flows[self._current[Side.PRIMARY]]]
-        self._current = {Side.PRIMARY: 0, Side.SECONDARY: 0}
+        self._flows = [self._flows[self._primary_at]]
+        self._primary_at = self._secondary_at = 0
         self._flows[0].checkpointed()
+
+    def _next(self, side: Side, at: int) -> TcpFlow:
+        """Move one side on to the connection number `at`."""
+        if at == len(self._flows):
+            self._flows.append(TcpFlow(self._limits))
+        flow = self._flows[at]
+        if side is Side.PRIMARY:
+            self._primary_at = at
+        else:
+            self._secondary_at = at
+        self._forget_ended()
+        return flow
 
     def _forget_ended(self) -> None:
         """Forget connections that both sides have left, once nothing of them waits."""
-        while min(self._current.values()) > 0 and self._flows[0].is_idle:
+        while min(self._primary_at, self._secondary_at) > 0 and self._flows[0].is_idle:
             del self._flows[0]
-            for side in self._current:
-                self._current[side] -= 1
+            self._primary_at -= 1
+            self._secondary_at -= 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from colod.output.compare.entry import Entry
 from colod.output.compare.packet import IpPacket
@@ -66,7 +66,7 @@ class _Datagram:
         if self.is_bad:
             return None
         body = b"".join(self.pieces[offset] for offset in sorted(self.pieces))
-        return replace(self.first, body=body, fragment=None)
+        return self.first._replace(body=body, fragment=None)
 
 
 class Reassembly:

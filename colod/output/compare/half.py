@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from colod.output.compare.segment import ACK, Segment, Terms
 
@@ -27,14 +27,14 @@ class Half:
     is_begun: bool = False
     end: int | None = None
     fin: int | None = None
-    resets: set[tuple[int, int]] = field(default_factory=set)
+    resets: frozenset[tuple[int, int]] = frozenset()
     ack: int | None = None
     edges: list[int] | None = None
 
     def copy_from(self, other: Half) -> None:
         """Become equal to the other half."""
         self.isn, self.terms, self.is_begun = other.isn, other.terms, other.is_begun
-        self.end, self.fin, self.resets = other.end, other.fin, set(other.resets)
+        self.end, self.fin, self.resets = other.end, other.fin, other.resets
         self.ack = other.ack
         self.edges = None if other.edges is None else list(other.edges)
 

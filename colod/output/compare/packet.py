@@ -6,7 +6,6 @@ What is not understood is not an error: it is compared as a whole frame.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from colod.output.frames import ETH_P_ARP, ETH_P_IPV6
@@ -47,8 +46,7 @@ class Fragment(NamedTuple):
     has_more: bool
 
 
-@dataclass(frozen=True, slots=True)
-class IpPacket:
+class IpPacket(NamedTuple):
     """An IP packet, or a piece of one.
 
     Attributes:

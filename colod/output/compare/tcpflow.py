@@ -21,7 +21,6 @@ again by its receiver (RFC 2018 section 8), so SACK promises nothing and is not 
 from __future__ import annotations
 
 import struct
-from collections import deque
 
 from colod.output.compare import checksums
 from colod.output.compare.decisions import Reason, Side
@@ -85,6 +84,21 @@ class TcpFlow:
     afterwards `diverged` tells whether a checkpoint is due at once.
     """
 
+    __slots__ = (
+        "_acks",
+        "_ahead",
+        "_limits",
+        "_near",
+        "_near_ack",
+        "_ours",
+        "_runs",
+        "_shifts",
+        "_stream",
+        "_theirs",
+        "_told_edge",
+        "diverged",
+    )
+
     def __init__(self, limits: Limits) -> None:
         """Begin with nothing known, as at a SYN or in the middle of a connection."""
         self.diverged: Reason | None = None
@@ -95,9 +109,11 @@ class TcpFlow:
         self._near: int | None = None
         self._near_ack: int | None = None
         self._runs = Runs()
-        self._stream: deque[Held] = deque()
-        self._acks: deque[Held] = deque()
-        self._ahead: deque[tuple[Entry, Segment, int]] = deque()
+        # Lists and not deques: of thousands of connections few have anything that waits, and an
+        # empty deque takes ten times the room.
+        self._stream: list[Held] = []
+        self._acks: list[Held] = []
+        self._ahead: list[tuple[Entry, Segment, int]] = []
         self._told_edge: int | None = None
 
     # -- what can be seen
@@ -339,9 +355,8 @@ class TcpFlow:
     def _note_reset(self, half: Half, segment: Segment) -> None:
         half.is_begun = True
         if len(half.resets) >= self._limits.flow_resets:
-            self._ours.resets.clear()
-            self._theirs.resets.clear()
-        half.resets.add(reset_identity(segment))
+            self._ours.resets = self._theirs.resets = frozenset()
+        half.resets |= {reset_identity(segment)}
 
     def _is_update(self, segment: Segment, ack: int) -> bool:
         """Whether a segment of the primary opens the window and says nothing else."""
@@ -350,7 +365,7 @@ class TcpFlow:
             return False
         return self._edges(segment, ack, segment.window)[-1] > half.edges[-1]
 
-    def _hold(self, held: Held, queue: deque[Held]) -> None:
+    def _hold(self, held: Held, queue: list[Held]) -> None:
         held.entry.overdue = self._overdue(held)
         queue.append(held)
 
@@ -373,20 +388,20 @@ class TcpFlow:
         """
         settled = []
         while self._stream and self._may_leave(self._stream[0]):
-            held = self._stream.popleft()
+            held = self._stream.pop(0)
             self._let_go(held)
             settled.append(held.entry)
         if self._stream:
             self._stream[0].entry.overdue = self._overdue(self._stream[0])
         kept = []
         while self._acks and self._has_acknowledged(self._acks[0]):
-            held = self._acks.popleft()
+            held = self._acks.pop(0)
             if self._may_leave(held):
                 self._let_go(held)
                 settled.append(held.entry)
             else:
                 kept.append(held)
-        self._acks.extendleft(reversed(kept))
+        self._acks[:0] = kept
         return settled
 
     def _is_ahead(self, segment: Segment, at: int) -> bool:
@@ -405,7 +420,7 @@ class TcpFlow:
         """Return the secondary's entries that the primary has caught up with."""
         settled = []
         while self._ahead and not self._is_ahead(*self._ahead[0][1:]):
-            settled.append(self._ahead.popleft()[0])
+            settled.append(self._ahead.pop(0)[0])
         return settled
 
     def _void(self) -> list[Entry]:
