@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from colod.output.compare.decisions import Side
 from tests.integration.compare_cases import CASES, DISAGREED, Case, Outcome, Verdict
 from tests.integration.compare_qemu import QemuCompare, require_qemu
-from tests.property.compare_traces import Facts, facts_of, hostile_traces
-from tests.property.test_compare_tcp import but_window, equal_copies
+from tests.property.compare_traces import Facts, but_window, facts_of, hostile_traces
+from tests.property.test_compare_tcp import equal_copies
 from tests.unit.compare_samples import Pair, asked, icmp, released, udp
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "colo.md"
@@ -129,7 +129,7 @@ def test_ours_holds_more_than_qemu_only_for_a_fact_that_is_lacking(
     proved: Counter[bytes] = Counter()
     for side, frame in played:
         if side is Side.SECONDARY:
-            theirs.note(frame)
+            theirs.note(facts_of(frame))
         sent = qemu.step(side, frame)
         proved.update(but_window(each) for each in sent if not theirs.lacks(facts_of(each)))
     ours, ours_asks = play_ours(played)

@@ -17,102 +17,197 @@ from hypothesis import strategies as st
 from colod.output.compare.comparator import Comparator
 from colod.output.compare.decisions import Decisions, Side
 from colod.output.compare.packet import parse_ethernet, parse_ip
-from colod.output.compare.segment import ACK, FIN, RST, parse_segment
+from colod.output.compare.segment import (
+    ACK,
+    FIN,
+    MAX_WINDOW_SHIFT,
+    RST,
+    SYN,
+    Segment,
+    Terms,
+    parse_segment,
+    terms_of,
+)
 from colod.output.compare.sequence import MODULUS
-from tests.unit.compare_samples import released, tcp
+from tests.unit.compare_samples import WINDOW_SCALE_7, released, tcp
 
 Event = tuple[Side, bytes] | None
 """A frame of one side, or a checkpoint."""
 
 _FLAGS = [ACK] * 6 + [ACK | FIN, RST]
+_SYNS = [SYN, SYN | ACK]
+_OPTIONS = [b"", WINDOW_SCALE_7, WINDOW_SCALE_7]
+
+
+Key = tuple[bytes, int]
+"""Ports, and which of the connections between them."""
+
+ANY_SHIFT: tuple[int, ...] = tuple(range(MAX_WINDOW_SHIFT + 1))
 
 
 @dataclass
 class Facts:
-    """What one side has said of all connections."""
+    """What one side, or one frame, has said of connections."""
 
-    octets: set[tuple[bytes, int, int]] = field(default_factory=set)
-    fins: set[tuple[bytes, int]] = field(default_factory=set)
-    resets: set[tuple[bytes, int]] = field(default_factory=set)
-    acks: dict[bytes, int] = field(default_factory=dict)
-    edges: dict[bytes, int] = field(default_factory=dict)
+    octets: set[tuple[Key, int, int]] = field(default_factory=set)
+    fins: set[tuple[Key, int]] = field(default_factory=set)
+    resets: set[tuple[Key, int]] = field(default_factory=set)
+    terms: dict[Key, Terms] = field(default_factory=dict)
+    acks: dict[Key, int] = field(default_factory=dict)
+    windows: dict[Key, set[tuple[int, int, bool]]] = field(default_factory=dict)
 
-    def note(self, frame: bytes) -> None:
-        """Add what a frame says."""
-        self.note_all(facts_of(frame))
-
-    def note_all(self, said: Facts) -> None:
-        """Add what another side, or a frame, says."""
+    def note(self, said: Facts) -> None:
+        """Add what a frame, or another side, says."""
         self.octets |= said.octets
         self.fins |= said.fins
         self.resets |= said.resets
-        for ports, ack in said.acks.items():
-            self.acks[ports] = max(ack, self.acks.get(ports, 0))
-            self.edges[ports] = max(said.edges[ports], self.edges.get(ports, 0))
+        self.terms |= said.terms
+        for key, ack in said.acks.items():
+            self.acks[key] = max(ack, self.acks.get(key, 0))
+            self.windows.setdefault(key, set()).update(said.windows[key])
 
-    def lacks(self, said: Facts) -> list[str]:
+    def edge(self, key: Key, shift: int) -> int:
+        """Return the right edge of the window if it is scaled so; that of a SYN never is."""
+        windows = self.windows.get(key, set())
+        return max((a + (w << (0 if is_syn else shift)) for a, w, is_syn in windows), default=-1)
+
+    def lacks(self, said: Facts, shifts: Sequence[int] = (0,)) -> list[str]:
         """Return in which respects a frame says more than this side did."""
-        return [
-            what
-            for what, is_more in {
-                "octets": not said.octets <= self.octets,
-                "fin": not said.fins <= self.fins,
-                "reset": not said.resets <= self.resets,
-                "ack": any(ack > self.acks.get(p, -1) for p, ack in said.acks.items()),
-                "window": any(edge > self.edges.get(p, -1) for p, edge in said.edges.items()),
-            }.items()
-            if is_more
-        ]
+        is_more = {
+            "octets": not said.octets <= self.octets,
+            "fin": not said.fins <= self.fins,
+            "reset": not said.resets <= self.resets,
+            "terms": any(self.terms.get(key) != terms for key, terms in said.terms.items()),
+            "ack": any(ack > self.acks.get(key, -1) for key, ack in said.acks.items()),
+            "window": any(
+                said.edge(key, shift) > self.edge(key, shift)
+                for key in said.windows
+                for shift in shifts
+            ),
+        }
+        return [what for what, is_so in is_more.items() if is_so]
 
 
-def facts_of(frame: bytes) -> Facts:
-    """Return what one frame with a TCP segment says."""
+def parsed(frame: bytes) -> Segment:
+    """Return the TCP segment in a frame."""
     ethernet = parse_ethernet(frame)
     assert ethernet is not None
     packet = parse_ip(frame, ethernet)
     assert packet is not None
     segment = parse_segment(packet.body)
     assert segment is not None
+    return segment
+
+
+def facts_of(frame: bytes, number: int = 0) -> Facts:
+    """Return what one frame says, of the connection with that number."""
+    segment = parsed(frame)
     said = Facts()
-    ports, flags = segment.ports, segment.flags
+    key, flags = (segment.ports, number), segment.flags
     if flags & RST:
-        said.resets.add((ports, segment.seq))
+        said.resets.add((key, segment.seq))
         return said
+    if flags & SYN:
+        said.terms[key] = terms_of(segment)
     for at, octet in enumerate(segment.payload):
-        said.octets.add((ports, (segment.seq + at) % MODULUS, octet))
+        said.octets.add((key, (segment.seq + at) % MODULUS, octet))
     if flags & FIN:
-        said.fins.add((ports, (segment.seq + len(segment.payload)) % MODULUS))
+        said.fins.add((key, (segment.seq + len(segment.payload)) % MODULUS))
     if flags & ACK:
         # Turned by half a circle, so that none of these traces crosses the wrap.
-        said.acks[ports] = (segment.ack + MODULUS // 2) % MODULUS
-        said.edges[ports] = said.acks[ports] + segment.window
+        said.acks[key] = (segment.ack + MODULUS // 2) % MODULUS
+        said.windows[key] = {(said.acks[key], segment.window, bool(flags & SYN))}
     return said
+
+
+class Numbering:
+    """Which connection between the same ends a side is at: a SYN with a new number begins one."""
+
+    def __init__(self) -> None:
+        """Begin with the first one everywhere."""
+        self._at: dict[tuple[Side, bytes], int] = {}
+        self._isns: dict[tuple[Side, Key], int] = {}
+        self._spoken: set[tuple[Side, Key]] = set()
+
+    def number(self, side: Side, frame: bytes) -> int:
+        """Return the number of the connection that a frame belongs to."""
+        segment = parsed(frame)
+        place = (side, segment.ports)
+        key = (segment.ports, self._at.get(place, 0))
+        if segment.flags & SYN:
+            known = {self._isns.get((each, key)) for each in (side, Side.PRIMARY)}
+            if (side, key) in self._spoken and segment.seq not in known:
+                self._at[place] = key[1] + 1
+                key = (segment.ports, key[1] + 1)
+            self._isns[side, key] = segment.seq
+        self._spoken.add((side, key))
+        return key[1]
+
+    def checkpoint(self) -> None:
+        """Make the secondary equal to the primary."""
+        ours = [(ports, at) for (side, ports), at in self._at.items() if side is Side.PRIMARY]
+        self._at = {(side, ports): at for side in Side for ports, at in ours}
+        isns = [(key, isn) for (side, key), isn in self._isns.items() if side is Side.PRIMARY]
+        self._isns = {(side, key): isn for side in Side for key, isn in isns}
+        spoken = [key for side, key in self._spoken if side is Side.PRIMARY]
+        self._spoken = {(side, key) for side in Side for key in spoken}
 
 
 def violation(trace: Sequence[Event]) -> list[str]:
     """Play a trace, and return what the first frame that must not leave says too much."""
     comparator = Comparator()
+    numbering = Numbering()
     ours, theirs = Facts(), Facts()
+    held: dict[bytes, list[int]] = {}
     for event in trace:
         if event is None:
             comparator.checkpoint_committed()
+            numbering.checkpoint()
+            held.clear()
             theirs = Facts()
-            theirs.note_all(ours)
+            theirs.note(ours)
             continue
         side, frame = event
-        (ours if side is Side.PRIMARY else theirs).note(frame)
+        number = numbering.number(side, frame)
+        (ours if side is Side.PRIMARY else theirs).note(facts_of(frame, number))
+        if side is Side.PRIMARY:
+            held.setdefault(but_window(frame), []).append(number)
         take = comparator.primary if side is Side.PRIMARY else comparator.secondary
         for each in released(take(frame, 0.0)):
-            said = facts_of(each)
-            lacking = theirs.lacks(said)
-            is_reset_alone = {p for p, _ in theirs.resets - ours.resets} & said.acks.keys()
-            if lacking or is_reset_alone:
-                return lacking or ["reset"]
+            lacking = [_lacking(each, n, ours, theirs) for n in held[but_window(each)]]
+            if all(lacking):
+                return lacking[0]
+            held[but_window(each)].pop(lacking.index([]))
     return []
+
+
+def _lacking(frame: bytes, number: int, ours: Facts, theirs: Facts) -> list[str]:
+    """Return what a frame of the primary says too much."""
+    said = facts_of(frame, number)
+    key = (parsed(frame).ports, number)
+    terms = ours.terms.get(key)
+    shifts = ANY_SHIFT
+    if terms is not None:
+        # A SYN offers a scale that the other end may refuse; a SYN-ACK agrees to one.
+        shifts = (terms.window_shift,) if terms.flags & ACK else (0, terms.window_shift)
+    is_reset_alone = key in {k for k, _ in theirs.resets - ours.resets} and not said.resets
+    return theirs.lacks(said, shifts) or (["reset"] if is_reset_alone else [])
+
+
+def but_window(sent: bytes) -> bytes:
+    """Return a frame without what clamping changes: window and checksum."""
+    return sent[:48] + sent[52:]
 
 
 _PAYLOADS = [b"", b"", b"a", b"b", b"ab", b"ba", b"abab"]
 _PORTS = [1, 1, 1, 2]
+
+
+def syn_of(seq: int, ack: int, flags: int, options: bytes, port: int) -> bytes:
+    """Return a SYN; its few numbers make it collide with others and with segments."""
+    return tcp(
+        seq=1000 + seq, ack=5000 + ack, flags=flags, options=options, window=13, ports=(80, port)
+    )
 
 
 def segment_of(payload: bytes, seq: int, ack: int, flags: int, window: int, port: int) -> bytes:
@@ -146,10 +241,20 @@ def random_trace(seed: int) -> list[Event]:
     """Return a trace of the same kind, much faster than hypothesis makes one."""
     chance = random.Random(seed)
     span = chance.choice([1, 3, 8])
+    syns = chance.choice([0, 0, 0.2])
 
     def event() -> Event:
         if chance.random() < 0.15:
             return None
+        if chance.random() < syns:
+            frame = syn_of(
+                chance.randint(0, span),
+                chance.randint(0, span // 2),
+                chance.choice(_SYNS),
+                chance.choice(_OPTIONS),
+                chance.choice(_PORTS),
+            )
+            return chance.choice(list(Side)), frame
         frame = segment_of(
             chance.choice(_PAYLOADS),
             chance.randint(0, span),

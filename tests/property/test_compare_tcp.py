@@ -12,11 +12,12 @@ from colod.output.compare.comparator import Comparator
 from colod.output.compare.decisions import Side
 from colod.output.compare.half import Half
 from colod.output.compare.runs import Runs
-from colod.output.compare.segment import ACK, FIN
+from colod.output.compare.segment import ACK, FIN, Terms
 from colod.output.compare.tcpflow import TcpFlow
 from tests.property.compare_traces import (
     Event,
     Piece,
+    but_window,
     hostile_traces,
     pieces,
     play,
@@ -41,11 +42,6 @@ def frame(base: int, stream: bytes, piece: Piece, *, has_fin: bool = False) -> b
         flags=ACK | FIN if is_last else ACK,
         window=_WINDOW - piece.ack,
     )
-
-
-def but_window(sent: bytes) -> bytes:
-    """Return a frame without what clamping changes: window and checksum."""
-    return sent[:48] + sent[52:]
 
 
 @st.composite
@@ -142,12 +138,15 @@ def _keeps_what_only_the_secondary_sent(self: Runs) -> None:
 
 
 _copy_from = Half.copy_from
-Mutant = tuple[type, str, Callable[..., object]]
+Mutant = tuple[type, str, Callable[..., object] | property]
 MUTANTS: dict[str, Mutant] = {
     "ack": (TcpFlow, "_has_acknowledged", lambda flow, held: flow._theirs.ack is not None),
     "payload": (TcpFlow, "_has_payload", _is_true),
     "fin": (TcpFlow, "_has_fin", _is_true),
     "window": (TcpFlow, "_room", lambda _, segment, ack: segment.window),
+    "terms": (TcpFlow, "_has_terms", _is_true),
+    "another connection": (TcpFlow, "is_new", lambda *_: False),
+    "scale": (Terms, "window_shifts", property(lambda _: (0,))),
     "reset": (TcpFlow, "_is_reset_by_secondary", lambda _: False),
     "ack after a checkpoint": (Half, "copy_from", _keeps_greater_acknowledgements),
     "bytes after a checkpoint": (Runs, "keep_shared", _keeps_what_only_the_secondary_sent),

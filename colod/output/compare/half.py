@@ -45,10 +45,23 @@ class Half:
         if is_fin:
             self.fin = end
 
-    def note_ack(self, ack: int, edges: list[int]) -> None:
-        """Take note of an acknowledgement and of the window's right edges."""
+    def note_ack(self, ack: int, edges: list[int], *, is_each_possible: bool) -> None:
+        """Take note of an acknowledgement and of the window's right edges.
+
+        Args:
+            ack: The acknowledgement.
+            edges: For each of the flow's window shifts.
+            is_each_possible: Whether these shifts are all that there can be. If they are only the
+                ends of a range, the edges have to be of one segment: a window that is below the
+                greatest of several at both ends may still be above all of them in between.
+        """
+        if self.ack is None or self.edges is None:
+            self.edges = edges
+        elif is_each_possible:
+            self.edges = list(map(max, self.edges, edges))
+        elif ack >= self.ack:
+            self.edges = edges
         self.ack = ack if self.ack is None else max(self.ack, ack)
-        self.edges = edges if self.edges is None else list(map(max, self.edges, edges))
 
 
 def ends_differ(ours: Half, theirs: Half) -> bool:

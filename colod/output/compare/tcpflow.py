@@ -48,7 +48,7 @@ from colod.output.compare.segment import (
 from colod.output.compare.sequence import unwrap
 
 _UNKNOWN_SHIFTS = (0, MAX_WINDOW_SHIFT)
-"""Of a connection whose SYN was not seen: any in between; a bound at both ends holds for all."""
+"""Of a connection whose SYN was not seen: these are the ends of what is possible."""
 
 
 class Held:
@@ -190,9 +190,6 @@ class TcpFlow:
         for held in self._stream:
             if not held.segment.flags & (SYN | RST):
                 self._keep(held.at, held.segment.payload)
-        if ours.terms is not None and self._shifts != ours.terms.window_shifts:
-            self._shifts = ours.terms.window_shifts
-            ours.ack = ours.edges = None
         self._theirs.copy_from(ours)
         self._stream.clear()
         self._acks.clear()
@@ -340,8 +337,8 @@ class TcpFlow:
         else:
             if flags & SYN:
                 half.isn, half.terms = segment.seq, terms_of(segment)
-                if self._ours.edges is None and self._theirs.edges is None:
-                    self._shifts = half.terms.window_shifts
+                if half is self._ours and half.terms.window_shifts != self._shifts:
+                    self._scale(half.terms.window_shifts)
             else:
                 half.is_begun = True
             # Where the secondary's SYN stands is not known: its numbers are not shifted.
@@ -349,8 +346,21 @@ class TcpFlow:
             if is_placed and (segment.payload or flags & FIN):
                 half.note_end(at + len(segment.payload), is_fin=bool(flags & FIN))
             if ack is not None:
-                half.note_ack(ack, self._edges(segment, ack, segment.window))
+                edges = self._edges(segment, ack, segment.window)
+                half.note_ack(ack, edges, is_each_possible=self._shifts is not _UNKNOWN_SHIFTS)
         self._judge(flags)
+
+    def _scale(self, shifts: tuple[int, ...]) -> None:
+        """Take the window shifts that the primary's SYN says.
+
+        A window that came before, but with a SYN, was counted by others and says nothing any more.
+        """
+        self._shifts = shifts
+        for half in (self._ours, self._theirs):
+            if half.edges is not None and not half.is_begun:
+                half.edges = half.edges[:1] * len(shifts)
+            else:
+                half.ack = half.edges = None
 
     def _note_reset(self, half: Half, segment: Segment) -> None:
         half.is_begun = True
