@@ -192,6 +192,15 @@ def test_a_window_update_without_room_at_the_secondary_is_no_duplicate_acknowled
     assert released(pair.secondary(tcp(window=400))) == [tcp(window=400)]
 
 
+def test_a_window_that_a_held_segment_will_tell_is_not_told_clamped_before_it() -> None:
+    pair = Pair()
+    for side in (pair.primary, pair.secondary):
+        side(tcp(flags=SYN | ACK, seq=ISN, options=WINDOW_SCALE_7))
+    ours = [tcp(b"hello"), tcp(seq=FIRST + 5)]
+    assert released(pair.primary(*ours)) == []
+    assert released(pair.secondary(tcp(b"hello"))) == ours
+
+
 def test_windows_are_scaled_as_the_handshake_said() -> None:
     pair = Pair()
     syn_ack = tcp(flags=SYN | ACK, seq=ISN, options=MSS + WINDOW_SCALE_7, window=60_000)

@@ -21,6 +21,7 @@ again by its receiver (RFC 2018 section 8), so SACK promises nothing and is not 
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 from colod.output.compare import checksums
 from colod.output.compare.decisions import Reason, Side
@@ -61,10 +62,9 @@ class Held:
         ack: Position of its acknowledgement, None without one.
         proved: How many bytes of the payload the secondary is known to have sent.
         header_at: Where the TCP header begins in the frame, 0 if no one frame holds the segment.
-        is_update: Whether it opens the window and says nothing else.
     """
 
-    __slots__ = ("ack", "at", "entry", "header_at", "is_update", "proved", "segment")
+    __slots__ = ("ack", "at", "entry", "header_at", "proved", "segment")
 
     def __init__(self, entry: Entry, segment: Segment, at: int, header_at: int) -> None:
         """Begin with nothing proved."""
@@ -74,7 +74,20 @@ class Held:
         self.ack: int | None = None
         self.proved = 0
         self.header_at = header_at
-        self.is_update = False
+
+
+class Told(NamedTuple):
+    """What the client was told of the other direction.
+
+    Attributes:
+        ack: The highest acknowledgement that was released.
+        edge: The highest right edge of a window, for the flow's last window shift.
+        unclamped: The same as the primary said it.
+    """
+
+    ack: int
+    edge: int
+    unclamped: int
 
 
 class TcpFlow:
@@ -95,7 +108,7 @@ class TcpFlow:
         "_shifts",
         "_stream",
         "_theirs",
-        "_told_edge",
+        "_told",
         "diverged",
     )
 
@@ -114,7 +127,7 @@ class TcpFlow:
         self._stream: list[Held] = []
         self._acks: list[Held] = []
         self._ahead: list[tuple[Entry, Segment, int]] = []
-        self._told_edge: int | None = None
+        self._told: Told | None = None
 
     # -- what can be seen
 
@@ -147,7 +160,6 @@ class TcpFlow:
         held = Held(entry, segment, self._position(segment, self._ours), header_at)
         if segment.flags & ACK:
             held.ack = self._ack_position(segment, self._ours)
-            held.is_update = self._is_update(segment, held.ack)
         self._note(self._ours, segment, held.at, held.ack)
         settled = [] if self.diverged else self._caught_up()
         if segment.flags & RST:
@@ -195,7 +207,8 @@ class TcpFlow:
         self._acks.clear()
         self._ahead.clear()
         self.diverged = None
-        self._told_edge = None if ours.edges is None else ours.edges[-1]
+        if ours.ack is not None and ours.edges is not None:
+            self._told = Told(ours.ack, ours.edges[-1], ours.edges[-1])
         self._trim()
 
     def _keep(self, at: int, payload: bytes) -> None:
@@ -269,10 +282,11 @@ class TcpFlow:
             return True
         if not held.header_at:
             return False
-        is_news = self._told_edge is None or (
-            self._edges(segment, held.ack, window)[-1] > self._told_edge
-        )
-        return is_news or not held.is_update
+        told = self._told
+        if told is None or not segment.is_pure_ack or held.ack > told.ack:
+            return True
+        is_update = self._edges(segment, held.ack, segment.window)[-1] > told.unclamped
+        return not is_update or self._edges(segment, held.ack, window)[-1] > told.edge
 
     def _judge(self, flags: int) -> None:
         """Look for ends and terms on which the two cannot agree any more."""
@@ -368,13 +382,6 @@ class TcpFlow:
             self._ours.resets = self._theirs.resets = frozenset()
         half.resets |= {reset_identity(segment)}
 
-    def _is_update(self, segment: Segment, ack: int) -> bool:
-        """Whether a segment of the primary opens the window and says nothing else."""
-        half = self._ours
-        if half.edges is None or ack != half.ack or not segment.is_pure_ack:
-            return False
-        return self._edges(segment, ack, segment.window)[-1] > half.edges[-1]
-
     def _hold(self, held: Held, queue: list[Held]) -> None:
         held.entry.overdue = self._overdue(held)
         queue.append(held)
@@ -388,7 +395,11 @@ class TcpFlow:
         if window != segment.window:
             held.entry.frames = (_with_window(held.entry.frames[0], held.header_at, window),)
         edge = self._edges(segment, held.ack, window)[-1]
-        self._told_edge = edge if self._told_edge is None else max(edge, self._told_edge)
+        unclamped = self._edges(segment, held.ack, segment.window)[-1]
+        told = self._told or Told(held.ack, edge, unclamped)
+        self._told = Told(
+            max(told.ack, held.ack), max(told.edge, edge), max(told.unclamped, unclamped)
+        )
 
     def _released(self) -> list[Entry]:
         """Return what of the primary may leave now.
