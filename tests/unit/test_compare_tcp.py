@@ -201,6 +201,15 @@ def test_a_window_that_a_held_segment_will_tell_is_not_told_clamped_before_it() 
     assert released(pair.secondary(tcp(b"hello"))) == ours
 
 
+def test_an_acknowledgement_that_was_overtaken_leaves_whatever_its_window() -> None:
+    """Its client ignores it; only one that repeats the newest can pass for a duplicate."""
+    pair = Pair()
+    old, new = tcp(ack=5_001, window=499), tcp(b"x", ack=5_002, window=498)
+    pair.primary(old, new)
+    decisions = pair.secondary(tcp(b"x", ack=5_000, window=500), tcp(ack=5_040, window=460))
+    assert len(released(decisions)) == 2
+
+
 def test_windows_are_scaled_as_the_handshake_said() -> None:
     pair = Pair()
     syn_ack = tcp(flags=SYN | ACK, seq=ISN, options=MSS + WINDOW_SCALE_7, window=60_000)

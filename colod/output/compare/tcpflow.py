@@ -283,7 +283,7 @@ class TcpFlow:
         if not held.header_at:
             return False
         told = self._told
-        if told is None or not segment.is_pure_ack or held.ack > told.ack:
+        if told is None or not segment.is_pure_ack or held.ack != told.ack:
             return True
         is_update = self._edges(segment, held.ack, segment.window)[-1] > told.unclamped
         return not is_update or self._edges(segment, held.ack, window)[-1] > told.edge
