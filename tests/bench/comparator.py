@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from colod.output.compare.segment import ACK, SYN
+from tests.bench.bed import own_cpu_s
 from tests.bench.compare_server import LENGTH, NAMES
 from tests.bench.table import Figure, Row, Section
 from tests.integration.compare_qemu import QemuCompare, connected
@@ -55,19 +56,20 @@ def measure(rounds: int) -> Section:
     ]
     about = (
         f"Debian's QEMU, no guest. Packets are the primary's, each with an equal one of the "
-        f"secondary; TCP payloads of {_SEGMENT_BYTES} bytes. Latency: from writing one packet of "
-        f"either side to reading it, batch of one. Memory: what {_FLOWS} connections with one "
-        f"compared packet each add to the process."
+        f"secondary; TCP payloads of {_SEGMENT_BYTES} bytes. Processor time is that of all threads "
+        f"of the comparator's process, its sockets included. Latency: from writing one packet of "
+        f"either side to reading it. Memory: what {_FLOWS} connections with one compared packet "
+        f"each add to the process."
     )
     return Section("Comparator", about, rows)
 
 
 _UNITS = {
-    **{f"TCP, same cut, batches of {size}": "packets/s" for size in _BATCHES},
-    f"TCP, secondary cut in {_ODD_BYTES} bytes": "packets/s",
-    "TCP, payload": "MB/s",
-    f"TCP, payload, segments of {_OFFLOADED_BYTES} bytes": "MB/s",
-    "UDP, 64 bytes": "packets/s",
+    **{f"TCP, same cut, batches of {size}": "packets/CPU s" for size in _BATCHES},
+    f"TCP, secondary cut in {_ODD_BYTES} bytes": "packets/CPU s",
+    "TCP, payload": "MB/CPU s",
+    f"TCP, payload, segments of {_OFFLOADED_BYTES} bytes": "MB/CPU s",
+    "UDP, 64 bytes": "packets/CPU s",
     "latency added to a packet": "µs",
     f"memory at {_FLOWS} connections": "MB",
 }
@@ -84,13 +86,18 @@ class Subject:
             each.settimeout(_LIMIT_S)
 
     def play(self, batches: Sequence[Batch]) -> float:
-        """Play batches, and return how many seconds that took."""
+        """Play batches, and return how many seconds of processor time that took the process."""
         wire = [(_wire(ours), _wire(theirs)) for ours, theirs in batches]
-        begin = time.perf_counter()
+        begin = own_cpu_s(self._pid)
         for ours, theirs in wire:
-            self._sockets["primary"].sendall(ours)
-            self._sockets["secondary"].sendall(theirs)
-            self._read(len(ours))
+            self._exchange(ours, theirs)
+        return own_cpu_s(self._pid) - begin
+
+    def ping(self, batch: Batch) -> float:
+        """Play a batch, and return how many seconds passed until all of it was back."""
+        ours, theirs = map(_wire, batch)
+        begin = time.perf_counter()
+        self._exchange(ours, theirs)
         return time.perf_counter() - begin
 
     def memory_mb(self) -> float:
@@ -99,7 +106,10 @@ class Subject:
         (line,) = [each for each in status.splitlines() if each.startswith("VmRSS")]
         return int(line.split()[1]) * 1024 / 1e6
 
-    def _read(self, size: int) -> None:
+    def _exchange(self, ours: bytes, theirs: bytes) -> None:
+        self._sockets["primary"].sendall(ours)
+        self._sockets["secondary"].sendall(theirs)
+        size = len(ours)
         while size > 0:
             got = len(self._sockets["out"].recv(size))
             assert got, "the comparator ended"
