@@ -21,6 +21,7 @@ BENCHMARKS = {
     "relay": "throughput beside socat and ssh",
     "blocking": "pause and acknowledgement on a paced link",
     "commits": "empty epochs beside a ping-pong",
+    "comparator": "comparing frames beside QEMU's colo-compare",
     "delta": "page deltas beside zstd alone",
     "guests": "many guests at once",
 }
