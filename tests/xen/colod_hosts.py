@@ -38,7 +38,7 @@ address = "{peer_address}:{port}"
 
 [transport]
 kind = "tcp"
-listen = "{address}"
+listen = "{data_address}"
 
 [witness]
 kind = "etcd"
@@ -81,6 +81,7 @@ class ColodHosts:
         resync: str = "manual",
         hold: str = "automatic",
         extra: str = "",
+        data_prefix: str = "",
         **limits: float,
     ) -> None:
         """Install certificates and configuration and start the service on both hosts.
@@ -90,11 +91,16 @@ class ColodHosts:
             resync: Policy after a failover.
             hold: Whether output is held.
             extra: Further tables of the configuration.
+            data_prefix: The first three numbers of addresses of their own for the replicated data,
+                on the same interface; "" to use the hosts' own addresses.
             limits: `suspect_s` and `silence_s`, in seconds, where a test wants others.
         """
         self.lab = lab
         self._extra = extra
         self.alpha, self.beta = lab.alpha, lab.beta
+        self._data_prefix = data_prefix
+        for host in lab.hosts:
+            self.join_data(host)
         with tempfile.TemporaryDirectory() as directory:
             folder = Path(directory)
             pki.create_authority(folder)
@@ -103,6 +109,23 @@ class ColodHosts:
         for host in lab.hosts:
             host.run("systemctl start colod", timeout_s=180)
             self.reconnect(host)
+
+    def data_address(self, host: Host) -> str:
+        """Return the address by which a host's replicas come in."""
+        return f"{self._data_prefix}.{host.number}" if self._data_prefix else host.address
+
+    def join_data(self, host: Host) -> None:
+        """Give a host its address for the replicated data, where it has one of its own."""
+        if self._data_prefix:
+            self._address("replace", host)
+
+    def cut_data(self, host: Host) -> None:
+        """Take that address away: what is sent to it gets no answer, as from a cut network."""
+        self._address("delete", host)
+
+    def _address(self, action: str, host: Host) -> None:
+        device = host.run(f"ip -o -4 address show to {host.address}").stdout.split()[1]
+        host.run(f"ip address {action} {self.data_address(host)}/24 dev {device}")
 
     def reconnect(self, host: Host) -> None:
         """Make the daemon's socket on a host reachable, after each start of that host."""
@@ -117,6 +140,7 @@ class ColodHosts:
             name=host.name,
             peer=peer.name,
             address=host.address,
+            data_address=self.data_address(host),
             peer_address=peer.address,
             port=PORT,
             witness=self.lab.witness.endpoint,

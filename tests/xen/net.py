@@ -9,7 +9,7 @@ import hashlib
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -68,6 +68,12 @@ class Namespace:
     def set_link(self, host: str, network: Network, *, is_up: bool) -> None:
         """Cut a host off from a network, or join it again."""
         self._ip("link", "set", f"{host}-{network}", "up" if is_up else "down")
+
+    def set_apart(self, hosts: Sequence[str], network: Network, *, is_apart: bool) -> None:
+        """Cut hosts off from each other on a network, but not from what is outside both."""
+        for host in hosts:
+            port = ("link", "set", "dev", f"{host}-{network}", "type", "bridge_slave")
+            self._ip(*port, "isolated", "on" if is_apart else "off")
 
     def tcp(self, address: str, port: int, timeout_s: float = 5) -> socket.socket:
         """Connect over TCP from inside the namespace; OSError when that fails."""

@@ -142,3 +142,15 @@ def taken_back(heard: list[Heard], died_at: float) -> list[str]:
     if {each.boot_id for each in after} != {highest.boot_id}:
         found.append("the guest booted anew")
     return found
+
+
+def said_twice(heard: list[Heard]) -> list[str]:
+    """Say which answers two copies of the guest gave: it numbers them, and each once only."""
+    seen: dict[tuple[str, int], Heard] = {}
+    found = []
+    for each in heard:
+        key = (each.reading.boot_id, each.reading.reply)
+        if key in seen:
+            found.append(f"reply {key[1]} came {each.at - seen[key].at:.1f} s later once more")
+        seen.setdefault(key, each)
+    return found
