@@ -10,6 +10,7 @@ from colod.errors import ColodError
 
 _SAID_CODE: Final = re.compile(r"[a-z][a-z_]{0,31}")
 _SAID_CHARS: Final = 500
+_UNHEARD: Final = ("peer.silent", "peer.unreachable")
 
 
 class State(IntEnum):
@@ -50,6 +51,11 @@ class Ending(Exception):
         super().__init__(message)
         self.state = state
         self.code = code
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether the link carries nothing any more: neither a last word nor its answer."""
+        return self.code in _UNHEARD
 
     @classmethod
     def peer_lost(cls, code: str, message: str) -> Self:

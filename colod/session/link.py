@@ -270,7 +270,12 @@ async def live(
     tasks = [asyncio.create_task(part) for part in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return _ending_of(next(task for task in tasks if task in done))
+        ending = _ending_of(next(task for task in tasks if task in done))
+        if ending.is_unheard:
+            # A write to a dead link stands still, while the other host may be taking the guest
+            # over: whoever has to know of this end must not wait for the end of a frame.
+            _cancel(tasks)
+        return ending
     finally:
         await link.stop(tasks)
 

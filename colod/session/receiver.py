@@ -117,7 +117,7 @@ class Receiver(Session):
             await link.say_goodbye(FrameType.ABORT, "replica_lost", str(ending))
         elif ending.state is State.FAILED and not ending.code.startswith("peer."):
             await link.say_goodbye(FrameType.ABORT, ending.abort_code, str(ending))
-        elif ending.code not in ("peer.unreachable", "peer.silent"):
+        elif not ending.is_unheard:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.spec.silence_s):
                     await self._handings.join()

@@ -780,7 +780,8 @@ def test_a_history_that_is_too_long_for_one_answer_is_cut_and_that_is_said(
         for epoch in range(2000)
     ]
     ran = colodctl("history", "--limit", "2000", "--json")
-    assert ran.err == "colodctl: only the newest 1000 fit into one answer\n"
+    # The double's server is in this process too, and may log that its long answer was not taken.
+    assert ran.err.endswith("colodctl: only the newest 1000 fit into one answer\n")
     assert [entry["epoch"] or 0 for entry in ran.json["entries"]] == [*range(1000, 2000)]
     assert colodctl("history", "--limit", "900").err == ""
 
