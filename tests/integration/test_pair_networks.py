@@ -154,7 +154,7 @@ def events(host: SimulatedHost) -> list[str]:
 def test_a_host_is_not_suspected_while_one_of_the_networks_carries(
     make_trial: MakeTrial, cables: Cables
 ) -> None:
-    trial = connected(make_trial, cables, grace_s=3.5, silence_s=2.0)
+    trial = connected(make_trial, cables, grace_s=6.0, silence_s=4.0)
     until(lambda: signals(trial).keys() == set(ALL), "beta hears alpha over all networks")
     for network in (DAEMONS, THIRD):
         cables.pull(network)
@@ -173,7 +173,7 @@ def test_a_dead_host_is_suspected_as_soon_as_every_link_to_it_is_down(
     make_trial: MakeTrial, cables: Cables
 ) -> None:
     """Its silence alone would not be enough within the time of this test."""
-    trial = connected(make_trial, cables, grace_s=3.5, silence_s=2.0)
+    trial = connected(make_trial, cables, grace_s=6.0, silence_s=4.0)
     until_dead(trial)
     cables.pull(DAEMONS, SESSIONS)
     until(lambda: {n for n, each in signals(trial).items() if each.is_silent} >= {1, 2}, "silent")
@@ -190,7 +190,7 @@ def test_a_dead_host_is_suspected_as_soon_as_every_link_to_it_is_down(
 def test_links_that_come_back_within_the_grace_let_nobody_fail_over(
     make_trial: MakeTrial, cables: Cables
 ) -> None:
-    trial = connected(make_trial, cables, grace_s=NEVER, silence_s=2.0)
+    trial = connected(make_trial, cables, grace_s=NEVER, silence_s=4.0)
     until_dead(trial)
     for _ in range(3):
         cables.pull(*ALL)
@@ -206,7 +206,7 @@ def test_links_that_come_back_within_the_grace_let_nobody_fail_over(
 def test_of_living_hosts_that_are_cut_off_from_each_other_the_primary_goes_on(
     make_trial: MakeTrial, cables: Cables
 ) -> None:
-    trial = connected(make_trial, cables, grace_s=12.0, silence_s=2.0)
+    trial = connected(make_trial, cables, grace_s=14.0, silence_s=4.0)
     cables.pull(*ALL)
     trial.until_state(trial.alpha, "ALONE")
     until(lambda: not trial.beta.guests(), "the secondary gives its copy up")
