@@ -136,7 +136,7 @@ def _round(make: Maker) -> dict[str, float]:
     found["UDP, 64 bytes"] = _FRAMES / _timed(make, _datagrams(_BATCHES[-1]))
     with make() as subject:
         pings = [
-            subject.play([batch]) for batch in _stream(1, _SEGMENT_BYTES, _SEGMENT_BYTES)[:_PINGS]
+            subject.ping(batch) for batch in _stream(1, _SEGMENT_BYTES, _SEGMENT_BYTES)[:_PINGS]
         ]
         found["latency added to a packet"] = statistics.median(pings) * 1e6
     with make() as subject:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+from colod.output.frames import internet_checksum
+
 _MASK = 0xFFFF
 
 
@@ -26,17 +28,6 @@ def replace(octets: bytearray, at: int, new: bytes, begin: int, checksum_at: int
     before = bytes(octets[low:high])
     octets[at : at + len(new)] = new
     after = bytes(octets[low:high])
-    (total,) = struct.unpack_from(">H", octets, checksum_at)
-    total = (~total & _MASK) + (~_sum(before) & _MASK) + _sum(after)
-    struct.pack_into(">H", octets, checksum_at, ~_fold(total) & _MASK)
-
-
-def _sum(octets: bytes) -> int:
-    padded = octets + b"\0" * (len(octets) % 2)
-    return _fold(sum(struct.unpack(f">{len(padded) // 2}H", padded)))
-
-
-def _fold(total: int) -> int:
-    while total >> 16:
-        total = (total & _MASK) + (total >> 16)
-    return total
+    (old,) = struct.unpack_from(">H", octets, checksum_at)
+    words = (old ^ _MASK, internet_checksum(before), internet_checksum(after) ^ _MASK)
+    struct.pack_into(">H", octets, checksum_at, internet_checksum(struct.pack(">3H", *words)))

@@ -33,9 +33,7 @@ from colod.output.compare.limits import Limits
 from colod.output.compare.multiset import Multiset
 from colod.output.compare.packet import IPPROTO_TCP, IpPacket, parse_ethernet, parse_ip
 from colod.output.compare.segment import RST, SYN, Segment, parse_segment
-
-_LOOKED_AT = 8
-"""How many of the connections silent longest are looked at for one that may be forgotten."""
+from colod.output.compare.silent import forget_silent
 
 
 class Comparator:
@@ -232,15 +230,13 @@ class Comparator:
 
     def _forget_oldest(self) -> bool:
         """Forget a conversation that was silent for long and has nothing that waits."""
-        for _ in range(min(_LOOKED_AT, len(self._conversations))):
-            key, conversation = next(iter(self._conversations.items()))
-            if conversation.is_idle:
-                self._stored_bytes -= conversation.stored_bytes
-                del self._conversations[key]
-                self._touched.discard(key)
-                return True
-            self._conversations.move_to_end(key)
-        return False
+        forgotten = forget_silent(self._conversations, lambda each: each.is_idle)
+        if forgotten is None:
+            return False
+        key, conversation = forgotten
+        self._stored_bytes -= conversation.stored_bytes
+        self._touched.discard(key)
+        return True
 
     def _has_room(self, entry: Entry) -> bool:
         """Whether a packet can be held, and what it adds to a stream kept, within the bounds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from colod.output.compare.segment import ACK, Segment, Terms
 
@@ -33,10 +33,8 @@ class Half:
 
     def copy_from(self, other: Half) -> None:
         """Become equal to the other half."""
-        self.isn, self.terms, self.is_begun = other.isn, other.terms, other.is_begun
-        self.end, self.fin, self.resets = other.end, other.fin, other.resets
-        self.ack = other.ack
-        self.edges = None if other.edges is None else list(other.edges)
+        for each in fields(self):
+            setattr(self, each.name, getattr(other, each.name))
 
     def note_end(self, end: int, *, is_fin: bool) -> None:
         """Take note of bytes up to `end`, and of a FIN there."""

@@ -43,11 +43,10 @@ from colod.output.compare.segment import (
     parse_segment,
 )
 from colod.output.compare.sequence import MODULUS
+from colod.output.compare.silent import forget_silent
 
 _SACK = 5
 _U32 = struct.Struct(">I")
-_LOOKED_AT = 8
-"""How many of the connections silent longest are looked at for one that may be forgotten."""
 
 _ICMP_HEADER_BYTES = 8
 _ICMP_CHECKSUM_AT = 2
@@ -186,13 +185,7 @@ class Rewriter:
             connection.peer_isn = segment.seq
 
     def _forget_one(self) -> bool:
-        for _ in range(min(_LOOKED_AT, len(self._connections))):
-            key, connection = next(iter(self._connections.items()))
-            if connection.is_dispensable:
-                del self._connections[key]
-                return True
-            self._connections.move_to_end(key)
-        return False
+        return forget_silent(self._connections, lambda each: each.is_dispensable) is not None
 
     # -- errors
 
