@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -21,7 +23,7 @@ from colod.cli.daemon import (
 )
 from colod.cli.exits import Exit
 from colod.cli.progress import ShowStep, steps
-from colod.errors import OutcomeUnknown
+from colod.errors import ColodError, NotFound, OutcomeUnknown
 
 if TYPE_CHECKING:
     from colod.observe.json_types import Drill, DrillDocument, DrillsDocument
@@ -195,15 +197,33 @@ def _carried_out(
     Raises:
         OutcomeUnknown: If the daemon went away meanwhile.
     """
-    last: DrillReply | None = None
-    for reply in client.drill(request, timeout_s=request.timeout_s + _CLEARING_S):
-        last = reply
-        show(f"{request.guest}: {reply.step}", reply.written_bytes, reply.total_bytes)
-        if reply.step == "checking":
-            from colod.cli.check import run_check
+    from colod.cli.check import Check, Ended, checking
 
-            ended = run_check(request, reply, check_timeout_s)
-            client.drill_checked(reply.id, ended.status, ended.said)
+    last: DrillReply | None = None
+    untold: list[ColodError] = []
+
+    def tell(drill_id: str, ended: Ended) -> None:
+        try:
+            client.drill_checked(drill_id, ended.status, ended.said)
+        except NotFound:
+            pass  # the daemon has given the drill up meanwhile, and says so
+        except ColodError as error:
+            untold.append(error)
+            client.close()  # else the daemon would wait for it until the time of the drill is over
+
+    with ExitStack() as under_way:
+        try:
+            for reply in client.drill(request, timeout_s=request.timeout_s + _CLEARING_S):
+                last = reply
+                under_way.close()  # a check that has not ended by now is not waited for
+                show(f"{request.guest}: {reply.step}", reply.written_bytes, reply.total_bytes)
+                if reply.step == "checking":
+                    check = Check(request, reply, check_timeout_s)
+                    under_way.enter_context(checking(check, partial(tell, reply.id)))
+        except ColodError:
+            if untold:
+                raise untold[0] from None
+            raise
     if last is None or last.step != "done":
         raise OutcomeUnknown(
             f"{request.guest}: the daemon ended its reports",

@@ -44,6 +44,10 @@ class AdminClient:
 
     def __exit__(self, *_: object) -> None:
         """Close the channel."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the channel, and end what is under way on it; any thread may."""
         self._channel.close()
 
     def version(self) -> admin_pb2.VersionReply:

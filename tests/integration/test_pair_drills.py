@@ -119,18 +119,36 @@ def test_a_drill_without_a_check_is_no_success_and_a_failed_check_says_so(pair: 
 
 
 def test_a_drill_that_the_daemon_did_not_survive_is_cleared_away(pair: Pair) -> None:
-    argv = [str(BIN / "colodctl"), "--config", str(pair.beta.config), *DRILL, "--check", "sleep 99"]
+    begun = pair.root / "checking"
+    argv = [str(BIN / "colodctl"), "--config", str(pair.beta.config), *DRILL]
     with subprocess.Popen(
-        argv, env=pair.beta.environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*argv, "--check", f"touch {begun}; sleep 99"],
+        env=pair.beta.environment,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     ) as running:
-        until(lambda: pair.beta.guests().get("g1--drill", {}).get("running"), "the copy runs")
+        until(begun.exists, "the check runs")
+        assert pair.beta.guests()["g1--drill"]["running"]
         pair.beta.stop_daemon(signal.SIGKILL)
-        assert running.wait(LIMIT_S) == 5
-    assert "g1--drill" in pair.beta.guests()
-    pair.beta.start_daemon()
+        try:
+            assert running.wait(LIMIT_S) == 5  # long before the check would have ended
+            assert "g1--drill" in pair.beta.guests()
+        finally:
+            pair.beta.start_daemon()
     until(lambda: set(pair.beta.guests()) == {"g1--incoming"}, "the copy is cleared away")
     until(lambda: pair.beta.state() == "REPLICATING", "the replica is what it was")
     until(lambda: drills_of(pair)[-1]["verdict"] == "aborted", "it is recorded")
+
+
+def test_a_drill_whose_time_is_over_kills_its_check_and_still_shows_its_record(pair: Pair) -> None:
+    check = pair.root / "check.pid"
+    done = pair.beta.try_ctl(*DRILL, "--check", f"echo $$ > {check}; sleep 99", "--timeout", "15")
+    assert done.returncode == 1
+    assert "ABORTED" in done.stdout
+    assert "it was not done in time" in done.stdout
+    if check.exists():  # else the machine was too slow for it to begin
+        assert not Path(f"/proc/{check.read_text().strip()}").exists()
+    assert set(pair.beta.guests()) == {"g1--incoming"}
 
 
 def test_an_interrupted_drill_is_cleared_away(pair: Pair) -> None:
