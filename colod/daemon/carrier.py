@@ -271,7 +271,7 @@ def _addresses(host: str) -> Sequence[str]:
     """
     try:
         found = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
-    except OSError:
+    except (OSError, UnicodeError):  # the latter for what cannot be a name
         return ()
     numbers = [ip_address(each) for each in sorted(found)]
     if any(each.is_link_local for each in numbers):

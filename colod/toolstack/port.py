@@ -152,7 +152,7 @@ class Toolstack(Protocol):
         ...
 
     async def destroy(self, name: str) -> None:
-        """Destroy the domain and verify that it is gone."""
+        """Destroy the domain and verify that it is gone, or dying: it never runs again."""
         ...
 
     async def rename(self, name: str, new_name: str) -> None:

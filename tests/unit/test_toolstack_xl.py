@@ -43,9 +43,12 @@ class FakeDomain:
     suspended: bool = False
     letters: str = "-b----"
     cpu_time_s: float = 1.0
+    dying: bool = False
 
     @property
     def state(self) -> str:
+        if self.dying:
+            return "--ps-d"
         paused = "p" if self.pauses else "-"
         ending = "ss" if self.suspended else "--"
         return f"{'--' if self.pauses or self.suspended else self.letters[:2]}{paused}{ending}-"
@@ -188,6 +191,20 @@ async def test_a_domain_that_stays_listed_without_a_name_is_not_gone() -> None:
     xl.special["destroy"] = keep
     with pytest.raises(ToolstackError, match="domain 7 is still there as"):
         await toolstack(xl).destroy("guest")
+
+
+@pytest.mark.parametrize("status", [0, 1])
+async def test_a_dying_domain_is_destroyed_whoever_still_maps_its_memory(status: int) -> None:
+    xl = with_guest()
+
+    def die(_: str) -> tuple[int, str, str]:
+        xl.domains["(null)"] = xl.domains.pop("guest")
+        xl.domains["(null)"].dying = True
+        return status, "", ""
+
+    xl.special["destroy"] = die
+    await toolstack(xl).destroy("guest")
+    assert xl.domains["(null)"].dying
 
 
 async def test_a_failed_destruction_is_reported() -> None:
