@@ -24,6 +24,7 @@ PORT = 7411
 SUSPECT_S = 10.0
 SILENCE_S = 6.0
 REACHED_S = 120.0
+HEALED_S = 600.0
 STATUS_S = 20.0
 CHANGE_S = 180.0
 
@@ -203,6 +204,24 @@ class ColodHosts:
         """Wait until the guest's state on a host is one of `states`; return the status."""
         wait_for(lambda: self.state(host) in states, limit_s, f"{states} on {host.name}")
         return self.status(host)
+
+    def until_protected(self) -> tuple[Host, Host]:
+        """Wait until both hosts say PROTECTED, in one pairing; return primary and secondary."""
+        found: list[tuple[Host, Host]] = []
+
+        def agree() -> bool:
+            for primary, secondary in (self.lab.hosts, self.lab.hosts[::-1]):
+                said = [self.status(primary), self.status(secondary)]
+                if (
+                    [each.get("role") for each in said] == ["ROLE_PRIMARY", "ROLE_SECONDARY"]
+                    and {each.get("state") for each in said} == {"PROTECTED"}
+                    and said[0].get("pairing") == said[1].get("pairing")
+                ):
+                    found.append((primary, secondary))
+            return bool(found)
+
+        wait_for(agree, HEALED_S, "both hosts to say PROTECTED")
+        return found[-1]
 
     def commits(self, epochs: int, *, limit_s: float = REACHED_S) -> int:
         """Wait until `epochs` more epochs are acknowledged; return the newest."""

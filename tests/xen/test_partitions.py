@@ -16,7 +16,6 @@ from tests.xen.stock import wait_for
 pytestmark = pytest.mark.lab
 
 DATA = "10.77.9"
-HEALED_S = 400.0
 CUT_S = 30.0
 """Longer than the limits after which a session and a host count as lost (6 s and 10 s)."""
 
@@ -25,8 +24,7 @@ def protected(lab: Lab, *, data_prefix: str = "") -> ColodHosts:
     """Return both hosts with the guest protected; they pair again by themselves."""
     hosts = ColodHosts(lab, resync="automatic", data_prefix=data_prefix)
     hosts.protect()
-    for host in lab.hosts:
-        hosts.reaches(host, "PROTECTED", limit_s=300)
+    hosts.until_protected()
     return hosts
 
 
@@ -34,17 +32,6 @@ def is_owner(hosts: ColodHosts, host: Host) -> bool:
     """Tell whether a host says that it owns the guest, alone or in a new pair."""
     status = hosts.status(host)
     return status.get("owner") == host.name and int(status.get("generation", 0)) > 2
-
-
-def until_healed(hosts: ColodHosts) -> None:
-    """Wait until both hosts say PROTECTED, in the same pairing."""
-
-    def is_healed() -> bool:
-        said = [hosts.status(host) for host in hosts.lab.hosts]
-        same = said[0].get("pairing") == said[1].get("pairing")
-        return same and {each.get("state") for each in said} == {"PROTECTED"}
-
-    wait_for(is_healed, HEALED_S, "both hosts to say PROTECTED")
 
 
 def test_hosts_that_see_only_the_witness_agree_on_one_owner(pair: Lab) -> None:
@@ -59,7 +46,7 @@ def test_hosts_that_see_only_the_witness_agree_on_one_owner(pair: Lab) -> None:
         assert not all(is_owner(hosts, host) for host in pair.hosts)
         wait_for(lambda: len(pair.running_copies()) == 1, 120, "one copy runs")
         pair.namespace.set_apart(names, "mgmt", is_apart=False)
-        until_healed(hosts)
+        hosts.until_protected()
         recorder.wait_for(time.monotonic(), "udp", 5, 60)
         assert said_twice(recorder.heard()) == []
 
@@ -74,7 +61,7 @@ def test_a_primary_that_is_cut_off_from_everything_is_replaced_and_falls_silent(
         hosts.reaches(pair.beta, "ALONE")
         recorder.wait_for(time.monotonic(), "udp", 50, 60)
         pair.alpha.join("mgmt")
-        until_healed(hosts)
+        hosts.until_protected()
         assert hosts.status(pair.beta)["role"] == "ROLE_PRIMARY"
         wait_for(lambda: pair.running_copies() == [f"beta:{NAME}"], 60, "it runs on beta alone")
         assert said_twice(recorder.heard()) == []
@@ -88,7 +75,7 @@ def test_the_loss_of_the_replication_network_alone_costs_the_protection_only(pai
         assert hosts.status(pair.alpha)["role"] == "ROLE_PRIMARY"
         wait_for(lambda: pair.running_copies() == [f"alpha:{NAME}"], 60, "the guest runs there")
         hosts.join_data(pair.beta)
-        until_healed(hosts)
+        hosts.until_protected()
         assert hosts.status(pair.alpha)["owner"] == "alpha"
         assert said_twice(recorder.heard()) == []
 
@@ -100,7 +87,7 @@ def test_a_host_that_hangs_is_replaced_and_says_nothing_once_it_goes_on(pair: La
         hosts.reaches(pair.beta, "ALONE")
         recorder.wait_for(time.monotonic(), "udp", 50, 60)
         pair.alpha.thaw()
-        until_healed(hosts)
+        hosts.until_protected()
         assert hosts.status(pair.beta)["role"] == "ROLE_PRIMARY"
         wait_for(lambda: pair.running_copies() == [f"beta:{NAME}"], 60, "it runs on beta alone")
         assert said_twice(recorder.heard()) == []
@@ -114,7 +101,7 @@ def test_a_dead_primary_that_is_switched_on_again_is_the_secondary(pair: Lab) ->
     hosts.reaches(pair.beta, "ALONE")
     pair.alpha.power_on()
     hosts.reconnect(pair.alpha)
-    until_healed(hosts)
+    hosts.until_protected()
     assert hosts.status(pair.alpha)["role"] == "ROLE_SECONDARY"
     wait_for(lambda: pair.running_copies() == [f"beta:{NAME}"], 60, "it runs on beta alone")
     assert pair.client.wait_for_answer().boot_id == boot_id

@@ -23,12 +23,12 @@ from tests.xen.stock import wait_for
 pytestmark = [pytest.mark.lab, pytest.mark.lab_long]
 
 ROUNDS = int(os.environ.get("COLOD_SOAK_ROUNDS", "20"))
+RESTARTS = int(os.environ.get("COLOD_SOAK_RESTARTS", "20"))
 SEED = int(os.environ.get("COLOD_SOAK_SEED", "1"))
 ON_PRIMARY = (SENDER, DAEMON, XL_REMUS)
 ON_SECONDARY = (RECEIVER, DAEMON, XL_RECEIVE)
 HOST_DIES = 0.2
 """Share of the rounds in which a whole host loses power, and is switched on again."""
-HEALED_S = 600
 
 
 @pytest.mark.timeout(4 * 3600)
@@ -45,12 +45,12 @@ def test_a_protected_guest_lives_through_many_kills(pair: Lab) -> None:
     boot_id = pair.client.wait_for_answer().boot_id
     print(f"soak: seed {SEED}, {ROUNDS} rounds")
     for number in range(1, ROUNDS + 1):
-        primary, secondary = healed(hosts)
+        primary, secondary = hosts.until_protected()
         time.sleep(chance.uniform(0, 3))
         began = time.monotonic()
         death = strike(hosts, primary, secondary, chance)
         watch(hosts, for_s=8)
-        primary, _ = healed(hosts)
+        primary, _ = hosts.until_protected()
         reading = pair.client.wait_for_answer()
         assert reading.boot_id == boot_id
         print(
@@ -76,27 +76,57 @@ def strike(hosts: ColodHosts, primary: Host, secondary: Host, chance: random.Ran
     return f"on {role} {host.name} killed {', '.join(killed)}"
 
 
-def healed(hosts: ColodHosts) -> tuple[Host, Host]:
-    """Wait until both hosts say that the guest is protected; return primary and secondary."""
-    found: list[tuple[Host, Host]] = []
-
-    def agree() -> bool:
-        for primary, secondary in (hosts.lab.hosts, hosts.lab.hosts[::-1]):
-            said = [hosts.status(primary), hosts.status(secondary)]
-            roles = [each.get("role") for each in said]
-            states = {each.get("state") for each in said}
-            if roles == ["ROLE_PRIMARY", "ROLE_SECONDARY"] and states == {"PROTECTED"}:
-                found.append((primary, secondary))
-        return bool(found)
-
-    wait_for(agree, HEALED_S, "both hosts to say PROTECTED")
-    primary, secondary = found[-1]
-    return primary, secondary
-
-
 def watch(hosts: ColodHosts, *, for_s: float) -> None:
     """Look at both hypervisors for a while: there are never two running copies."""
     end = time.monotonic() + for_s
     while time.monotonic() < end:
         copies = hosts.lab.running_copies()
         assert len(copies) <= 1, copies
+
+
+@pytest.mark.timeout(2 * 3600)
+def test_restarts_of_the_daemon_at_random_moments_change_nothing(pair: Lab) -> None:
+    """In good order or by SIGKILL, on either host; the sessions outlive them all."""
+    chance = random.Random(SEED)
+    hosts = ColodHosts(pair)
+    hosts.protect()
+    primary, secondary = hosts.until_protected()
+    before = hosts.status(primary)
+    sessions = sessions_of(hosts)
+    print(f"restarts: seed {SEED}, {RESTARTS} restarts")
+    for number in range(1, RESTARTS + 1):
+        host, other = chance.choice([(primary, secondary), (secondary, primary)])
+        how = chance.choice(["systemctl restart", "SIGKILL"])
+        epoch = hosts.acked_epoch(other)
+        time.sleep(chance.uniform(0, 3))
+        began = time.monotonic()
+        if how == "SIGKILL":
+            hosts.kill(host, DAEMON)
+        else:
+            host.run("systemctl restart colod", timeout_s=180)
+        watch(hosts, for_s=3)
+        assert hosts.until_protected() == (primary, secondary)
+        took_s = time.monotonic() - began
+        until_epoch(hosts, host, epoch + 5)
+        after = hosts.status(primary)
+        assert (after["generation"], after["pairing"]) == (before["generation"], before["pairing"])
+        assert sessions_of(hosts) == sessions
+        print(
+            f"restarts: {number}: {how} on {host.name}; protected as before within {took_s:.0f} s; "
+            f"epoch {epoch} before, {hosts.acked_epoch(host)} after",
+            flush=True,
+        )
+
+
+def until_epoch(hosts: ColodHosts, host: Host, epoch: int) -> None:
+    """Wait until a host knows that an epoch is acknowledged."""
+    wait_for(lambda: hosts.acked_epoch(host) >= epoch, 60, f"epoch {epoch} at {host.name}")
+
+
+def sessions_of(hosts: ColodHosts) -> list[int]:
+    """Return the processes that replicate, of both hosts."""
+    return [
+        pid
+        for host, name in ((hosts.alpha, SENDER), (hosts.beta, RECEIVER))
+        for pid in hosts.pids(host, name)
+    ]
