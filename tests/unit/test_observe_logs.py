@@ -60,7 +60,7 @@ def test_an_exception_stays_on_one_line(output: io.StringIO) -> None:
     try:
         raise ValueError("boom")
     except ValueError:
-        logs.logger().exception("task.failed")
+        logs.logger().exception("daemon.failed")
     (line,) = lines(output)
     assert "ValueError: boom" in line["exception"]
 
@@ -75,12 +75,12 @@ def test_lines_of_other_libraries_have_the_same_form(output: io.StringIO) -> Non
 def test_a_reload_changes_the_level_of_loggers_that_exist(output: io.StringIO) -> None:
     logs.configure("info", "json", stream=output)
     log = logs.logger(protection="web").bind(role="primary")
-    log.debug("epoch.sealed")
+    log.debug("effect.started")
     logs.configure("debug", "json", stream=output)
-    log.debug("epoch.committed")
+    log.debug("drill.started")
     logs.configure("warning", "json", stream=output)
     log.info("role.changed")
-    assert [line["event"] for line in lines(output)] == ["epoch.committed"]
+    assert [line["event"] for line in lines(output)] == ["drill.started"]
 
 
 def test_lines_for_eyes_name_event_and_fields(output: io.StringIO) -> None:
