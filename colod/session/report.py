@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import fields
 
 from colod import __version__
 from colod.measures import Measures
@@ -16,6 +16,8 @@ from colod.session.spec import SessionSpec
 from colod.v1 import session_pb2, types_pb2
 
 _ERROR_CHARS = 2000
+# Not asdict(), which copies all values deeply: a status is made for each epoch.
+_PROGRESS = tuple(field.name for field in fields(Progress))
 
 
 class Report:
@@ -142,7 +144,7 @@ class Report:
             handed_over=self._handed_over,
             peer_daemon_up=self.peer_daemon_up,
             peer_connected=self._peer_connected,
-            progress=types_pb2.Progress(**asdict(progress)),
+            progress=types_pb2.Progress(**{name: getattr(progress, name) for name in _PROGRESS}),
             software=__version__,
             gate=gate,
             capabilities=self.capabilities,

@@ -24,6 +24,7 @@ BENCHMARKS = {
     "comparator": "comparing frames beside QEMU's colo-compare",
     "delta": "page deltas beside zstd alone",
     "guests": "many guests at once",
+    "detection": "a silent host's replacement beside keepalived",
 }
 _ROUNDS = 7
 BEGIN = "<!-- generated: make bench -->"
