@@ -26,6 +26,7 @@ from colod.observe.logs import Event
 from colod.plugins import load
 from colod.rpc.peer_client import PeerClient
 from colod.rpc.tls import TlsIdentity
+from colod.toolstack.discard import SIMULATION_VARIABLE
 from colod.toolstack.launch import launcher
 from colod.toolstack.xl import XlToolstack
 from colod.v1 import peer_pb2
@@ -45,8 +46,13 @@ _KEPT_ENVIRONMENT = ("PATH", "LANG", "HOME", "COLOD_SIMXEN_DIR")
 
 
 def boot_id() -> str:
-    """Return the kernel's boot id. Spec: random(4)."""
-    return _BOOT_ID.read_text().strip()
+    """Return what tells this boot of the host from all others.
+
+    The kernel's boot id (spec: random(4)), or that of a simulated host that has lost its power: the
+    machine below it went on.
+    """
+    simulated = Path(os.environ.get(SIMULATION_VARIABLE, "/nonexistent")) / "boot_id"
+    return (simulated if simulated.exists() else _BOOT_ID).read_text().strip()
 
 
 def session_environment() -> Mapping[str, str]:

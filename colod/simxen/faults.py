@@ -39,7 +39,11 @@ def suffer(host: Host, command: str) -> int | None:
 
 
 def _kill_host(host: Host, _: list[str]) -> int:
-    """Cut the power: every process of this host dies at once, transports included."""
+    """Cut the power: every process of this host dies at once, transports included.
+
+    What starts afterwards runs under another boot of the host.
+    """
+    host.boot_anew()
     if not kill_processes(host):
         fail("some processes of this host did not die")
     lifecycle.prune(host)

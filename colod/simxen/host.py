@@ -19,11 +19,14 @@ import fcntl
 import os
 import signal
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 DIR_VARIABLE = "COLOD_SIMXEN_DIR"
+BOOT_ID = "boot_id"
+"""The file that takes the place of /proc/sys/kernel/random/boot_id once the power was cut."""
 
 
 class HostProcess(NamedTuple):
@@ -83,6 +86,12 @@ class Host:
         domid = int(path.read_text(encoding="ascii")) if path.exists() else 1
         path.write_text(str(domid + 1), encoding="ascii")
         return domid
+
+    def boot_anew(self) -> None:
+        """Be another boot of the host from now on."""
+        path = self.root / f"{BOOT_ID}.new"
+        path.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+        path.rename(self.root / BOOT_ID)
 
     def setting(self, key: str, default: str) -> str:
         """Read one `key=value` of xl.conf; quotes are taken off."""

@@ -159,6 +159,24 @@ def test_a_dead_primary_comes_back_as_secondary_and_is_replicated_to(
     trial.until_runs(trial.beta)
 
 
+def test_a_primary_that_is_back_before_it_was_missed_gives_the_guest_to_its_replica(
+    trial: Trial,
+) -> None:
+    """Its guest did not end by its own will, though nothing else is wrong any more."""
+    trial.replicate()
+    before = trial.pair.ask_guest(limit_s=5)
+    target = trial.acked() + 5
+    until(lambda: trial.acked() >= target, "that state is acknowledged")
+    trial.alpha.die()
+    trial.alpha.start_daemon()
+    trial.until_state(trial.beta, "ALONE")
+    until(lambda: trial.runs(trial.beta), "the guest runs at the other host")
+    after = trial.pair.ask_guest(limit_s=30)
+    assert after["boot_id"] == before["boot_id"]
+    assert after["counter"] > before["counter"]
+    assert trial.status(trial.alpha).owner == "beta"
+
+
 def test_a_copy_that_a_cut_off_primary_still_has_is_not_run_again(quick: Trial) -> None:
     """Daemon and session of the primary die and stay away; the domain itself is left paused."""
     quick.replicate()
