@@ -10,7 +10,6 @@ from tests.bench.table import Figure, Row, Section
 
 EPOCH_BYTES = 64 * MIB
 EPOCHS = 6
-PACED_EPOCHS = 3
 GBIT = 1e9
 MTU_SHARE = 0.98
 
@@ -31,11 +30,12 @@ def measure(rounds: int) -> Section:
                 speed, cost = ways[name]()
                 speeds.setdefault(name, []).append(speed)
                 cpu.setdefault(name, []).append(cost)
-    links: dict[float, list[float]] = {1.0: [], 10.0: []}
+    links: dict[float, tuple[list[float], list[float]]] = {1.0: ([], []), 10.0: ([], [])}
     for _ in range(rounds):
-        for rate, shares in links.items():
+        for rate, (shares, their_shares) in links.items():
             with paced(rate * GBIT):
-                shares.append(_ours(data, PACED_EPOCHS)[0] * 8 / 1000 / rate)
+                shares.append(_ours(data, EPOCHS)[0] * 8 / 1000 / rate)
+                their_shares.append(_theirs(socat(), data)[0] * 8 / 1000 / rate)
     ours, theirs = Figure(speeds["colod"], "MB/s"), Figure(speeds["socat"], "MB/s")
     return Section(
         "Throughput",
@@ -63,10 +63,12 @@ def measure(rounds: int) -> Section:
                 Row(
                     f"share of a link of {rate:g} Gbit/s",
                     Figure(shares),
+                    Figure(their_shares),
+                    "socat",
                     least=MTU_SHARE,
                     by_ratio=False,
                 )
-                for rate, shares in links.items()
+                for rate, (shares, their_shares) in links.items()
             ),
         ],
     )
