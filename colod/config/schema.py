@@ -451,6 +451,14 @@ class SessionTable(Table):
         "Memory for what is not yet acknowledged, per protection and host. Smaller: a guest that "
         "dirties much is throttled, or never gets into step. Larger: dom0 may run out of memory.",
     )
+    ack_timeout_s: float = _quantity(
+        60.0,
+        1.0,
+        3600.0,
+        "How long a checkpoint that was sent may stay without an acknowledgement while the other "
+        "host lives: its xl hangs, and the guest is mute. Then the guest goes on alone. Smaller: "
+        "a slow disk or a busy dom0 there ends the pairing.",
+    )
     deltas: Literal["off", "none", "zstd-1"] = Field(
         default="off",
         description="Send pages as what changed in them: `zstd-1` packs the changes, `none` does "

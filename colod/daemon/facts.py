@@ -201,6 +201,7 @@ class Facts:
             new_id=uuid.uuid4().hex,
             guest=copy_of(domains.get(guest)),
             guest_domid=_domid(domains, guest),
+            session_holds=_holds(session, _domid(domains, guest)),
             incoming=guest + INCOMING_SUFFIX in domains,
             incoming_domid=_domid(domains, guest + INCOMING_SUFFIX),
             contact=contact,
@@ -297,6 +298,12 @@ def _local(journal: Journal, boot: str, session: SessionHandle | None) -> View:
 
 def _domid(domains: Mapping[str, Domain], name: str) -> int:
     return domains[name].domid if name in domains else 0
+
+
+def _holds(session: SessionHandle | None, domid: int) -> bool:
+    """Tell whether a session says that it has paused the guest's domain."""
+    status = session.status if session is not None else None
+    return status is not None and 0 < status.held_domid == domid
 
 
 def _final_epoch(journal: Journal, status: SessionStatus | None) -> int:

@@ -24,6 +24,7 @@ class Limits:
     session_silence_s: float
     ping_interval_s: float
     staging_bytes: int
+    ack_timeout_s: float
     resync_backoff_s: float
     resync_backoff_max_s: float
     takeover_automatic: bool
@@ -49,6 +50,7 @@ class Limits:
             session_silence_s=config.detection.session_silence_s,
             ping_interval_s=config.detection.ping_interval_s,
             staging_bytes=config.session.staging_mib << 20,
+            ack_timeout_s=config.session.ack_timeout_s,
             resync_backoff_s=config.policy.resync_backoff_s,
             resync_backoff_max_s=config.policy.resync_backoff_max_s,
             takeover_automatic=config.policy.takeover == "automatic",

@@ -99,7 +99,10 @@ class Pairing:
         gate = {"gate": json.loads(journal.gate)} if journal.gate else {}
         write_spec(
             session.directory,
-            self._spec(journal, "send", secret) | {"address": reply.address} | gate,
+            self._spec(journal, "send", secret)
+            | self._watched(terms.guest)
+            | {"address": reply.address}
+            | gate,
         )
         command = self._session_argv("send", session)
         argv = self._parts.toolstack.remus_argv(
@@ -118,8 +121,7 @@ class Pairing:
         incoming = journal.protection.guest + INCOMING_SUFFIX
         spec = self._spec(journal, "receive", secret) | {
             "receive_argv": list(toolstack.receive_argv()),
-            "pause_argv": list(toolstack.pause_argv(incoming)),
-            "exists_argv": list(toolstack.exists_argv(incoming)),
+            **self._watched(incoming),
             **self._image(),
         }
         write_spec(session.directory, spec)
@@ -130,6 +132,14 @@ class Pairing:
         if not (address := _listen_address(session)):
             raise _not_started(session)
         return address
+
+    def _watched(self, name: str) -> dict[str, Any]:
+        """Return how a session sees and pauses the domain that it watches."""
+        toolstack = self._parts.toolstack
+        return {
+            "pause_argv": list(toolstack.pause_argv(name)),
+            "exists_argv": list(toolstack.exists_argv(name)),
+        }
 
     def _image(self) -> dict[str, Any]:
         """Return what the receiver may keep of its replica on disk."""
@@ -179,6 +189,7 @@ class Pairing:
             "ping_interval_s": limits.ping_interval_s,
             "silence_s": limits.session_silence_s,
             "staging_bytes": limits.staging_bytes,
+            "ack_timeout_s": limits.ack_timeout_s,
             "deltas": {"codec": limits.delta_codec, "store_bytes": limits.delta_store_bytes},
         }
 

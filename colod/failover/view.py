@@ -190,6 +190,7 @@ class View:
         last_generation: Generation of a deleted record, where the witness has none.
         guest: The domain under the guest's own name on this host.
         guest_domid: Its number, 0 where there is none.
+        session_holds: Sender: its session has paused it, as it was rebooted while no daemon looked.
         incoming: Whether the domain `GUEST--incoming` exists on this host.
         incoming_domid: Its number, 0 where there is none.
         link: The session of the journal's pairing on this host.
@@ -229,6 +230,7 @@ class View:
     last_generation: Generation = NO_GENERATION
     guest: Copy = Copy.ABSENT
     guest_domid: int = 0
+    session_holds: bool = False
     incoming: bool = False
     incoming_domid: int = 0
     link: Link = Link.NONE

@@ -78,7 +78,7 @@ class Ran:
     said: str = ""
 
 
-async def run_bounded(argv: Sequence[str], timeout_s: float) -> Ran:
+async def run_bounded(argv: Sequence[str], timeout_s: float, *, is_logged: bool = True) -> Ran:
     """Run a command for `timeout_s` seconds at most; what it says goes to the session's log too."""
     # Neither a pipe nor a file on disk: the one could block the command, the other be full.
     output = os.memfd_create("said")
@@ -90,7 +90,7 @@ async def run_bounded(argv: Sequence[str], timeout_s: float) -> Ran:
         return Ran(127, str(error))
     finally:
         os.close(output)
-    if said:
+    if said and is_logged:
         _log.info("%s said: %s", argv[0], said)
     return Ran(status, said)
 

@@ -39,6 +39,7 @@ class Report:
         self._listen_address = ""
         self._second_pause = False
         self._handed_over = False
+        self._held_domid = 0
         self._peer_connected = False
         self.peer_daemon_up = False
         self.capabilities: tuple[str, ...] = ()
@@ -99,6 +100,11 @@ class Report:
         self._second_pause = True
         self._changed()
 
+    def set_held_domid(self, domid: int) -> None:
+        """Note which domain of the guest's name was paused because it was rebooted."""
+        self._held_domid = domid
+        self._changed()
+
     def set_handed_over(self) -> None:
         """Note that xl has let the copy go and ended as it should."""
         self._handed_over = True
@@ -153,6 +159,7 @@ class Report:
             kept_epoch=quiesce.kept_epoch if quiesce else 0,
             final_epoch=quiesce.final_epoch if quiesce else 0,
             peer_address=self.peer_address,
+            held_domid=self._held_domid,
         )
 
 

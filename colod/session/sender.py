@@ -27,6 +27,7 @@ from colod.session.pipes import PIPE_BYTES, Pipe
 from colod.session.process import Watched
 from colod.session.progress import Progress
 from colod.session.quiesce import Quiesce
+from colod.session.rebooting import RebootWatch
 from colod.session.sending import Sending
 from colod.session.session import Session
 from colod.session.spec import SessionSpec
@@ -49,6 +50,7 @@ _INIT = 1  # whose child a process becomes when its parent has ended
 # Between xl's death and the end of its pipe: its save helper notices, and closes the other copy.
 _HELPER_S = 2.0
 _RETURN_FRAMES = 64
+_ACK_LOOK_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +92,8 @@ class Sender(Session):
         stdin, stdout = Pipe(0), Pipe(os.dup(1))  # only the process's exit closes them
         os.dup2(2, 1)  # nothing but the return channel may reach xl
         self.spawn(self._watch_toolstack())
+        rebooting = RebootWatch(self.spec, self.report, lambda: self.control.has_clients)
+        self.spawn(rebooting.run())
         self.spawn(self._write_returned(stdout))
         await self._hold(stdin)
         intake = self._intake = self._reserve()
@@ -107,6 +111,7 @@ class Sender(Session):
             others=(
                 intake.drain(stdin, self.link.check_awake),
                 self._transmit(intake, self.link),
+                self._watch_acks(),
                 self.until_over(),
             ),
         )
@@ -188,6 +193,25 @@ class Sender(Session):
         except (OSError, MemoryError) as error:
             raise Ending.failed("session.memory", f"no page store: {error}") from error
         return DeltaWire(link, self._sending, encoder)
+
+    async def _watch_acks(self) -> None:
+        """End replication where the other host lives, but its xl takes nothing any more.
+
+        The receiver goes on giving signs of life, and the guest would be mute for ever. What counts
+        is this process's own looks: one that stood still has not waited.
+
+        Raises:
+            Ending: Once the same epoch has waited for `ack_timeout_s`.
+        """
+        limit_s, waits_for, waited_s = self.spec.ack_timeout_s, 0, 0.0
+        step_s = min(_ACK_LOOK_S, limit_s / 4)
+        while waited_s < limit_s:
+            await asyncio.sleep(step_s)
+            oldest = self._sending.unacked_epoch
+            is_same = oldest > 1 and oldest == waits_for  # a first copy may take its time
+            waits_for, waited_s = oldest, waited_s + step_s if is_same else 0.0
+        message = f"{self.spec.peer} has not acknowledged epoch {waits_for} within {limit_s:g} s"
+        raise Ending.peer_lost("peer.stalled", f"{message}: its xl seems to hang")
 
     def _on_event(self, event: Event) -> None:
         if self._holding is not None:

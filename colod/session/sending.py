@@ -74,6 +74,12 @@ class Sending:
         return self._ledger.acked_epoch
 
     @property
+    def unacked_epoch(self) -> int:
+        """The oldest epoch that was sent whole and is not acknowledged, 0 for none."""
+        acked = self._ledger.acked_epoch
+        return acked + 1 if self._sent_epoch > acked else 0
+
+    @property
     def error(self) -> StreamError | None:
         """What is wrong with the stream; nothing from there on was or will be put into frames."""
         return self._parser.error

@@ -41,11 +41,14 @@ class SessionSpec:
         tls: Paths of `ca`, `certificate` and `key`, for a transport that proves the hosts.
         address: Where the receiver listens; sender only.
         receive_argv: `xl migrate-receive -r`; receiver only.
-        pause_argv: Takes one more pause reference on the incoming copy; receiver only.
-        exists_argv: Exits with 0 once the incoming copy exists; receiver only.
+        pause_argv: Takes one more pause reference on the incoming copy; the sender's, on the guest.
+        exists_argv: Prints the domain's number and exits with 0 once the incoming copy exists; the
+            sender's, of the guest.
         ping_interval_s: Time between two signs of life.
         silence_s: Silence after which the peer counts as lost.
         staging_bytes: Most bytes of epochs that the receiver, and the sender, hold in memory.
+        ack_timeout_s: How long what was sent may wait for its acknowledgement once replication is
+            under way; sender only.
         connect_timeout_s: How long the sender goes on trying to connect.
         pause_timeout_s: How long the receiver waits for the second pause reference once the first
             checkpoint is whole.
@@ -72,6 +75,7 @@ class SessionSpec:
     ping_interval_s: float = 0.5
     silence_s: float = 5.0
     staging_bytes: int = 256 << 20
+    ack_timeout_s: float = 60.0
     connect_timeout_s: float = 30.0
     pause_timeout_s: float = 60.0
     gate: GateSpec = field(default_factory=GateSpec)
@@ -237,6 +241,7 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "ping_interval_s": _number(0.01, 60),
     "silence_s": _number(0.05, 3600),
     "staging_bytes": _integer(1 << 20, 1 << 40),
+    "ack_timeout_s": _number(0.1, 3600),
     "connect_timeout_s": _number(0.1, 3600),
     "pause_timeout_s": _number(0.1, 3600),
     "gate": parse_gate,

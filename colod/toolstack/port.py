@@ -216,5 +216,5 @@ class Toolstack(Protocol):
         ...
 
     def exists_argv(self, name: str) -> Sequence[str]:
-        """Return a command whose exit status is 0 if and only if the domain `name` exists."""
+        """Return a command that prints the number of the domain `name`, or fails without one."""
         ...

@@ -282,7 +282,7 @@ class XlToolstack:
         return (*self._xl, "pause", _unambiguous(name))
 
     def exists_argv(self, name: str) -> Sequence[str]:
-        """Return a command whose exit status is 0 if and only if the domain `name` exists."""
+        """Return a command that prints the number of the domain `name`, or fails without one."""
         return (*self._xl, "domid", name)
 
     # --- inside --------------------------------------------------------------------------------

@@ -77,6 +77,7 @@ class SessionStatus(_message.Message):
     FINAL_EPOCH_FIELD_NUMBER: _builtins.int
     PEER_ADDRESS_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
+    HELD_DOMID_FIELD_NUMBER: _builtins.int
     version_min: _builtins.int
     """Lowest and highest protocol version that the session speaks."""
     version_max: _builtins.int
@@ -132,6 +133,10 @@ class SessionStatus(_message.Message):
     final_epoch: _builtins.int
     peer_address: _builtins.str
     """The other end of the connection in the transport's own notation, "" before there was one."""
+    held_domid: _builtins.int
+    """Sender: the domain that a reboot made of the guest, and that the session paused since no daemon
+    was there to hold it; 0: none.
+    """
     @_builtins.property
     def progress(self) -> _types_pb2.Progress: ...
     @_builtins.property
@@ -181,10 +186,11 @@ class SessionStatus(_message.Message):
         final_epoch: _builtins.int = ...,
         peer_address: _builtins.str = ...,
         image: Global___ReplicaImage | None = ...,
+        held_domid: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate", "image", b"image", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "final_epoch", b"final_epoch", "gate", b"gate", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "image", b"image", "kept_epoch", b"kept_epoch", "listen_address", b"listen_address", "measures", b"measures", "pairing", b"pairing", "peer_address", b"peer_address", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "quiesce_attempt", b"quiesce_attempt", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "final_epoch", b"final_epoch", "gate", b"gate", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "held_domid", b"held_domid", "image", b"image", "kept_epoch", b"kept_epoch", "listen_address", b"listen_address", "measures", b"measures", "pairing", b"pairing", "peer_address", b"peer_address", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "quiesce_attempt", b"quiesce_attempt", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

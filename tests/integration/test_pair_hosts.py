@@ -159,6 +159,22 @@ def test_a_dead_primary_comes_back_as_secondary_and_is_replicated_to(
     trial.until_runs(trial.beta)
 
 
+def test_a_replicas_xl_that_hangs_ends_the_pairing_and_not_the_guests_output(
+    make_trial: MakeTrial,
+) -> None:
+    trial = make_trial(suspect_s=20.0, silence_s=15.0, extra="\n[session]\nack_timeout_s = 4\n")
+    trial.replicate()
+    before = trial.pair.ask_guest(limit_s=5)
+    for pid in (trial.xl(trial.beta), trial.helper(trial.beta, "g1--incoming")):
+        kill(pid, signal.SIGSTOP)
+    trial.until_state(trial.alpha, "ALONE")
+    until(lambda: "has not acknowledged" in trial.status(trial.alpha).cause, "it says why")
+    trial.until_runs(trial.alpha)
+    after = trial.pair.ask_guest(limit_s=30)
+    assert after["boot_id"] == before["boot_id"]
+    until(lambda: not trial.beta.guests(), "what is left at the other host is discarded")
+
+
 def test_a_primary_that_is_back_before_it_was_missed_gives_the_guest_to_its_replica(
     trial: Trial,
 ) -> None:

@@ -256,6 +256,57 @@ def test_a_guest_that_reboots_is_paired_anew(make_trial: MakeTrial) -> None:
     assert trial.status(trial.alpha).owner == "alpha"
 
 
+def test_a_guest_that_reboots_without_its_daemon_is_held_until_one_decides(
+    make_trial: MakeTrial,
+) -> None:
+    """The new domain has interfaces that no gate holds, and the other host may take over."""
+    trial = make_trial(suspect_s=8.0, silence_s=6.0)
+    trial.replicate()
+    before = trial.pair.ask_guest(limit_s=5)
+    first = trial.seen(trial.alpha)
+    assert first is not None
+    trial.kill_daemon(trial.alpha)
+    trial.alpha.xl("sim", "guest", "g1", "reboot")
+
+    def is_held() -> bool:
+        seen = trial.seen(trial.alpha)
+        return seen is not None and seen.domid != first.domid and not seen.running
+
+    until(is_held, "what the reboot made is paused")
+    trial.until_state(trial.beta, "ALONE")
+    assert not trial.runs(trial.alpha)
+    assert trial.pair.ask_guest(limit_s=30)["boot_id"] == before["boot_id"]
+    trial.alpha.start_daemon()
+    until(lambda: not trial.alpha.guests(), "the copy that lost is destroyed")
+    trial.until_runs(trial.beta)
+
+
+def test_a_held_reboot_runs_once_a_daemon_has_settled_that_it_owns_the_guest(
+    make_trial: MakeTrial,
+) -> None:
+    trial = make_trial(suspect_s=60.0, silence_s=40.0, resync="automatic")
+    pairing = trial.replicate()
+    before = trial.pair.ask_guest(limit_s=5)
+    first = trial.seen(trial.alpha)
+    assert first is not None
+    trial.kill_daemon(trial.alpha)
+    trial.alpha.xl("sim", "guest", "g1", "reboot")
+
+    def is_held() -> bool:
+        seen = trial.seen(trial.alpha)
+        return seen is not None and seen.domid != first.domid and not seen.running
+
+    until(is_held, "what the reboot made is paused")
+    trial.alpha.start_daemon()
+    trial.until_runs(trial.alpha)
+    until(
+        lambda: trial.status(trial.alpha).pairing not in ("", pairing),
+        "a new pairing has begun",
+    )
+    trial.until_replicating()
+    assert trial.pair.ask_guest(limit_s=5)["boot_id"] != before["boot_id"]
+
+
 @pytest.mark.parametrize(("request_", "runs"), [("reboot", True), ("poweroff", False)])
 def test_after_a_takeover_the_new_host_deals_with_the_guests_end(
     make_trial: MakeTrial, request_: str, *, runs: bool

@@ -200,6 +200,24 @@ async def test_signs_of_life_are_enough_to_be_alive(start: Start, receiver: Rece
     await asyncio.gather(living, return_exceptions=True)
 
 
+async def test_a_receiver_that_lives_and_acknowledges_nothing_is_given_up(
+    start: Start, receiver: Receiver
+) -> None:
+    sending = start(address=receiver.listener.address, silence_s=30.0, ack_timeout_s=1.0)
+    link = await receiver.admit(sending)
+    living = asyncio.create_task(beat(link))
+    sample = remus_stream(2)
+    await asyncio.to_thread(sending.write, sample.data)
+    for number, epoch in enumerate(epochs_of(sample), 1):
+        assert await received(link, len(epoch)) == epoch
+        assert (await heard(link, FrameType.SEAL)).epoch == number
+    await link.send(FrameType.ACK, epoch=1)
+    status = await asyncio.to_thread(sending.daemon.wait_state, State.SESSION_STATE_PEER_LOST)
+    assert status.error_code == "peer.stalled"
+    assert "has not acknowledged epoch 2 within 1 s" in status.error
+    await asyncio.gather(living, return_exceptions=True)
+
+
 async def test_the_end_of_the_stream_is_not_taken_for_a_dead_host(
     start: Start, receiver: Receiver
 ) -> None:

@@ -248,6 +248,7 @@ class World:
             standstill_s=5.0,
             session_silence_s=SILENCE_S,
             ping_interval_s=0.5,
+            ack_timeout_s=60.0,
             staging_bytes=1 << 26,
             resync_backoff_s=1.0,
             resync_backoff_max_s=10.0,

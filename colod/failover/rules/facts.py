@@ -152,6 +152,11 @@ def guest_runs(view: View) -> bool:
     return view.guest is Copy.RUNNING
 
 
+def session_holds(view: View) -> bool:
+    """The session has paused the guest, which was rebooted while no daemon looked."""
+    return view.session_holds
+
+
 def guest_is_paused(view: View) -> bool:
     """The guest is here, paused."""
     return view.guest is Copy.PAUSED

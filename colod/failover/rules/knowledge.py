@@ -68,6 +68,12 @@ SAFETY = (
         (f.is_secondary, f.is_held, Not(f.guest_is_stranger)),
         note(None, held=False, held_domid=0),
     ),
+    # Whoever lets it run drops all pauses; what is not noted counts as a person's.
+    Rule(
+        "note_held",
+        (f.is_primary, f.session_holds, f.guest_is_paused, Not(f.is_held)),
+        note(None, held=True),
+    ),
     # First of all: a guest that may belong to the other host does not run, whoever answers.
     Rule(
         "hold",

@@ -255,7 +255,9 @@ def _open(host: Host) -> _Endings:
 
 def _release(host: Host) -> _Endings:
     """End the session; a sender's xl resumes the guest, or has to be killed."""
-    gone = replace(host, link=Link.NONE, acked=0, handed_over=False, final=False)
+    gone = replace(
+        host, link=Link.NONE, acked=0, handed_over=False, final=False, session_holds=False
+    )
     if not host.is_sender:
         yield "", gone
         return
@@ -310,7 +312,9 @@ def _halves(effect: Do, host: Host) -> Iterator[tuple[str, Host]]:
             replace(host, xl=False, link=Link.BROKEN, incoming=None),
         )
     if effect is Do.RELEASE_SESSION and host.xl and host.link is not Link.NONE:
-        gone = replace(host, link=Link.NONE, acked=0, handed_over=False, final=False)
+        gone = replace(
+            host, link=Link.NONE, acked=0, handed_over=False, final=False, session_holds=False
+        )
         yield "the session gone, xl not", gone
     if effect is Do.QUIESCE_GUEST and host.guest is not None:
         late = replace(host, in_time=False)

@@ -54,9 +54,20 @@ def accidents(i: int, host: Host, shared: Shared, bounds: Bounds) -> Iterator[Mo
     if "guest" in bounds.kinds and guest is not None and guest.runs and host.is_sender:
         over = replace(spent, is_over=True)
         yield Move("the guest shuts down", replace(host, guest=None), over, is_fault=True)
-        # What makes its interfaces must leave their gates closed: only `open_gate` opens them.
-        anew = Domain(closed=bounds.gated)
-        yield Move("the guest reboots", replace(host, guest=anew), spent, is_fault=True)
+        yield Move("the guest reboots", _reboots(host, bounds), spent, is_fault=True)
+
+
+def _reboots(host: Host, bounds: Bounds) -> Host:
+    """Return the host with the domain that a reboot makes of the guest; its xl cannot go on.
+
+    No gate holds the new domain. Whoever looks first pauses it, long before it has booted: the
+    daemon, or its session while there is none (`colod.session.rebooting`). What a daemon has not
+    seen yet counts as mute (`closed`); so does, by assumption, what neither of them can see before
+    systemd has started a daemon again.
+    """
+    is_held = not host.daemon and host.link is not Link.NONE
+    anew = Domain(closed=bounds.gated and not is_held, pauses=int(is_held))
+    return replace(xl_dies(host), guest=anew, session_holds=is_held)
 
 
 def _befalls(host: Host, bounds: Bounds) -> Iterator[tuple[str, str, Host]]:
@@ -133,7 +144,8 @@ def forcing(host: Host, other_is_up: bool) -> Iterator[Meeting]:
 
 def session_dies(host: Host) -> Host:
     """Return the host without its session's process."""
-    return replace(host, link=Link.NONE, answer=Answer.STALE, handed_over=False, final=False)
+    gone = replace(host, link=Link.NONE, handed_over=False, final=False, session_holds=False)
+    return replace(gone, answer=Answer.STALE)
 
 
 def xl_dies(host: Host) -> Host:

@@ -74,6 +74,7 @@ class Host:
         acked: Sender: newest acknowledged epoch. Receiver: newest epoch that xl has whole.
         final: Sender: the guest was paused in the window of a checkpoint, for the switchover that
             was last asked for.
+        session_holds: Sender: its session has paused the guest, which rebooted without a daemon.
         pairings: How many pairings it has begun; the source of fresh ids.
         peer_keeps: The generation under which the other host last said that it keeps its copy.
     """
@@ -89,6 +90,7 @@ class Host:
     acked: int = 0
     handed_over: bool = False
     final: bool = False
+    session_holds: bool = False
     pairings: int = 0
     # The daemon's memory, gone when it dies.
     answer: Answer = Answer.STALE
@@ -229,6 +231,7 @@ def view_of(host: Host, bounds: Bounds) -> View:
         revision=seen.revision,
         last_generation=seen.last_generation,
         guest=copy_of(host.guest),
+        session_holds=host.session_holds,
         incoming=host.incoming is not None,
         link=host.link,
         xl_alive=host.xl,

@@ -78,6 +78,13 @@ SAFETY = (
     ),
     Transcript("a new protection is not erased", primary(None), "create", State.PAIRING, Swap),
     Transcript(
+        "what its session has paused after a reboot counts as held by colod",
+        primary(PAIRED, IN_PAIR, **(BROKEN | PAUSED), session_holds=True),
+        "note_held",
+        None,
+        notes=notes_of("held"),
+    ),
+    Transcript(
         "a paired guest whose session broke is paused before anybody is asked",
         primary(PAIRED, IN_PAIR, **BROKEN, **STALE),
         "hold",
