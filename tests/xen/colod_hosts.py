@@ -262,3 +262,11 @@ class ColodHosts:
             assert found, f"no process {pattern} on {host.name}"
             pids += found
         host.run(f"kill -KILL {' '.join(map(str, pids))}")
+
+
+def protected(lab: Lab, *, data_prefix: str = "") -> ColodHosts:
+    """Return both hosts with the guest protected; they pair again by themselves."""
+    hosts = ColodHosts(lab, resync="automatic", data_prefix=data_prefix)
+    hosts.protect()
+    hosts.until_protected()
+    return hosts

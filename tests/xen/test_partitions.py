@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from tests.xen.colod_hosts import ColodHosts
-from tests.xen.guest import NAME, REPLICA
+from tests.xen.colod_hosts import ColodHosts, protected
+from tests.xen.guest import NAME
 from tests.xen.host import Host
 from tests.xen.lab import Lab
 from tests.xen.recorder import Recorder, said_twice
@@ -18,14 +18,6 @@ pytestmark = pytest.mark.lab
 DATA = "10.77.9"
 CUT_S = 30.0
 """Longer than the limits after which a session and a host count as lost (6 s and 10 s)."""
-
-
-def protected(lab: Lab, *, data_prefix: str = "") -> ColodHosts:
-    """Return both hosts with the guest protected; they pair again by themselves."""
-    hosts = ColodHosts(lab, resync="automatic", data_prefix=data_prefix)
-    hosts.protect()
-    hosts.until_protected()
-    return hosts
 
 
 def is_owner(hosts: ColodHosts, host: Host) -> bool:
@@ -105,14 +97,3 @@ def test_a_dead_primary_that_is_switched_on_again_is_the_secondary(pair: Lab) ->
     assert hosts.status(pair.alpha)["role"] == "ROLE_SECONDARY"
     wait_for(lambda: pair.running_copies() == [f"beta:{NAME}"], 60, "it runs on beta alone")
     assert pair.client.wait_for_answer().boot_id == boot_id
-
-
-def test_a_guest_that_is_destroyed_on_purpose_stays_down_on_both_hosts(pair: Lab) -> None:
-    hosts = protected(pair)
-    pair.alpha.run(f"xl destroy {NAME}", timeout_s=120)
-    hosts.reaches(pair.alpha, "GUEST_SHUTDOWN")
-    wait_for(
-        lambda: not {NAME, REPLICA} & pair.beta.domains().keys(), 120, "beta discards the replica"
-    )
-    assert pair.running_copies() == []
-    assert hosts.status(pair.alpha)["owner"] == "alpha"
