@@ -88,6 +88,7 @@ class Facts:
         self.read_at: float | None = None
         self._looked_at = float("-inf")
         self._let_run_at = float("-inf")
+        self._held_domid = 0
         self._parts = parts
         self._limits = parts.limits
         self._contact = PeerContact(parts.heartbeat, parts.carriers, parts.limits)
@@ -117,6 +118,16 @@ class Facts:
     def lets_run(self) -> None:
         """Note that what is done now may let the guest run: that it was seen stopped is over."""
         self._let_run_at = time.monotonic()
+        self._held_domid = 0
+
+    def holds_unnoted(self) -> None:
+        """Note that the guest is paused although the journal cannot say so."""
+        self._held_domid = self.view.guest_domid if self.view is not None else 0
+
+    def _is_held_unnoted(self, session: SessionHandle | None, domid: int) -> bool:
+        """Tell whether the guest's domain was paused by this daemon or its session, unnoted."""
+        status = session.status if session is not None else None
+        return domid > 0 and domid in (self._held_domid, status.held_domid if status else 0)
 
     @property
     def is_seen_stopped(self) -> bool:
@@ -201,7 +212,7 @@ class Facts:
             new_id=uuid.uuid4().hex,
             guest=copy_of(domains.get(guest)),
             guest_domid=_domid(domains, guest),
-            session_holds=_holds(session, _domid(domains, guest)),
+            held_unnoted=self._is_held_unnoted(session, _domid(domains, guest)),
             incoming=guest + INCOMING_SUFFIX in domains,
             incoming_domid=_domid(domains, guest + INCOMING_SUFFIX),
             contact=contact,
@@ -298,12 +309,6 @@ def _local(journal: Journal, boot: str, session: SessionHandle | None) -> View:
 
 def _domid(domains: Mapping[str, Domain], name: str) -> int:
     return domains[name].domid if name in domains else 0
-
-
-def _holds(session: SessionHandle | None, domid: int) -> bool:
-    """Tell whether a session says that it has paused the guest's domain."""
-    status = session.status if session is not None else None
-    return status is not None and 0 < status.held_domid == domid
 
 
 def _final_epoch(journal: Journal, status: SessionStatus | None) -> int:

@@ -21,8 +21,14 @@ from colod.daemon.parts import Parts
 from colod.daemon.sessions import SessionHandle, last_words, remove_directory, session_name
 from colod.daemon.standstill import GuestWatch
 from colod.daemon.unbroken import unbroken
-from colod.errors import ColodError, IllegalTransition, InvariantBroken, NotAllowedNow
-from colod.failover.effects import MAY_RUN_GUEST, Decision, State
+from colod.errors import (
+    ColodError,
+    IllegalTransition,
+    InvariantBroken,
+    JournalError,
+    NotAllowedNow,
+)
+from colod.failover.effects import MAY_RUN_GUEST, Decision, Do, State
 from colod.failover.learning import join
 from colod.failover.rules import decide
 from colod.failover.rules.causes import move_aside
@@ -472,7 +478,15 @@ class ProtectionService:
 
     async def _carry_out(self, decision: Decision, *, is_repeated: bool) -> float:
         if decision.journal is not None:
-            await self.note(decision.journal)
+            try:
+                await self.note(decision.journal)
+            except JournalError:
+                if decision.effect is Do.HOLD_GUEST:
+                    # A pause is safe whatever the journal says, and nothing else may wait for it.
+                    self.facts.holds_unnoted()
+                    await self._actions.do(decision.effect)
+                    self.facts.acted()
+                raise
         if decision.effect is None:
             self.last_error = ""
             return self._calm_s() if decision.journal is None else 0.0

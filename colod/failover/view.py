@@ -190,7 +190,8 @@ class View:
         last_generation: Generation of a deleted record, where the witness has none.
         guest: The domain under the guest's own name on this host.
         guest_domid: Its number, 0 where there is none.
-        session_holds: Sender: its session has paused it, as it was rebooted while no daemon looked.
+        held_unnoted: Whether colod has paused it and could not note that: the session did, as the
+            guest was rebooted while no daemon looked, or the daemon, whose disk is full.
         incoming: Whether the domain `GUEST--incoming` exists on this host.
         incoming_domid: Its number, 0 where there is none.
         link: The session of the journal's pairing on this host.
@@ -230,7 +231,7 @@ class View:
     last_generation: Generation = NO_GENERATION
     guest: Copy = Copy.ABSENT
     guest_domid: int = 0
-    session_holds: bool = False
+    held_unnoted: bool = False
     incoming: bool = False
     incoming_domid: int = 0
     link: Link = Link.NONE

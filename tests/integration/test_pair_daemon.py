@@ -93,6 +93,25 @@ def test_nothing_is_promoted_before_it_could_be_journaled(make_trial: MakeTrial)
     assert trial.runs(trial.beta)
 
 
+def test_a_guest_that_may_belong_to_the_other_host_is_paused_though_the_disk_is_full(
+    trial: Trial,
+) -> None:
+    trial.replicate()
+    limit_files(trial.alpha, 16)
+    trial.kill(trial.session(trial.alpha))
+
+    def is_paused() -> bool:
+        seen = trial.seen(trial.alpha)
+        return seen is not None and seen.pauses > 0
+
+    until(is_paused, "it is paused")
+    until(lambda: "g1.journal" in trial.status(trial.alpha).cause, "the operator is told")
+    limit_files(trial.alpha, resource.RLIM_INFINITY)
+    trial.until_state(trial.alpha, "ALONE")
+    trial.until_runs(trial.alpha)
+    trial.alpha.ctl("unprotect", "g1")
+
+
 def test_a_session_that_the_journal_does_not_know_is_reported_and_left_alone(
     trial: Trial,
 ) -> None:

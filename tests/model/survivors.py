@@ -23,7 +23,6 @@ _INDIFFERENT = {
     "note_running: after open_gate": "neither needs the other's work, and both are done",
     "keep_orphan: after sync": "a session whose xl is gone is a broken one in a moment",
     "erase: after forget_stranger": "what is noted on the way is erased with the rest",
-    "forget_stranger: after hold": "`hold` notes the domain that it pauses now instead",
     "become_primary: after let_run": "a secondary that owns alone was seen running: not paused",
 }
 
@@ -34,6 +33,8 @@ _APART = {
     "ended_elsewhere: after foreign": "there is no record, or a foreign one",
     "await_primary: after await_word": "a drained host's replica is sound only once that is lost",
     "note_replica: after give_instead": "a secondary owns no pair that it could leave",
+    "forget_stranger: after note_held": "colod's pause is noted, or not",
+    "note_held: after hold": "the guest is paused, or not",
     "learn: after release_deleted": "the witness holds a record, or none",
     "release_deleted: without 'is_unprotected'": "`ended_elsewhere` and `older` come first",
     "release_deleted: without 'record_is_known'": "`erase` comes first for a primary",

@@ -152,9 +152,9 @@ def guest_runs(view: View) -> bool:
     return view.guest is Copy.RUNNING
 
 
-def session_holds(view: View) -> bool:
-    """The session has paused the guest, which was rebooted while no daemon looked."""
-    return view.session_holds
+def held_unnoted(view: View) -> bool:
+    """Colod has paused the guest, and the journal does not say so yet."""
+    return view.held_unnoted
 
 
 def guest_is_paused(view: View) -> bool:

@@ -71,8 +71,8 @@ SAFETY = (
     # Whoever lets it run drops all pauses; what is not noted counts as a person's.
     Rule(
         "note_held",
-        (f.is_primary, f.session_holds, f.guest_is_paused, Not(f.is_held)),
-        note(None, held=True),
+        (f.held_unnoted, f.guest_is_paused, Not(f.is_held)),
+        note(None, held=True, held_domid=_stranger),
     ),
     # First of all: a guest that may belong to the other host does not run, whoever answers.
     Rule(

@@ -231,7 +231,7 @@ def view_of(host: Host, bounds: Bounds) -> View:
         revision=seen.revision,
         last_generation=seen.last_generation,
         guest=copy_of(host.guest),
-        session_holds=host.session_holds,
+        held_unnoted=host.session_holds,
         incoming=host.incoming is not None,
         link=host.link,
         xl_alive=host.xl,
