@@ -99,7 +99,15 @@ SECONDARY = (
     Rule(
         "await_primary",
         (f.is_promised, f.replica_is_sound, Not(f.peer_is_lost)),
-        show(State.DEGRADED, lambda v: f"{link_error(v)}; {v.journal.peer} decides"),
+        show(
+            State.DEGRADED,
+            lambda v: f"{link_error(v)}; {v.journal.peer} decides",
+            # It answers, so nothing here ends this: its own disk or xl may hang.
+            lambda v: (
+                f"if this lasts, look at {v.journal.peer}; colodctl failover "
+                f"{v.journal.protection.guest} takes the guest from it"
+            ),
+        ),
     ),
     Rule(
         KEPT_FOR_WORD,

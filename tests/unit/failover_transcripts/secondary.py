@@ -343,6 +343,7 @@ SECONDARY = (
         secondary(PAIRED, IN_PAIR, **(REPLICA | BROKEN), takeover_automatic=False),
         "await_primary",
         State.DEGRADED,
+        asks_person=True,
     ),
     Transcript(
         "an operator's force gives nothing to a host that the record does not name",
@@ -432,6 +433,7 @@ SECONDARY = (
         secondary(PAIRED, IN_PAIR, **(REPLICA | BROKEN)),
         "await_primary",
         State.DEGRADED,
+        asks_person=True,
     ),
     Transcript(
         "a primary that came back without its journal never says it: a person has to",
@@ -467,6 +469,7 @@ SECONDARY = (
         secondary(PAIRED, IN_PAIR, incoming=True, xl_alive=True, peer_gave_up=True, **AWAY),
         "await_primary",
         State.DEGRADED,
+        asks_person=True,
     ),
     Transcript(
         "a lost one says so",
