@@ -214,6 +214,12 @@ class JournalError(ColodError):
     code = "journal.failed"
 
 
+class StateHeld(ColodError):
+    """Another process decides on this host; the message names it."""
+
+    code = "state.held"
+
+
 class DaemonUnreachable(ColodError):
     """The daemon on this host does not answer its socket; nothing was asked of it."""
 

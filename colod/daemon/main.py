@@ -35,8 +35,9 @@ from colod.daemon.peer_service import PeerService
 from colod.daemon.reload import differences, merged, needs_restart
 from colod.daemon.rescue import RESCUE_S, settle_all
 from colod.daemon.selffence import SelfFence
+from colod.daemon.statelock import StateLock
 from colod.daemon.status import history_of
-from colod.errors import ColodError, ConfigError, NetworkError
+from colod.errors import ColodError, ConfigError, NetworkError, StateHeld
 from colod.model import HostName
 from colod.observe import logs
 from colod.observe.http import HttpServer
@@ -58,6 +59,8 @@ _BEGINNING_S = 60
 _ANSWER_S = 5.0
 _ANNOUNCED_S = 20.0
 EXIT_FAILED = 1
+EXIT_HELD = 75
+"""sysexits.h EX_TEMPFAIL: another process decides on this host."""
 EXIT_CONFIG = 78
 """sysexits.h EX_CONFIG: another start would end the same way, so systemd does not try."""
 
@@ -74,11 +77,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     structlog.contextvars.bind_contextvars(host=config.host.name)
     daemon = Daemon(config, arguments.config)
     try:
+        # Before all else: not even the watchdog of another process may be touched.
+        daemon.lock = StateLock(config.host.state_directory)
         return asyncio.run(
             daemon.rescue(arguments.limit) if arguments.command == "rescue" else daemon.run()
         )
     except ColodError as error:
         _log.critical(Event.DAEMON_FAILED, code=error.code, error=str(error), advice=error.advice)
+        if isinstance(error, StateHeld):
+            return EXIT_HELD
         return EXIT_CONFIG if daemon.is_misconfigured else EXIT_FAILED
     except Exception as error:
         _log.critical(
@@ -114,6 +121,7 @@ class Daemon:
     Attributes:
         is_misconfigured: Whether the configuration kept it from beginning: another start would end
             the same way. A key that is being replaced, or a group that is not known yet, may do.
+        lock: Keeps every other process from deciding here; it is kept until the process ends.
     """
 
     def __init__(self, config: Config, path: Path = DEFAULT_PATH) -> None:
@@ -125,6 +133,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._http: HttpServer | None = None
         self.is_misconfigured = False
+        self.lock: StateLock | None = None
         self._carriers = CarrierWatch(self._poke_from_thread)
 
     async def run(self) -> int:

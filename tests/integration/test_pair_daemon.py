@@ -17,6 +17,7 @@ from tests.integration.pair_trial import MakeTrial, Trial
 from tests.pair import BIN, SimulatedHost, kill, until
 
 QUICK = {"suspect_s": 3.0, "silence_s": 2.0}
+EXIT_HELD = 75
 EXIT_CONFIG = 78
 
 
@@ -215,6 +216,19 @@ def test_a_rescue_lets_a_guest_run_that_its_dead_daemon_held(trial: Trial) -> No
     assert not trial.alpha.session_pids()
     trial.alpha.start_daemon()
     trial.until_state(trial.alpha, "ALONE")
+
+
+@pytest.mark.parametrize("verb", ["rescue", "run"])
+def test_nobody_decides_beside_a_daemon(trial: Trial, verb: str) -> None:
+    """Each would write over what the other has just journaled."""
+    trial.replicate()
+    daemon = trial.alpha.daemon
+    assert daemon is not None
+    refused = run_colod(trial.alpha, verb)
+    assert refused.returncode == EXIT_HELD, refused.stderr
+    assert f"process {daemon.pid} decides on this host" in refused.stderr
+    trial.until_epochs_go_on()
+    assert trial.is_in_step()
 
 
 def test_a_rescue_needs_neither_the_certificate_nor_the_fencer_that_the_daemon_needs(
