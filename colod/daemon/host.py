@@ -53,10 +53,19 @@ class Host:
         self_fence: This host's watchdog; None where the daemon runs without its process.
     """
 
-    def __init__(self, parts: Parts, self_fence: SelfFence | None = None) -> None:
-        """Know none yet."""
+    def __init__(
+        self, parts: Parts, self_fence: SelfFence | None = None, *, joins_pairings: bool = True
+    ) -> None:
+        """Know none yet.
+
+        Args:
+            parts: This host's ports.
+            self_fence: Its watchdog.
+            joins_pairings: Whether it takes part in a pairing that the peer begins.
+        """
         self.parts = parts
         self.self_fence = self_fence
+        self._joins_pairings = joins_pairings
         self.defect: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._establishing = asyncio.Lock()
         self._services: dict[GuestName, ProtectionService] = {}
@@ -315,8 +324,14 @@ class Host:
 
         Raises:
             NotAllowedNow: If this host is that guest's primary or still holds an older replica.
+            PeerRefused: If this host joins no pairing, or does not see the owner's record.
         """
         guest = GuestName(request.guest)
+        if not self._joins_pairings:
+            raise PeerRefused(
+                f"{self.parts.host} has no daemon now, only a rescue, which joins no pairing",
+                advice=f"on {self.parts.host}: systemctl start colod",
+            )
         await self._check_shared_witness(guest, Generation(request.generation))
         service = self._services.get(guest)
         terms = self._terms(request)

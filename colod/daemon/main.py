@@ -33,7 +33,7 @@ from colod.daemon.notify import notify, watchdog_interval_s
 from colod.daemon.parts import Parts
 from colod.daemon.peer_service import PeerService
 from colod.daemon.reload import differences, merged, needs_restart
-from colod.daemon.rescue import RESCUE_S, settle_all
+from colod.daemon.rescue import free_all
 from colod.daemon.selffence import SelfFence
 from colod.daemon.statelock import StateLock
 from colod.daemon.status import history_of
@@ -53,8 +53,8 @@ _Reply = TypeVar("_Reply")
 _log = structlog.get_logger()
 
 _FIRST_LOOK_S = 10.0
-_BEGINNING_S = 60
-"""Longest time from the first line of `Daemon.run` to READY, in whole seconds."""
+BEGINNING_S = 60
+"""Longest time from the first line of `Daemon.run` to READY, in whole seconds; asked of systemd."""
 
 _ANSWER_S = 5.0
 _ANNOUNCED_S = 20.0
@@ -63,10 +63,13 @@ EXIT_HELD = 75
 """sysexits.h EX_TEMPFAIL: another process decides on this host."""
 EXIT_CONFIG = 78
 """sysexits.h EX_CONFIG: another start would end the same way, so systemd does not try."""
+EXIT_TOLD = 143
+"""128 + SIGTERM: a rescue was told to stop while something was left. Its unit takes that for its
+good end, as where the daemon is started again."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the daemon until it is told to stop, or rescue once; return the exit status."""
+    """Run the daemon until it is told to stop, or the rescue; return the exit status."""
     arguments = _parser().parse_args(argv)
     try:
         config = load_config(arguments.config)
@@ -106,11 +109,13 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         choices=("run", "rescue"),
         default="run",
-        help="run: the daemon. rescue: settle once what guests wait for, and end; 0: all of it, "
-        "1: something is left, and is named in the log, 78: the configuration is invalid",
+        help="run: the daemon. rescue: decide in its place until no guest here is in a pair or "
+        "waits for anything, and end; 0: so it is, 1: something is left, and is named in the log, "
+        "75: another process decides here, 78: the configuration is invalid, 143: told to stop "
+        "before",
     )
     parser.add_argument(
-        "--limit", type=float, default=RESCUE_S, metavar="S", help="longest rescue, in seconds"
+        "--limit", type=float, metavar="S", help="longest rescue, in seconds (default: none)"
     )
     return parser
 
@@ -134,6 +139,7 @@ class Daemon:
         self._http: HttpServer | None = None
         self.is_misconfigured = False
         self.lock: StateLock | None = None
+        self._is_rescue = False
         self._carriers = CarrierWatch(self._poke_from_thread)
 
     async def run(self) -> int:
@@ -143,7 +149,7 @@ class Daemon:
             ColodError: If it cannot begin, or a defect was found: the process must end then.
         """
         # What follows is bounded by itself; on a starved dom0 the imports before it took the time.
-        notify(f"EXTEND_TIMEOUT_USEC={_BEGINNING_S * 1_000_000}")
+        notify(f"EXTEND_TIMEOUT_USEC={BEGINNING_S * 1_000_000}")
         # First of all: what the last daemon left armed goes on meanwhile.
         self_fence = SelfFence(self._config)
         await self_fence.resume()
@@ -188,11 +194,11 @@ class Daemon:
         finally:
             await server.stop()
 
-    async def rescue(self, limit_s: float = RESCUE_S) -> int:
-        """Settle what guests wait for, once; see `colod.daemon.rescue`.
+    async def rescue(self, limit_s: float | None = None) -> int:
+        """Decide until nothing hangs on it; see `colod.daemon.rescue`.
 
         Args:
-            limit_s: Longest attempt.
+            limit_s: Longest rescue; None for as long as it takes.
 
         Returns:
             The exit status.
@@ -200,6 +206,7 @@ class Daemon:
         Raises:
             ColodError: If it cannot begin.
         """
+        self._is_rescue = True
         self_fence = SelfFence(self._config)
         await self_fence.resume()
         try:
@@ -208,10 +215,10 @@ class Daemon:
             # Whatever came of it: nobody feeds it after this.
             await self_fence.stop(is_asked=True)
 
-    async def _settle(self, self_fence: SelfFence, limit_s: float) -> int:
-        parts = self._begin(self._identity_for_rescue(), is_rescue=True)
-        parts.limits.resync_automatic = False
-        self._host = host = Host(parts, self_fence)
+    async def _settle(self, self_fence: SelfFence, limit_s: float | None) -> int:
+        parts = self._begin(self._identity_for_rescue())
+        parts.limits.become(self._limits())
+        self._host = host = Host(parts, self_fence, joins_pairings=False)
         unreadable = host.adopt_readable()
         parts.heartbeat.start()
         self._carriers.start()
@@ -219,36 +226,49 @@ class Daemon:
         peer_server: PeerServer | None = None
         with suppress(NetworkError):  # the port may be what keeps the daemon from starting
             peer_server = self._serve_peer(host)
+        notify("READY=1")
         try:
-            left = [*unreadable, *await self._settled(host, limit_s)]
-            if host.defect.done():
-                host.defect.result()
+            left = await self._settled(host, limit_s)
         finally:
+            notify("STOPPING=1")
             if peer_server is not None:
                 await asyncio.to_thread(peer_server.stop)
             await self._close(host)
+        return self._finished(None if left is None else [*unreadable, *left], len(host.services))
+
+    def _finished(self, left: Sequence[str] | None, protections: int) -> int:
+        """Log how the rescue ended and return its exit status."""
         _log.log(
-            logging.WARNING if left else logging.INFO,
+            logging.INFO if left == [] else logging.WARNING,
             Event.RESCUE_FINISHED,
-            left=left,
-            protections=len(host.services),
+            left=["told to stop while something was left"] if left is None else left,
+            protections=protections,
         )
+        if left is None:
+            return EXIT_TOLD
         return EXIT_FAILED if left else 0
 
-    async def _settled(self, host: Host, limit_s: float) -> Sequence[str]:
-        """Settle all until told to stop, as where the daemon is started again; return what is left.
+    async def _settled(self, host: Host, limit_s: float | None) -> Sequence[str] | None:
+        """Decide until nothing hangs on it; return what does at the limit, None if told to stop.
 
         Its announcements are waited for: nobody makes them up for it.
+
+        Raises:
+            Exception: A defect of ours, on which the process has to end.
         """
-        work = asyncio.ensure_future(settle_all(host, timeout_s=limit_s))
-        stop = asyncio.ensure_future(self._stop.wait())
-        await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if not work.done():
-            work.cancel()
-            return ["told to stop before all was settled"]
-        await host.until_announced(timeout_s=_ANNOUNCED_S)
-        return work.result()
+        work = asyncio.ensure_future(free_all(host, limit_s=limit_s, on_change=_stays_for))
+        serving = asyncio.ensure_future(self._serve(host))
+        try:
+            await asyncio.wait((work, serving), return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                serving.result()
+                return None
+            await host.until_announced(timeout_s=_ANNOUNCED_S)
+            return work.result()
+        finally:
+            for task in (work, serving):
+                task.cancel()
+            await asyncio.gather(work, serving, return_exceptions=True)
 
     def _identity(self) -> TlsIdentity:
         """Return what this host proves itself with.
@@ -270,7 +290,14 @@ class Daemon:
             _log.error(Event.CERTIFICATE_REFUSED, error=str(error), advice=error.advice)
             return pki.unknown_identity(HostName(self._config.host.name))
 
-    def _begin(self, identity: TlsIdentity, *, is_rescue: bool = False) -> Parts:
+    def _limits(self) -> Limits:
+        """Return the limits of the configuration in force; a rescue begins no pairing."""
+        limits = Limits.of(self._config)
+        if self._is_rescue:
+            limits.resync_automatic = False
+        return limits
+
+    def _begin(self, identity: TlsIdentity) -> Parts:
         self._loop = loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
@@ -281,7 +308,7 @@ class Daemon:
                 identity,
                 own_views=lambda: self._host.peer_views() if self._host else [],
                 on_news=self._poke_from_thread,
-                is_rescue=is_rescue,
+                is_rescue=self._is_rescue,
                 carriers=self._carriers,
             )
         except ConfigError:
@@ -352,7 +379,7 @@ class Daemon:
         self._config = merged(self._config, fresh)
         logs.configure(self._config.log.level, self._config.log.format)
         if self._host is not None:
-            self._host.parts.limits.become(Limits.of(self._config))
+            self._host.parts.limits.become(self._limits())
             self._host.poke_all()
         _log.info(Event.CONFIG_RELOADED, changed=[path for path in changed if path not in refused])
         if refused:
@@ -361,8 +388,10 @@ class Daemon:
     async def _serve(self, host: Host) -> None:
         watchdog = asyncio.create_task(_feed_watchdog())
         host.defect.add_done_callback(lambda _: self._stop.set())
-        await self._stop.wait()
-        watchdog.cancel()
+        try:
+            await self._stop.wait()
+        finally:
+            watchdog.cancel()
         if host.defect.done():
             host.defect.result()
 
@@ -390,6 +419,11 @@ class Daemon:
     def _defect(self, error: BaseException) -> None:
         if self._host is not None and not self._host.defect.done():
             self._host.defect.set_exception(error)
+
+
+def _stays_for(guests: Sequence[str]) -> None:
+    """Say, where systemd shows it, for which guests the rescue stays."""
+    notify(f"STATUS=decides for {', '.join(guests) or 'no guest any more'}")
 
 
 async def _feed_watchdog() -> None:

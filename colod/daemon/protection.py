@@ -275,8 +275,13 @@ class ProtectionService:
         """Wait until what is shown was decided on facts; return whether it was."""
         return await self.until(lambda: self.has_looked, timeout_s=timeout_s)
 
-    async def until(self, fits: Callable[[], bool], *, timeout_s: float) -> bool:
-        """Wait until `fits` holds, looked at after every decision; return whether it does."""
+    async def until(self, fits: Callable[[], bool], *, timeout_s: float | None) -> bool:
+        """Wait until `fits` holds, looked at after every decision; return whether it does.
+
+        Args:
+            fits: What is waited for.
+            timeout_s: Longest wait; None for as long as it takes.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while not fits():

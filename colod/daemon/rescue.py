@@ -1,15 +1,16 @@
-"""`colod rescue`: settle ownership once, where the daemon itself cannot come back.
+"""`colod rescue`: decide for guests where the daemon itself cannot come back.
 
-A guest that colod holds, or that its xl left suspended, would stay so for ever without a daemon.
-The rescue takes each protection through the same decisions until nothing of it waits any more. It
-begins no pairing, and leaves one that works as it is.
+A guest that colod holds, or that its xl left suspended, would stay so for ever without a daemon;
+and one in a pair would once the other host dies, since its output is held until somebody decides.
+So the rescue takes each protection through the same decisions for as long as anything hangs on
+them, and ends when nothing does. It begins no pairing, and leaves one that works as it is.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -17,57 +18,57 @@ from colod.daemon.host import Host
 from colod.daemon.protection import ProtectionService
 from colod.failover.effects import State
 
-RESCUE_S: Final = 240.0
-"""Longest attempt; the unit allows 300 s."""
-
 _AT_REST: Final = frozenset(
-    {
-        State.ALONE,
-        State.REPLICATING,
-        State.PROTECTED,
-        State.SUSPENDED,
-        State.GUEST_SHUTDOWN,
-        State.STOPPED,
-    }
+    {State.ALONE, State.SUSPENDED, State.GUEST_SHUTDOWN, State.STOPPED},
 )
 
 
-def is_settled(service: ProtectionService) -> bool:
-    """Tell whether no guest waits for a decision of this protection any more."""
-    journal = service.journal
+def is_free(service: ProtectionService) -> bool:
+    """Tell whether nothing of this protection needs anybody who decides.
+
+    Something does in a pair, even in one that works; while a write or an errand is under way; and
+    while the guest is held.
+    """
+    journal, decision = service.journal, service.decision
     return service.erased.is_set() or (
         service.has_looked
         and service.state in _AT_REST
+        and decision.effect is None
+        and decision.journal is None
+        and journal.pairing is None
         and journal.pending is None
         and not journal.held
     )
 
 
-async def settle_all(host: Host, *, timeout_s: float = RESCUE_S) -> Sequence[str]:
-    """Wait until every protection is settled; return what is left over, in words."""
-    services = list(host.services.values())
-    watch_s = host.parts.limits.suspect_after_s
-    done = await asyncio.gather(
-        *(_settle(each, watch_s=watch_s, timeout_s=timeout_s) for each in services)
-    )
-    return [
-        f"{service.guest}: {service.state}: {service.trouble}"
-        for service, is_done in zip(services, done, strict=True)
-        if not is_done
-    ]
+async def free_all(
+    host: Host, *, limit_s: float | None, on_change: Callable[[Sequence[str]], None]
+) -> Sequence[str]:
+    """Wait until nothing hangs on this process; return what still does, in words.
 
-
-async def _settle(service: ProtectionService, *, watch_s: float, timeout_s: float) -> bool:
-    """Wait until `service` is settled and, where it has a pairing, stays so.
-
-    A peer that died just now is not missed yet, and nobody would miss it after the rescue.
+    Args:
+        host: Its protections decide meanwhile; it begins no pairing.
+        limit_s: Longest wait; None for as long as it takes.
+        on_change: Told which guests are left, at the beginning and whenever one is done.
     """
-    deadline = time.monotonic() + timeout_s
-    while (left_s := deadline - time.monotonic()) > 0:
-        if not await service.until(partial(is_settled, service), timeout_s=left_s):
-            return False
-        if service.journal.pairing is None:
-            return True
-        if not await service.until(lambda: not is_settled(service), timeout_s=watch_s):
-            return True
-    return False
+    services = list(host.services.values())
+
+    def tell() -> None:
+        on_change([each.guest for each in services if not is_free(each)])
+
+    async def free(service: ProtectionService) -> None:
+        await service.until(partial(is_free, service), timeout_s=None)
+        tell()
+
+    tell()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            await asyncio.gather(*map(free, services))
+    return [_described(each) for each in services if not is_free(each)]
+
+
+def _described(service: ProtectionService) -> str:
+    pairing = service.journal.pairing
+    pair = f"in a pair with {service.journal.peer}" if pairing is not None else ""
+    said = "; ".join(filter(None, (pair, service.trouble))) or "not settled"
+    return f"{service.guest}: {service.state}: {said}"

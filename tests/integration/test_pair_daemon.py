@@ -7,6 +7,8 @@ import math
 import resource
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from tests.pair import BIN, SimulatedHost, kill, until
 QUICK = {"suspect_s": 3.0, "silence_s": 2.0}
 EXIT_HELD = 75
 EXIT_CONFIG = 78
+EXIT_TOLD = 143
 
 
 def run_colod(host: SimulatedHost, *words: str) -> subprocess.CompletedProcess[str]:
@@ -232,8 +235,9 @@ def test_nobody_decides_beside_a_daemon(trial: Trial, verb: str) -> None:
 
 
 def test_a_rescue_needs_neither_the_certificate_nor_the_fencer_that_the_daemon_needs(
-    trial: Trial,
+    make_trial: MakeTrial,
 ) -> None:
+    trial = make_trial(suspect_s=60.0)  # beta must not take over while colod fails to start
     trial.replicate()
     with trial.witness_away():
         kill(trial.session(trial.beta))
@@ -254,23 +258,64 @@ def test_a_rescue_needs_neither_the_certificate_nor_the_fencer_that_the_daemon_n
     trial.until_runs(trial.alpha)
 
 
+@contextmanager
+def rescuing(host: SimulatedHost, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a rescue beside the test, and end it with it."""
+    argv = [str(BIN / "colod"), "--config", str(host.config), "rescue", *words]
+    with subprocess.Popen(argv, env=host.environment, stderr=subprocess.PIPE) as rescue:
+        try:
+            yield rescue
+        finally:
+            rescue.kill()
+
+
 def test_a_rescue_that_is_told_to_stop_stops(trial: Trial) -> None:
     """Systemd does so when the daemon is started again."""
     trial.replicate()
     trial.kill_daemon(trial.alpha)
     with trial.witness_away():
         kill(trial.session(trial.beta))
-        words = ["--config", str(trial.alpha.config), "rescue", "--limit", "600"]
-        rescue = subprocess.Popen(
-            [str(BIN / "colod"), *words], env=trial.alpha.environment, stderr=subprocess.PIPE
-        )
-        assert rescue.stderr is not None
-        with rescue.stderr:
+        with rescuing(trial.alpha) as rescue:
+            assert rescue.stderr is not None
             assert any(b"witness.unreached" in line for line in rescue.stderr), "never at work"
             rescue.terminate()
             said = rescue.stderr.read()
-        assert rescue.wait(60) == 1
+            assert rescue.wait(60) == EXIT_TOLD
     assert b"told to stop" in said
+
+
+def test_a_rescue_that_found_a_pair_at_work_takes_over_when_the_peer_dies_later(
+    make_trial: MakeTrial,
+) -> None:
+    trial = make_trial(**QUICK)
+    trial.replicate()
+    trial.kill_daemon(trial.beta)
+    with rescuing(trial.beta) as rescue:
+        assert rescue.stderr is not None
+        # Debug lines tell of each look at the witness: it is at work, and finds nothing to do.
+        looks = (line for line in rescue.stderr if b"effect.started" in line)
+        assert [next(looks) for _ in range(3)]
+        assert rescue.poll() is None
+        trial.alpha.die()
+        said = rescue.stderr.read()
+        assert rescue.wait(60) == 0, said
+    assert b"ownership.won" in said
+    assert trial.runs(trial.beta)
+
+
+def test_a_rescue_settles_what_waited_once_the_witness_is_back(make_trial: MakeTrial) -> None:
+    trial = make_trial(**QUICK)
+    trial.replicate()
+    trial.kill_daemon(trial.beta)
+    with rescuing(trial.beta) as rescue:
+        assert rescue.stderr is not None
+        with trial.witness_away():
+            trial.alpha.die()
+            assert any(b"MANUAL_HOLD" in line for line in rescue.stderr), "never held"
+            assert not trial.runs(trial.beta)
+        said = rescue.stderr.read()
+        assert rescue.wait(60) == 0, said
+    assert trial.runs(trial.beta)
 
 
 def test_a_rescue_that_cannot_settle_leaves_the_guest_held_and_says_so(
@@ -312,8 +357,9 @@ def test_a_rescue_leaves_a_pairing_that_works_as_it_is(trial: Trial) -> None:
     pairing = trial.replicate()
     sessions = [trial.session(host) for host in trial.pair.hosts]
     trial.kill_daemon(trial.alpha)
-    done = run_colod(trial.alpha, "rescue")
-    assert done.returncode == 0, done.stderr
+    done = run_colod(trial.alpha, "rescue", "--limit", "5")
+    assert done.returncode == 1, done.stderr
+    assert "in a pair with beta" in done.stderr
     trial.until_epochs_go_on(trial.beta)
     assert [trial.session(host) for host in trial.pair.hosts] == sessions
     trial.alpha.start_daemon()

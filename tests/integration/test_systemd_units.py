@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from colod.config import budget, load_config
+from colod.daemon.main import BEGINNING_S, EXIT_TOLD
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
@@ -62,6 +63,7 @@ def test_systemd_tmpfiles_makes_the_directories(tmp_path: Path) -> None:
     assert (tmp_path / "run/colod/sessions").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("unit", ["colod.service", "colod-rescue.service"])
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -69,19 +71,21 @@ def test_systemd_tmpfiles_makes_the_directories(tmp_path: Path) -> None:
         ("NotifyAccess", "main"),
         ("KillMode", "process"),
         ("OOMPolicy", "continue"),
-        ("Restart", "always"),
         ("RuntimeDirectory", "colod"),
         ("RuntimeDirectoryPreserve", "yes"),
         ("StateDirectory", "colod"),
     ],
 )
-def test_a_restart_of_the_daemon_leaves_sessions_and_sockets(key: str, value: str) -> None:
-    assert settings("colod.service", "Service", key) == [value]
+def test_a_restart_of_who_decides_leaves_sessions_and_sockets(
+    unit: str, key: str, value: str
+) -> None:
+    assert settings(unit, "Service", key) == [value]
 
 
-def test_a_watchdogs_least_time_is_reckoned_from_what_the_unit_says() -> None:
-    (stall,) = settings("colod.service", "Service", "WatchdogSec")
-    (restart,) = settings("colod.service", "Service", "RestartSec")
+@pytest.mark.parametrize("unit", ["colod.service", "colod-rescue.service"])
+def test_a_watchdogs_least_time_is_reckoned_from_what_the_unit_says(unit: str) -> None:
+    (stall,) = settings(unit, "Service", "WatchdogSec")
+    (restart,) = settings(unit, "Service", "RestartSec")
     assert float(stall) == budget.STALL_S
     assert float(restart) < budget.COME_BACK_S
 
@@ -95,8 +99,29 @@ def test_the_daemon_starts_between_xen_and_the_guests() -> None:
 
 def test_a_daemon_that_cannot_come_back_is_followed_by_the_rescue() -> None:
     assert settings("colod.service", "Unit", "OnFailure") == ["colod-rescue.service"]
-    assert settings("colod.service", "Unit", "StartLimitBurst") == ["10"]
+    assert settings("colod.service", "Service", "Restart") == ["always"]
     assert settings("colod-rescue.service", "Service", "ExecStart") == ["colod", "rescue"]
+
+
+def test_starts_that_fail_as_slowly_as_can_be_still_reach_the_limit_that_calls_the_rescue() -> None:
+    (burst,) = settings("colod.service", "Unit", "StartLimitBurst")
+    (interval_s,) = settings("colod.service", "Unit", "StartLimitIntervalSec")
+    keys = ("TimeoutStartSec", "TimeoutStopSec", "RestartSec")
+    slowest_s = BEGINNING_S + sum(
+        float(word) for key in keys for word in settings("colod.service", "Service", key)
+    )
+    assert float(burst) * slowest_s < float(interval_s)
+
+
+def test_the_rescue_is_ended_by_the_daemons_start_and_by_nothing_else() -> None:
+    unit = "colod-rescue.service"
+    assert settings(unit, "Unit", "Conflicts") == ["colod.service"]
+    assert settings(unit, "Service", "TimeoutStartSec") == ["infinity"]
+    assert settings(unit, "Service", "Restart") == ["on-failure"]
+    assert settings(unit, "Unit", "StartLimitIntervalSec") == ["0"]
+    assert settings(unit, "Service", "SuccessExitStatus") == [str(EXIT_TOLD)]
+    for key in ("RuntimeMaxSec", "RestartPreventExitStatus"):
+        assert settings(unit, "Service", key) == []
 
 
 def test_stopping_the_daemon_does_not_drain() -> None:

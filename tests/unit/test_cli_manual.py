@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from colod.cli import manual
 from colod.cli.exits import Exit
 from colod.cli.main import COMMANDS
-from colod.daemon.main import EXIT_CONFIG, EXIT_HELD
+from colod.daemon.main import EXIT_CONFIG, EXIT_HELD, EXIT_TOLD
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = sorted((ROOT / "docs" / "man").glob("*.8"))
@@ -102,6 +102,6 @@ def test_a_page_written_by_hand_names_every_option(path: Path) -> None:
         assert option in plain(path.read_text())
 
 
-@pytest.mark.parametrize("status", [EXIT_HELD, EXIT_CONFIG])
+@pytest.mark.parametrize("status", [EXIT_HELD, EXIT_CONFIG, EXIT_TOLD])
 def test_the_daemons_page_names_its_exit_status(status: int) -> None:
     assert f"\n{status}\n" in plain((ROOT / "docs" / "man" / "colod.8").read_text())

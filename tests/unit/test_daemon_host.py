@@ -72,7 +72,13 @@ BETAS = records.create(BETA, ALPHA, attempt="1")
 """By it beta owns the guest."""
 
 
-def host_with(disk: Disk, sessions: Path, record: OwnershipRecord | None = None) -> Host:
+def host_with(
+    disk: Disk,
+    sessions: Path,
+    record: OwnershipRecord | None = None,
+    *,
+    joins_pairings: bool = True,
+) -> Host:
     limits = SimpleNamespace(
         beat_interval_s=1.0,
         suspect_after_s=5.0,
@@ -99,7 +105,7 @@ def host_with(disk: Disk, sessions: Path, record: OwnershipRecord | None = None)
         sessions=sessions,
         witness=FixedWitness(record),
     )
-    return Host(cast("Parts", parts))
+    return Host(cast("Parts", parts), joins_pairings=joins_pairings)
 
 
 async def test_two_requests_for_one_guest_begin_one_protection(tmp_path: Path) -> None:
@@ -253,6 +259,16 @@ async def test_a_guest_of_which_the_witness_has_an_older_record_is_not_protected
         await host.protect(GUEST, BETA, Disks.NONE, 0, dry_run=dry_run)
     assert "docs/witness.md" in str(refused.value)
     assert not disk.written
+    assert not host.services
+
+
+async def test_a_rescue_joins_no_pairing(tmp_path: Path) -> None:
+    """It may end at any moment, and nobody would look after the replica then."""
+    disk = Disk()
+    host = host_with(disk, tmp_path, BETAS, joins_pairings=False)
+    request = peer_pb2.PrepareReceiveRequest(guest=GUEST, pairing="0" * 32, generation=1)
+    with pytest.raises(PeerRefused, match="only a rescue"):
+        await host.receive(request)
     assert not host.services
 
 
