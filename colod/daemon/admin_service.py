@@ -14,6 +14,7 @@ from colod.daemon.checkpoints import Checkpoints
 from colod.daemon.doctor import examine
 from colod.daemon.drills import Drills, drill_message
 from colod.daemon.host import Host
+from colod.daemon.peer_calls import PEER_CALLS
 from colod.daemon.protection import ProtectionService
 from colod.daemon.status import history_of, reply_of
 from colod.errors import ColodError, NotAllowedNow, OutcomeUnknown, PreflightRefused
@@ -191,7 +192,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             paused=request.paused, operator=request.operator, reason=request.reason
         )
         try:
-            await asyncio.to_thread(self._host.parts.peer_client.set_automation, told)
+            await PEER_CALLS.run(self._host.parts.peer_client.set_automation, told)
         except ColodError as error:
             return str(error)
         return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,6 +17,7 @@ from colod.daemon.history import History
 from colod.daemon.journal import JournalStore
 from colod.daemon.limits import Limits
 from colod.daemon.parts import Parts
+from colod.daemon.peer_calls import PEER_OFFERS
 from colod.errors import ConfigError
 from colod.fencing.base import Fencer
 from colod.fencing.none import NoFencer
@@ -156,4 +156,5 @@ async def _offer(peer_client: PeerClient, guest: GuestName, stored: Stored) -> b
     request = peer_pb2.OfferRecordRequest(
         guest=guest, content=pack(stored), revision=stored.revision
     )
-    return (await asyncio.to_thread(peer_client.offer_record, request, timeout_s=_OFFER_S)).accepted
+    reply = await PEER_OFFERS.run(peer_client.offer_record, request, timeout_s=_OFFER_S)
+    return reply.accepted

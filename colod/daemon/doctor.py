@@ -9,6 +9,7 @@ from ipaddress import ip_address
 
 from colod.daemon.adoption import strangers
 from colod.daemon.host import Host
+from colod.daemon.peer_calls import PEER_CALLS
 from colod.daemon.selffence import Standing
 from colod.errors import ColodError, ConfigError, NotFound, SelfFenceError
 from colod.failover.effects import State
@@ -100,7 +101,7 @@ async def _toolstack(host: Host) -> Sequence[admin_pb2.Finding]:
 
 async def _peer(host: Host) -> Sequence[admin_pb2.Finding]:
     try:
-        reply = await asyncio.to_thread(host.parts.peer_client.greet)
+        reply = await PEER_CALLS.run(host.parts.peer_client.greet)
     except ColodError as error:
         return [_finding("error", "peer", str(error), error.advice)]
     text = f"{host.parts.peer} answers, colod {reply.software}"

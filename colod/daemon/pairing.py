@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 import shlex
@@ -12,6 +11,7 @@ from typing import Any
 import structlog
 
 from colod.daemon.parts import Parts
+from colod.daemon.peer_calls import PEER_CALLS
 from colod.daemon.sessions import SessionHandle, last_words, log_path, write_spec
 from colod.errors import DomainNotFound, PeerError, PreflightRefused, SessionError
 from colod.failover.view import Journal
@@ -64,7 +64,7 @@ class Pairing:
         request = preflight_request(
             guest, disks, config, facts.xen_version, domain.memory_bytes, facts.cpu_features
         )
-        answer = await asyncio.to_thread(parts.peer_client.preflight, request)
+        answer = await PEER_CALLS.run(parts.peer_client.preflight, request)
         reasons += answer.refusals
         if reasons:
             raise PreflightRefused(reasons)
@@ -93,7 +93,7 @@ class Pairing:
             transport=self._parts.transport_kind,
             secret=secret,
         )
-        reply = await asyncio.to_thread(
+        reply = await PEER_CALLS.run(
             self._parts.peer_client.prepare_receive, request, timeout_s=PEER_START_S
         )
         gate = {"gate": json.loads(journal.gate)} if journal.gate else {}
@@ -157,7 +157,7 @@ class Pairing:
         """Tell the peer that the protection ended; what it misses, the witness tells it later."""
         request = peer_pb2.ForgetRequest(guest=guest, generation=journal.generation)
         try:
-            await asyncio.to_thread(self._parts.peer_client.forget, request)
+            await PEER_CALLS.run(self._parts.peer_client.forget, request)
         except PeerError as error:
             _log.warning(Event.PEER_UNREACHED, protection=guest, error=str(error))
 

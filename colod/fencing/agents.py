@@ -29,6 +29,7 @@ from colod.fencing.base import Fenced, Unconfirmed, Verdict
 from colod.fencing.manual import ManualFencer
 from colod.model import HostName
 from colod.options import parse_options
+from colod.threads import Threads
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SAID_CHARS: Final = 500
@@ -37,6 +38,9 @@ _OFF_STATUS: Final = 2
 _BAD_ARGUMENTS: Final = 2
 _OFF_LINE: Final = re.compile(r"^[ \t]*status:[ \t]*off[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _RESERVED: Final = frozenset({"action", "option"})
+
+_AGENTS: Final = Threads("fence-agent", 16)
+"""One call may last ten minutes, and there is one host to fence, for however many guests."""
 
 _log = logging.getLogger(__name__)
 
@@ -143,10 +147,10 @@ class AgentsFencer(ManualFencer):
     async def _switch_off(self, device: Device, failures: list[str]) -> str:
         """Return what proves that the host is off, or nothing."""
         for _ in range(device.attempts):
-            done = await asyncio.to_thread(_run, device, "off")
+            done = await _AGENTS.run(_run, device, "off")
             if done.status == 0 and not device.verify:
                 return f"{device.agent}: off"
-            status = await asyncio.to_thread(_run, device, "status")
+            status = await _AGENTS.run(_run, device, "status")
             if _says_off(status) and done.status != _BAD_ARGUMENTS:
                 how = "off" if done.status == 0 else f"off {done}, but"
                 return f"{device.agent}: {how}, status: off"
@@ -171,7 +175,7 @@ def _says_off(status: _Ran) -> bool:
 
 
 async def _on_again(device: Device) -> None:
-    done = await asyncio.to_thread(_run, device, "on")
+    done = await _AGENTS.run(_run, device, "on")
     _log.info("fence.on_again agent=%s on=%s", device.agent, done)
 
 

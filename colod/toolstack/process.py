@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
 import os
@@ -11,12 +10,17 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from colod.errors import ToolstackError
+from colod.threads import Threads
 from colod.toolstack.port import ProcessRef
 
 SAVE_HELPER = "libxl-save-helper"
 """The process of libxl that reads or writes a guest's memory; it outlives its xl."""
+
+_WAITERS: Final = Threads("wait-gone", 32)
+"""A process that does not end keeps one for as long as it is waited for, up to 20 s."""
 
 _PROC = Path("/proc")
 _ENDED = frozenset({"Z", "X"})
@@ -105,7 +109,7 @@ def kill(ref: ProcessRef, signal_number: signal.Signals = signal.SIGKILL) -> boo
 
 async def wait_gone(ref: ProcessRef, timeout_s: float) -> bool:
     """Wait until the process has ended (it may still be a zombie); False if it did not in time."""
-    return await asyncio.to_thread(_wait_gone, ref, timeout_s)
+    return await _WAITERS.run(_wait_gone, ref, timeout_s)
 
 
 def _wait_gone(ref: ProcessRef, timeout_s: float) -> bool:
