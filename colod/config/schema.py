@@ -539,8 +539,9 @@ class PolicyTable(Table):
         5.0,
         0.5,
         3600.0,
-        "Wait before the first new attempt to pair; doubled after each failure. Smaller: a first "
-        "copy that cannot succeed eats the link. Larger: unprotected for longer.",
+        "Wait before the next attempt to pair; doubled with each that fails until one has come to "
+        "protect the guest. Smaller: a first copy that cannot succeed eats the link. Larger: "
+        "unprotected for longer.",
     )
     resync_backoff_max_s: float = _quantity(
         300.0,

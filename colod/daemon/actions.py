@@ -222,12 +222,8 @@ class Actions:
     # --- sessions ---------------------------------------------------------------------------
 
     async def _start_pairing(self) -> None:
-        try:
-            await self._prepare_gate()
-            await self._pairing.start(self._subject.journal, self._subject.session)
-        except ColodError:
-            self._subject.facts.pairing_failed()
-            raise
+        await self._prepare_gate()
+        await self._pairing.start(self._subject.journal, self._subject.session)
 
     async def _prepare_gate(self) -> None:
         """Write down which gate the session will have, before anything of it is made."""

@@ -14,7 +14,7 @@ from colod.daemon.parts import Parts
 from colod.daemon.sessions import SessionHandle
 from colod.failover.detector import Sign
 from colod.failover.effects import State
-from colod.failover.record import NO_GENERATION
+from colod.failover.record import NO_GENERATION, RecordState
 from colod.failover.rules.facts import keeps_copy
 from colod.failover.view import (
     Answer,
@@ -102,6 +102,7 @@ class Facts:
         self._resync_at = float("-inf")
         self._resync_asked = False
         self._backoff_s = parts.limits.resync_backoff_s
+        self._was_paired = _is_paired(journal)
 
     # --- what changes them ------------------------------------------------------------------
 
@@ -135,16 +136,28 @@ class Facts:
         view = self.view
         return view is not None and view.guest in _STOPPED and self._looked_at > self._let_run_at
 
-    def pairing_changed(self) -> None:
-        """Note that what the peer said before this instant is about another pairing."""
+    def journaled(self, was: Journal, journal: Journal) -> None:
+        """Note that the entry was replaced: how pairings go decides when the next one is tried.
+
+        One that came to be PAIRED ends the failures before it; one that ends without, for whatever
+        cause, is a failure, and the wait doubles with each. What the peer said of one pairing is
+        not about the next.
+        """
+        if _is_paired(journal):
+            self._was_paired, self._backoff_s = True, self._limits.resync_backoff_s
+        if journal.pairing == was.pairing:
+            return
         self._pairing_since = time.monotonic()
         self._resync_asked = False
         self._resync_at = time.monotonic() + self._backoff_s
+        if was.pairing is not None and not self._was_paired:
+            self._backoff_s = min(self._backoff_s * 2, self._limits.resync_backoff_max_s)
+        self._was_paired = _is_paired(journal)
 
-    def pairing_failed(self) -> None:
-        """Wait, longer each time, before the next attempt to pair."""
-        self._resync_at = time.monotonic() + self._backoff_s
-        self._backoff_s = min(self._backoff_s * 2, self._limits.resync_backoff_max_s)
+    @property
+    def resync_wait_s(self) -> float:
+        """How long it is to the next attempt to pair, if nobody asks for one before."""
+        return max(0.0, self._resync_at - time.monotonic())
 
     def resync_now(self) -> None:
         """Allow the next attempt to pair at once."""
@@ -259,7 +272,7 @@ class Facts:
             return True
         if self._parts.automation.is_paused:
             return False
-        return self._limits.resync_automatic and time.monotonic() >= self._resync_at
+        return self._limits.resync_automatic and self.resync_wait_s == 0.0
 
     def _with_answer(self, view: View) -> View:
         return replace(
@@ -335,6 +348,15 @@ def _gate(journal: Journal, link: Link, status: SessionStatus | None) -> dict[st
 def _signs(view: View) -> object:
     """Return the facts whose change makes the witness's last answer doubtful."""
     return (view.link, view.contact, view.peer_replica, view.peer_gave_up, view.guest)
+
+
+def _is_paired(journal: Journal) -> bool:
+    record = journal.record
+    return (
+        record is not None
+        and record.state is RecordState.PAIRED
+        and record.pairing == journal.pairing
+    )
 
 
 def _is_common(journal: Journal, theirs: peer_pb2.ProtectionView) -> bool:

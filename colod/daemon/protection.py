@@ -369,8 +369,8 @@ class ProtectionService:
     async def _replace(self, journal: Journal) -> None:
         await self._parts.journal.write(journal)
         was, self.journal = self.journal, journal
+        self.facts.journaled(was, journal)
         if journal.pairing != was.pairing:
-            self.facts.pairing_changed()
             await self._leave_session()
             self._clear_away(was)
             self._adopt()

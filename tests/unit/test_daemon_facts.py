@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -69,6 +69,7 @@ def parts_of(
     *,
     peer: HostName = BETA,
     is_paused: bool = False,
+    backoff_max_s: float = 5.0,
 ) -> Parts:
     """Return ports that know this."""
     limits = SimpleNamespace(
@@ -76,7 +77,7 @@ def parts_of(
         suspect_after_s=5.0,
         carrier_grace_s=3.0,
         resync_backoff_s=5.0,
-        resync_backoff_max_s=5.0,
+        resync_backoff_max_s=backoff_max_s,
         takeover_automatic=True,
         resync_automatic=False,
         keep_quarantined=False,
@@ -92,6 +93,57 @@ def parts_of(
         automation=SimpleNamespace(is_paused=is_paused),
     )
     return cast("Parts", parts)
+
+
+class Pairings:
+    """A primary's pairings, as its journal tells of them."""
+
+    def __init__(self, journal: Journal) -> None:
+        """Go on from `journal`, as a daemon that has just started."""
+        parts = parts_of(NoDomains(), Heartbeat(), backoff_max_s=300.0)
+        self.journal, self.facts = journal, Facts(parts, journal)
+
+    def note(self, **entry: object) -> None:
+        """Have the journal's entry replaced."""
+        was, self.journal = self.journal, replace(self.journal, **cast("Any", entry))
+        self.facts.journaled(was, self.journal)
+
+    def fails(self) -> int:
+        """Begin a pairing that ends before PAIRED; return how long it is to the next attempt."""
+        self.note(pairing=PairingId("e" * 32))
+        return self.ends()
+
+    def succeeds(self) -> None:
+        """Begin one that comes to be PAIRED."""
+        self.note(pairing=PairingId("f" * 32))
+        self.note(record=PAIRED)
+
+    def ends(self) -> int:
+        """Leave the pairing; return how long it is to the next attempt."""
+        self.note(record=FIRST)
+        self.note(pairing=None)
+        return round(self.facts.resync_wait_s)
+
+
+def test_the_wait_before_the_next_pairing_doubles_with_each_that_breaks_in_its_first_copy() -> None:
+    pairings = Pairings(replace(JOURNAL, record=FIRST))
+    assert [pairings.fails() for _ in range(8)] == [5, 10, 20, 40, 80, 160, 300, 300]
+
+
+def test_a_pairing_that_came_to_be_paired_ends_the_failures_before_it() -> None:
+    pairings = Pairings(replace(JOURNAL, record=FIRST))
+    for _ in range(8):
+        pairings.fails()
+    pairings.succeeds()
+    assert pairings.ends() == 5  # the secondary was restarted, a month later
+    assert pairings.fails() == 5
+    assert pairings.fails() == 10
+
+
+def test_a_daemon_that_finds_its_guest_paired_counts_no_failure_when_that_ends() -> None:
+    pairings = Pairings(replace(JOURNAL, record=PAIRED, pairing=PAIRED.pairing))
+    assert pairings.ends() == 5
+    assert pairings.fails() == 5
 
 
 async def test_an_answer_is_used_even_where_looking_takes_longer_than_it_is_fresh() -> None:
