@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,7 +197,7 @@ class EtcdClient:
             return ()
         token = self._token
         if token is None:
-            secret = await asyncio.to_thread(self._cluster.password_file.read_text)
+            secret = await asyncio.to_thread(_read_password, self._cluster.password_file)
             request = pb.AuthenticateRequest(
                 name=self._cluster.user, password=secret.partition("\n")[0]
             )
@@ -252,6 +253,18 @@ class EtcdClient:
         if answer.isLearner:
             problems.append("it is a learner: it does not answer linearizable reads")
         return MemberStatus(endpoint, answer.version, tuple(problems))
+
+
+def _read_password(path: Path) -> str:
+    """Return what the file holds.
+
+    Raises:
+        OSError: If it cannot be read, or holds what can be no password for etcd.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise OSError(errno.EILSEQ, f"it is not UTF-8 (byte {error.start})", str(path)) from error
 
 
 async def _ask_status(
