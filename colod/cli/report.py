@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from colod.cli import gates, layout
-from colod.observe.documents import lag_json, replica_of, role_of
+from colod.observe.checks import is_current
+from colod.observe.documents import decided_age_s, lag_json, replica_of, role_of
 from colod.v1 import admin_pb2, types_pb2
 
 _WITHOUT_REPLICA = frozenset({"STOPPED", "ALONE", "GUEST_SHUTDOWN"})
@@ -14,7 +15,17 @@ _UNKNOWN = "unknown"
 
 
 def shown_state(protection: admin_pb2.ProtectionStatus) -> str:
-    """Return the state in the words for operators: REPLICATING always says what it lacks."""
+    """Return the state in the words for operators: REPLICATING always says what it lacks.
+
+    One that was decided too long ago says so: the daemon may have been unable to look since.
+    """
+    age_s = decided_age_s(protection)
+    if age_s is not None and not is_current(protection):
+        return f"{_shown_state(protection)}, as of {layout.seconds(age_s)} ago"
+    return _shown_state(protection)
+
+
+def _shown_state(protection: admin_pb2.ProtectionStatus) -> str:
     state = protection.state
     if state == "REPLICATING":
         return f"{state} {_NOT_HELD}"

@@ -37,6 +37,7 @@ from colod.failover.rules.secondary import KEPT_FOR_WORD
 from colod.failover.view import Answer, Fence, Journal, Link, Replica, Wanted, replica_of
 from colod.fencing.manual import Confirmation, ManualFencer
 from colod.model import Generation, GuestName, PairingId, Protection, Role
+from colod.observe.checks import FRESH_S
 from colod.observe.logs import Event
 from colod.v1 import peer_pb2
 from colod.witness.manual import ManualWitness
@@ -348,9 +349,22 @@ class ProtectionService:
         """What the operator is shown."""
         return self.decision.state or State.STOPPED
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the state was decided on fresh facts; they grow old while looking fails."""
+        decided_on = self.decided_on
+        is_known = self.has_looked and decided_on is not None
+        return is_known and time.monotonic() - (decided_on or 0.0) <= FRESH_S
+
     def peer_view(self) -> peer_pb2.ProtectionView:
-        """Return what the peer is told in heartbeats; safe in any thread."""
-        return peer_view(self.journal, self.state, self.facts.view)
+        """Return what the peer is told in heartbeats; safe in any thread.
+
+        That output is held is said only while it is known: the peer shows it as its own.
+        """
+        told = peer_view(self.journal, self.state, self.facts.view)
+        if self.state is State.PROTECTED and not self.is_current:
+            told.state = ""
+        return told
 
     # --- what effects change ----------------------------------------------------------------
 

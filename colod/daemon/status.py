@@ -128,7 +128,7 @@ def status_of(service: ProtectionService) -> admin_pb2.ProtectionStatus:
         interval_ms=terms.interval_ms,
         progress=_progress(service),
         replica=replica_code(view),
-        output_held=service.state is State.PROTECTED,
+        output_held=service.state is State.PROTECTED and service.is_current,
         since_unix_s=service.since_unix_s,
         witness=_WITNESS[service.facts.answer],
         peer_contact=view.contact if view else Contact.SILENT,

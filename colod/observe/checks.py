@@ -91,6 +91,12 @@ class Verdict:
         )
 
 
+def is_current(status: Status) -> bool:
+    """Tell whether the state was decided on facts that are fresh enough to rest anything on."""
+    age_s = decided_age_s(status)
+    return age_s is not None and age_s <= FRESH_S
+
+
 def judge(name: str, reply: admin_pb2.StatusReply, asked: Asked) -> Verdict:
     """Answer the check `name` from the status of this host.
 

@@ -133,12 +133,14 @@ class Protection(TypedDict):
     state: str
     """As in failover.md."""
     output_held: bool
+    """Whether it is known that nothing leaves which a failover could take back: false, too, where
+    the state was decided more than 15 s ago."""
     cause: str
     advice: str
     """What to do; empty when nothing is wanted."""
     since_unix_s: float | None
     decided_age_s: float | None
-    """How old the facts are that the state was decided on."""
+    """How old the facts are that the state was decided on; a second, unless something hangs."""
     owner: str | None
     generation: int
     pairing: str | None

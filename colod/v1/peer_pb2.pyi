@@ -82,7 +82,9 @@ class ProtectionView(_message.Message):
     generation: _builtins.int
     pairing: _builtins.str
     state: _builtins.str
-    """Name of the state as `colodctl status` shows it."""
+    """Name of the state as `colodctl status` shows it; empty where it says that output is held, and
+    the daemon could not look for so long that it does not know.
+    """
     role: _types_pb2.Role.ValueType
     replica: _types_pb2.ReplicaState.ValueType
     acked_epoch: _builtins.int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,14 @@ import pytest
 from colod.daemon import actions
 from colod.daemon.host import Host
 from colod.daemon.parts import Parts
+from colod.daemon.status import status_of
 from colod.errors import JournalError, NotAllowedNow, PeerRefused, PreflightRefused
 from colod.failover import record as records
+from colod.failover.effects import Decision, State
 from colod.failover.record import OwnershipRecord
 from colod.failover.view import Journal, Wanted
 from colod.model import Disks, Epoch, GuestName, HostName, PairingId, Protection, Role
+from colod.observe.checks import FRESH_S
 from colod.toolstack.port import Domain
 from colod.v1 import peer_pb2
 from colod.witness.base import Stored
@@ -146,6 +150,22 @@ async def test_a_drained_host_refuses_to_protect_and_says_what_ends_that(tmp_pat
     with pytest.raises(NotAllowedNow, match="drained") as refused:
         await host.protect(GUEST, BETA, Disks.NONE, 0, dry_run=False)
     assert "restart" in refused.value.advice
+    await host.stop()
+
+
+@pytest.mark.parametrize(("age_s", "is_held"), [(1.0, True), (FRESH_S + 1, False)])
+async def test_output_is_said_to_be_held_only_while_that_is_known(
+    tmp_path: Path, age_s: float, is_held: bool
+) -> None:
+    """While xl hangs nothing is looked at, and the last decision stays."""
+    host = host_with(Disk(PRIMARY), tmp_path)
+    host.adopt_all()
+    service = host.services[GUEST]
+    service.decision = Decision(rule="protected", state=State.PROTECTED)
+    service.has_looked, service.decided_on = True, time.monotonic() - age_s
+    assert status_of(service).output_held is is_held
+    assert service.peer_view().state == ("PROTECTED" if is_held else "")
+    assert status_of(service).state == "PROTECTED"
     await host.stop()
 
 
