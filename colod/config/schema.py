@@ -457,7 +457,7 @@ class SessionTable(Table):
         3600.0,
         "How long a checkpoint that was sent may stay without an acknowledgement while the other "
         "host lives: its xl hangs, and the guest is mute. Then the guest goes on alone. Smaller: "
-        "a slow disk or a busy dom0 there ends the pairing.",
+        "a busy dom0 there ends the pairing. Larger: the guest is mute for longer.",
     )
     deltas: Literal["off", "none", "zstd-1"] = Field(
         default="off",
