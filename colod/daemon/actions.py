@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -26,8 +27,8 @@ from colod.errors import (
 from colod.failover.effects import Do, Effect, Swap
 from colod.failover.learning import learn, unlearn
 from colod.failover.view import Answer, Fence, Journal, Pending
-from colod.fencing.base import Failed, Fenced, Verdict
-from colod.model import Generation, GuestName, Role
+from colod.fencing.base import Fenced, Unconfirmed, Verdict
+from colod.model import Generation, GuestName, HostName, Role
 from colod.observe.logs import Event
 from colod.toolstack import process
 from colod.toolstack.port import ProcessRef
@@ -71,6 +72,8 @@ class Actions:
         self._parts = parts
         self._subject = subject
         self._beside: set[asyncio.Task[None]] = set()
+        self._fencing: set[asyncio.Task[Verdict]] = set()
+        self._word_comes = asyncio.Event()
         self._pairing = Pairing(parts)
         self._do = {
             Do.READ_WITNESS: self._read_witness,
@@ -102,6 +105,15 @@ class Actions:
         """Wait for announcements under way, but no longer than that."""
         if self._beside:
             await asyncio.wait(tuple(self._beside), timeout=timeout_s)
+
+    @contextlib.contextmanager
+    def fencing_gives_way(self) -> Iterator[None]:
+        """Have fencing wait for no agent: an operator's word is to be written down."""
+        self._word_comes.set()
+        try:
+            yield
+        finally:
+            self._word_comes.clear()
 
     async def do(self, effect: Effect) -> None:
         """Carry out `effect`.
@@ -315,16 +327,47 @@ class Actions:
     # --- the rest ---------------------------------------------------------------------------
 
     async def _fence_peer(self) -> None:
-        generation, peer = self._subject.journal.generation, self._subject.journal.peer
-        verdict: Verdict = Failed("it is not the configured peer, whose devices are known")
-        if peer == self._parts.peer:
-            verdict = await self._parts.fencer.fence(peer)
+        journal, facts = self._subject.journal, self._subject.facts
+        generation, peer = journal.generation, journal.peer
+        verdict = await self._proof(journal)
         if isinstance(verdict, Fenced):
-            self._subject.facts.fenced(generation, Fence.CONFIRMED)
+            facts.fenced(generation, Fence.CONFIRMED)
             _log.info(Event.FENCE_CONFIRMED, host=peer, evidence=verdict.evidence)
             return
-        self._subject.facts.fenced(generation, Fence.UNCONFIRMED)
+        facts.fenced(generation, Fence.UNCONFIRMED)
         raise FenceUnconfirmed(f"{peer}: {verdict.reason}")
+
+    async def _proof(self, journal: Journal) -> Verdict:
+        """Ask the journal for a word that was given for this takeover, and then the fencer.
+
+        The fencer knows the devices of the configured peer only: for another host nothing but a
+        person's word counts.
+        """
+        if (word := journal.valid_fence_word) is not None:
+            return Fenced(f"confirmed by {word.operator}: {word.reason}")
+        if journal.peer != self._parts.peer:
+            return Unconfirmed(f"only {self._parts.peer} is the configured peer, and can be fenced")
+        return await self._ask_fencer(journal.peer)
+
+    async def _ask_fencer(self, peer: HostName) -> Verdict:
+        """Fence, unless an operator's word comes: it need not wait for agents that hang.
+
+        They go on beside it, since nobody can tell what of their orders has arrived.
+        """
+        fencing = asyncio.create_task(self._parts.fencer.fence(peer))
+        word = asyncio.create_task(self._word_comes.wait())
+        try:
+            await asyncio.wait((fencing, word), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            fencing.cancel()
+            raise
+        finally:
+            word.cancel()
+        if fencing.done():
+            return fencing.result()
+        self._fencing.add(fencing)
+        fencing.add_done_callback(self._fencing.discard)
+        raise FenceUnconfirmed(f"{peer}: fencing gave way to an operator's word")
 
     async def _erase(self) -> None:
         await self._parts.journal.erase(self._subject.guest)

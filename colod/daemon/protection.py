@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -33,9 +33,9 @@ from colod.failover.learning import join
 from colod.failover.rules import decide
 from colod.failover.rules.causes import move_aside
 from colod.failover.rules.facts import guest_is_here, has_lost, winner_is_activated
+from colod.failover.rules.promotion import WAIT_FOR_FENCE
 from colod.failover.rules.secondary import KEPT_FOR_WORD
-from colod.failover.view import Answer, Fence, Journal, Link, Replica, Wanted, replica_of
-from colod.fencing.manual import Confirmation, ManualFencer
+from colod.failover.view import Answer, FenceWord, Journal, Link, Replica, Wanted, replica_of
 from colod.model import Generation, GuestName, PairingId, Protection, Role
 from colod.observe.checks import FRESH_S
 from colod.observe.logs import Event
@@ -82,6 +82,7 @@ class ProtectionService:
         self.has_looked = False
         self.decided_on: float | None = None
         self._told_at = float("-inf")
+        self._stood = ("", self.journal.generation)
         self._shown = parts.history.last_state(self.guest) or str(State.STOPPED)
         self._parts = parts
         self._lock = asyncio.Lock()
@@ -230,26 +231,55 @@ class ProtectionService:
         """Pass on an operator's word that the other host is off; return to whom.
 
         Raises:
-            NotAllowedNow: If nothing waits for such a word.
+            NotAllowedNow: If nothing waits for such a word; it says what is waited for instead.
+            JournalError: If it could not be written.
             WitnessError: If the witness cannot take it.
         """
-        parts, given_to = self._parts, []
-        view = self.facts.view
-        if view is not None and view.fence is Fence.UNCONFIRMED:
-            if not isinstance(parts.fencer, ManualFencer):
-                raise NotAllowedNow(
-                    self.state, "fencing is left to agents here", advice="see docs/fencing.md"
-                )
-            parts.fencer.confirm(Confirmation(self.journal.peer, reason, operator))
-            self.facts.fence_again()
+        witness, given_to = self._parts.witness, []
+        if self._waits_for_fence and await self._take_fence_word(reason, operator):
             given_to.append("fencing")
-        if isinstance(parts.witness, ManualWitness) and self.journal.pending is not None:
-            await parts.witness.confirm(self.guest, reason)
+        if isinstance(witness, ManualWitness) and self.journal.pending is not None:
+            await witness.confirm(self.guest, reason)
             given_to.append("witness")
         if not given_to:
-            raise NotAllowedNow(self.state, f"nothing waits for {self.journal.peer} to be off")
+            peer, trouble = self.journal.peer, self.trouble
+            raise NotAllowedNow(
+                self.state,
+                f"nothing waits for {peer} to be off{f': {trouble}' if trouble else ''}",
+                advice=self.decision.advice or "colodctl status tells how it stands",
+            )
         self.poke()
         return given_to
+
+    @property
+    def _waits_for_fence(self) -> bool:
+        """Whether the takeover by the grant that is known now was last seen to wait for a proof.
+
+        A word that nothing waits for would lie about until something does.
+        """
+        rule, generation = self._stood
+        return rule in WAIT_FOR_FENCE and generation == self.journal.generation
+
+    async def _take_fence_word(self, reason: str, operator: str) -> bool:
+        """Write down that the other host is off for this takeover; return whether it still waits.
+
+        It counts from the moment it is on disk, also for the next daemon.
+        """
+        async with self._undisturbed():
+            if not self._waits_for_fence:
+                return False
+            generation = self.journal.generation
+            word = FenceWord(generation=generation, reason=reason, operator=operator)
+            await self.note(replace(self.journal, fence_word=word))
+            self.facts.fence_again()
+            return True
+
+    @contextlib.asynccontextmanager
+    async def _undisturbed(self) -> AsyncIterator[None]:
+        """Hold the lock, for which fencing under way gives way: agents may take minutes."""
+        with self._actions.fencing_gives_way():
+            async with self._lock:
+                yield
 
     def record_offered(self) -> None:
         """Read the record again: the peer may have replaced it."""
@@ -543,6 +573,7 @@ class ProtectionService:
             self.decision = replace(decision, state=was.state, cause=was.cause, advice=was.advice)
             return
         self.decision, self.has_looked = decision, True
+        self._stood = (decision.rule, self.journal.generation)
         if self._shown == decision.state:
             return
         self.since_unix_s = time.time()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import zlib
+from dataclasses import asdict
 from typing import Any
 
 from colod.errors import JournalError, WitnessError
 from colod.failover import record as records
 from colod.failover.record import OwnershipRecord
-from colod.failover.view import Journal, Pending, Wanted
+from colod.failover.view import FenceWord, Journal, Pending, Wanted
 from colod.model import (
     Disks,
     Generation,
@@ -63,6 +64,7 @@ def _to_fields(journal: Journal) -> dict[str, Any]:
         "switchover": journal.switchover,
         "held_domid": journal.held_domid,
         "replica_domid": journal.replica_domid,
+        "fence_word": journal.fence_word and asdict(journal.fence_word),
     }
     return {name: value for name, value in newer.items() if value} | {
         "format": FORMAT_VERSION,
@@ -109,6 +111,7 @@ def _from_fields(fields: dict[str, Any]) -> Journal:
     terms = fields.pop("protection")
     pending = fields.pop("pending")
     pairing = fields.pop("pairing")
+    word = fields.pop("fence_word", None)
     return Journal(
         protection=Protection(
             guest=parse_guest_name(terms["guest"]),
@@ -125,8 +128,16 @@ def _from_fields(fields: dict[str, Any]) -> Journal:
         pairing=None if pairing is None else parse_pairing_id(pairing),
         pairing_generation=Generation(int(fields.pop("pairing_generation"))),
         wanted=Wanted(fields.pop("wanted")),
+        fence_word=None if word is None else _fence_word(**word),
         **fields,
     )
+
+
+def _fence_word(*, generation: int, reason: str, operator: str) -> FenceWord:
+    """Return the word; what lacks its reason or its name was never taken for one."""
+    if not (reason.strip() and operator.strip()):
+        raise JournalError("a word that the other host is off has no reason or no name")
+    return FenceWord(generation=Generation(int(generation)), reason=reason, operator=operator)
 
 
 def _pending(fields: dict[str, Any]) -> Pending:

@@ -16,7 +16,8 @@ def learn(journal: Journal, record: OwnershipRecord, revision: int) -> Journal:
     hosts tells that ours has ended. One that contradicts what is known is not learned: the witness
     was restored, and what this host knows may be all that is left of the truth. An operator's force
     is a word about the grant that was known then: with a newer one the other host has shown that it
-    was not down.
+    was not down. A word that the other host is off ends with the takeover that it was given for: it
+    may be on again when the next one comes.
     """
     old = journal.record
     if contradicts(record, old) if old is not None else not may_begin_with(record, journal):
@@ -32,6 +33,7 @@ def learn(journal: Journal, record: OwnershipRecord, revision: int) -> Journal:
         may_hand_back=_may_hand_back(journal, record) if is_new_grant else journal.may_hand_back,
         force_reason="" if is_outdated else journal.force_reason,
         switchover="" if is_new_grant else journal.switchover,
+        fence_word=None if is_new_grant or record.activated else journal.fence_word,
     )
 
 
@@ -41,8 +43,8 @@ def join(
     """Return the journal of a secondary, with no copy of the guest, that joins a new pairing.
 
     The owner's terms replace ours: it may have ended the protection and begun another one, for
-    instance on shared disks, without our hearing of it. What an operator forced, and what was
-    held, concerned a replica that is gone: neither may act on the new one.
+    instance on shared disks, without our hearing of it. What an operator forced or gave their word
+    for, and what was held, concerned a replica that is gone: nothing of it may act on the new one.
     """
     return replace(
         journal,
@@ -53,6 +55,7 @@ def join(
         held_domid=0,
         replica_domid=0,
         force_reason="",
+        fence_word=None,
     )
 
 
@@ -90,7 +93,7 @@ def unlearn(journal: Journal, revision: int) -> Journal:
     pending = journal.pending
     wanted_gone = pending is not None and pending.new is None
     if wanted_gone or journal.wanted is Wanted.UNPROTECTED:
-        return replace(journal, record=None, revision=revision, pending=None)
+        return replace(journal, record=None, revision=revision, pending=None, fence_word=None)
     return replace(journal, pending=None)
 
 

@@ -90,6 +90,21 @@ class Fence(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FenceWord:
+    """An operator's word that the other host is off, given for one takeover.
+
+    Attributes:
+        generation: Of the grant whose takeover waited for it; it counts for no other.
+        reason: How the operator knows.
+        operator: Who said it.
+    """
+
+    generation: Generation
+    reason: str
+    operator: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
     """A write to the witness whose outcome is not known yet.
 
@@ -130,6 +145,7 @@ class Journal:
             (JSON); "" when none is there.
         force_reason: An operator's decision to take the guest over against the rules, not yet done.
         switchover: Id of the switchover that an operator asked this owner for, "" for none.
+        fence_word: An operator's word that the other host is off, until that takeover ends.
     """
 
     protection: Protection
@@ -151,6 +167,7 @@ class Journal:
     gate: str = ""
     force_reason: str = ""
     switchover: str = ""
+    fence_word: FenceWord | None = None
 
     @property
     def peer(self) -> HostName:
@@ -176,6 +193,12 @@ class Journal:
     def generation(self) -> Generation:
         """The newest generation that this host knows to be confirmed; 0 before the first."""
         return self.record.generation if self.record else NO_GENERATION
+
+    @property
+    def valid_fence_word(self) -> FenceWord | None:
+        """The operator's word where it was given for the grant that is known now."""
+        word = self.fence_word
+        return word if word is not None and word.generation == self.generation else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from colod.errors import ConfigError
 from colod.fencing.base import Fenced, Unconfirmed, Verdict
-from colod.fencing.manual import ManualFencer
 from colod.model import HostName
 from colod.options import parse_options
 from colod.threads import Threads
@@ -102,12 +101,11 @@ class _Ran:
         return f"{ended}{f' ({self.said})' if self.said else ''}"
 
 
-class AgentsFencer(ManualFencer):
-    """Asks the devices in turn; an operator's word counts as well."""
+class AgentsFencer:
+    """Asks the devices in turn."""
 
-    def __init__(self, host: HostName, options: AgentsOptions) -> None:
-        """Fence for `host`, which is never fenced itself."""
-        super().__init__(host)
+    def __init__(self, options: AgentsOptions) -> None:
+        """Fence by these devices."""
         self._options = options
         self._switching_on: set[asyncio.Task[None]] = set()
 
@@ -122,12 +120,11 @@ class AgentsFencer(ManualFencer):
         ]
         if missing:
             raise ConfigError(missing)
-        return cls(host, parsed)
+        del host
+        return cls(parsed)
 
     async def fence(self, host: HostName) -> Verdict:
-        """Return Fenced as soon as a device proves it, or an operator gave their word."""
-        if isinstance(word := await super().fence(host), Fenced):
-            return word
+        """Return Fenced as soon as a device proves it."""
         failures: list[str] = []
         for device in self._options.devices:
             proof = await self._switch_off(device, failures)

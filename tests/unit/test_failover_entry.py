@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from colod.errors import JournalError
 from colod.failover import entry
 from colod.failover.record import NO_GENERATION, OwnershipRecord
-from colod.failover.view import Journal, Pending, Wanted
+from colod.failover.view import FenceWord, Journal, Pending, Wanted
 from colod.model import (
     Disks,
     Generation,
@@ -71,6 +71,13 @@ JOURNALS = st.builds(
     switchover=TEXTS,
     held_domid=st.integers(0, 2**15),
     replica_domid=st.integers(0, 2**15),
+    fence_word=st.none()
+    | st.builds(
+        FenceWord,
+        generation=COUNTS.map(Generation),
+        reason=TEXTS.map("it is off {}".format),
+        operator=TEXTS.map("jo {}".format),
+    ),
 )
 
 ENTRY = entry.encode(
@@ -137,6 +144,10 @@ def _changed(**fields: object) -> bytes:
         _changed(protection={}),
         _changed(pending={"new": None}),
         _changed(unheard_of=1),
+        _changed(fence_word={"generation": 3, "reason": "it is in the skip"}),
+        _changed(fence_word={"generation": 3, "reason": "it is in the skip", "operator": " "}),
+        _changed(fence_word={"generation": 3, "reason": "", "operator": "jo"}),
+        _changed(fence_word="it is in the skip"),
         _signed(b"[" * 20_000),
     ],
 )
@@ -156,6 +167,7 @@ def test_an_entry_without_a_switchover_is_as_before_there_were_any() -> None:
     assert "switchover" not in fields
     assert "held_domid" not in fields
     assert "replica_domid" not in fields
+    assert "fence_word" not in fields
     assert entry.decode(ENTRY).switchover == ""
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from colod.failover.learning import contradicts, join, learn, unlearn
-from colod.failover.view import Journal, Pending, Wanted
+from colod.failover.record import OwnershipRecord, force, hand_back
+from colod.failover.view import FenceWord, Journal, Pending, Wanted
 from colod.model import Disks, Generation, PairingId, Role
 from tests.unit.failover_transcripts.situation import (
     ALPHA,
@@ -41,6 +42,40 @@ def test_an_operators_force_holds_while_the_grant_is_the_same() -> None:
     forced = replace(ON_BETA, force_reason="alpha burns")
     assert learn(forced, PAIRED, 3).force_reason == "alpha burns"
     assert learn(replace(forced, record=None), LATER, 3).force_reason == "alpha burns"
+
+
+WORD = FenceWord(generation=TAKEN.generation, reason="pulled its plug", operator="jo")
+ON_WAY = replace(ON_BETA, record=TAKEN, revision=3, fence_word=WORD)
+
+
+def test_a_word_that_a_host_is_off_holds_while_its_takeover_is_under_way() -> None:
+    assert learn(ON_WAY, TAKEN, 4).fence_word == WORD
+    assert ON_WAY.valid_fence_word == WORD
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        THEIRS,
+        hand_back(TAKEN, attempt="x"),
+        force(TAKEN, ALPHA, attempt="x", reason="I am at alpha"),
+    ],
+    ids=["done", "handed back", "taken back by force"],
+)
+def test_a_word_that_a_host_is_off_ends_with_its_takeover(record: OwnershipRecord) -> None:
+    """The host may be on again when the next one comes."""
+    assert learn(ON_WAY, record, 4).fence_word is None
+
+
+def test_a_word_that_a_host_is_off_does_not_outlive_the_pairing_or_the_protection() -> None:
+    assert join(ON_WAY, TERMS, PairingId("c" * 32), Generation(2)).fence_word is None
+    assert unlearn(replace(ON_WAY, wanted=Wanted.UNPROTECTED), 5).fence_word is None
+
+
+def test_a_word_counts_for_no_other_generation_whatever_became_of_it() -> None:
+    later = replace(TAKEN, generation=Generation(TAKEN.generation + 4))
+    assert replace(ON_WAY, record=later).valid_fence_word is None
+    assert replace(ON_WAY, record=None).valid_fence_word is None
 
 
 def test_an_activation_is_no_new_grant() -> None:

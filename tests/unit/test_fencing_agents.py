@@ -14,7 +14,6 @@ from colod import plugins
 from colod.errors import ConfigError
 from colod.fencing.agents import AgentsFencer
 from colod.fencing.base import Fenced, Unconfirmed
-from colod.fencing.manual import Confirmation
 from colod.model import HostName
 
 A, B = HostName("alpha"), HostName("beta")
@@ -158,14 +157,6 @@ async def test_a_fenced_host_is_switched_on_again_where_that_is_wanted(tmp_path:
         await asyncio.sleep(0.05)
     assert asked(path) == ["off", "status", "on"]
     await made.close()
-
-
-async def test_an_operators_word_counts_too_and_once(tmp_path: Path) -> None:
-    path = agent(tmp_path, off="exit 1", status="exit 1")
-    made = fencer({"agent": str(path), "attempts": 1})
-    made.confirm(Confirmation(B, "cord in my hand", "jo"))
-    assert await made.fence(B) == Fenced("confirmed by jo: cord in my hand")
-    assert isinstance(await made.fence(B), Unconfirmed)
 
 
 async def test_an_agent_of_clusterlabs_is_understood(tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ def _rename(view: View) -> str:
     )
 
 
+def _confirm(view: View) -> str:
+    guest, peer = view.journal.protection.guest, view.journal.peer
+    return f"switch {peer} off, then: colodctl fence-confirm {guest} --reason …"
+
+
 def _start_by_hand(view: View) -> str:
     """Say what to do without a copy here; what the other host has goes once this one runs."""
     guest, peer = view.journal.protection.guest, view.journal.peer
@@ -55,6 +60,10 @@ def _start_by_hand(view: View) -> str:
         f"look on {peer} first: {guest}{INCOMING_SUFFIX} may be all that is left "
         f"(colodctl status there); else {by_hand}"
     )
+
+
+WAIT_FOR_FENCE = frozenset({"fence", "await_fence"})
+"""The rules by which a takeover waits for a proof that the other host is off."""
 
 
 OWNER_UNACTIVATED = (
@@ -98,7 +107,7 @@ OWNER_UNACTIVATED = (
         show(
             State.MANUAL_HOLD,
             lambda v: f"nothing proves that {v.journal.peer} cannot write",
-            lambda v: f"switch {v.journal.peer} off, then confirm it",
+            _confirm,
         ),
     ),
     Rule(
