@@ -18,7 +18,8 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -31,6 +32,9 @@ from colod.options import parse_options
 from colod.threads import Threads
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+QUIET_S: Final = 10.0
+"""Takeovers of one host's guests do not begin at the same instant: each has to win ownership."""
+
 _SAID_CHARS: Final = 500
 _LAST_WORDS_S: Final = 2.0
 _OFF_STATUS: Final = 2
@@ -79,7 +83,8 @@ class AgentsOptions(BaseModel):
 
     Attributes:
         devices: Tried in this order, until one proves that the host is off.
-        on_after: Whether the host is switched on again once it was fenced.
+        on_after: Whether the host is switched on again once it was fenced, and no takeover has
+            asked for a while.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -101,13 +106,68 @@ class _Ran:
         return f"{ended}{f' ({self.said})' if self.said else ''}"
 
 
-class AgentsFencer:
-    """Asks the devices in turn."""
+class _Switch:
+    """One host's power, at which only one hand is at a time.
 
-    def __init__(self, options: AgentsOptions) -> None:
-        """Fence by these devices."""
+    Attributes:
+        lock: Held by whoever has the host switched.
+        waiting: How many takeovers wait for a proof that it is off.
+        verdict: What was last found out, None before the first.
+        known_at: Monotonic time of which that is true.
+        off_by: The device that is to switch it on again, None where it is not off by us.
+    """
+
+    def __init__(self) -> None:
+        """Know nothing of the host yet."""
+        self.lock = asyncio.Lock()
+        self.waiting = 0
+        self.verdict: Verdict | None = None
+        self.known_at = float("-inf")
+        self.off_by: Device | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start_timer(self, quiet_s: float) -> None:
+        """Have the host switched on once that time is over, unless a takeover comes."""
+        self._timer = asyncio.get_running_loop().call_later(quiet_s, self._begin)
+
+    def stop_timer(self) -> None:
+        """Leave the host off for now."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def leave_off(self) -> None:
+        """Leave the host off for good, unless it is being switched on already."""
+        self.stop_timer()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _begin(self) -> None:
+        self._task = asyncio.create_task(self._on_again())
+
+    async def _on_again(self) -> None:
+        """Switch the host on again; nothing depends on whether that succeeds."""
+        async with self.lock:
+            if self.off_by is None or self.waiting:
+                return
+            device, self.off_by = self.off_by, None
+            done = await _AGENTS.run(_run, device, "on")
+            _log.info("fence.on_again agent=%s on=%s", device.agent, done)
+
+
+class AgentsFencer:
+    """Asks the devices in turn, for one takeover at a time."""
+
+    def __init__(self, options: AgentsOptions, *, quiet_s: float = QUIET_S) -> None:
+        """Fence by these devices.
+
+        Args:
+            options: Which they are.
+            quiet_s: For how long no takeover may have asked before a host is switched on again.
+        """
         self._options = options
-        self._switching_on: set[asyncio.Task[None]] = set()
+        self._quiet_s = quiet_s
+        self._switches: dict[HostName, _Switch] = {}
 
     @classmethod
     def from_config(cls, options: Mapping[str, object], *, host: HostName) -> Self:
@@ -124,42 +184,67 @@ class AgentsFencer:
         return cls(parsed)
 
     async def fence(self, host: HostName) -> Verdict:
-        """Return Fenced as soon as a device proves it."""
+        """Return Fenced as soon as a device proves it.
+
+        Takeovers of several guests from one host wait for each other: else the host would be
+        switched on for one between `off` and `status` for another, and be cycled once for each.
+        What one of them learned meanwhile counts for those that were waiting then.
+        """
+        switch = self._switches.setdefault(host, _Switch())
+        asked_at = time.monotonic()
+        with self._taking(switch):
+            async with switch.lock:
+                if switch.verdict is None or switch.known_at < asked_at:
+                    switch.known_at, switch.verdict = await self._ask(host, switch)
+                return switch.verdict
+
+    async def close(self) -> None:
+        """Wait for no agent; a host that was fenced just now stays off."""
+        for switch in self._switches.values():
+            switch.leave_off()
+
+    @contextlib.contextmanager
+    def _taking(self, switch: _Switch) -> Iterator[None]:
+        """Keep the host off while a takeover waits for its proof, and for a while after it."""
+        switch.waiting += 1
+        switch.stop_timer()
+        try:
+            yield
+        finally:
+            switch.waiting -= 1
+            if switch.off_by is not None and not switch.waiting:
+                switch.start_timer(self._quiet_s)
+
+    async def _ask(self, host: HostName, switch: _Switch) -> tuple[float, Verdict]:
+        """Return what the devices prove, and of which instant: of what they began to say then."""
         failures: list[str] = []
+        switch.off_by = None  # where this proves nothing, the host is better left as it is
         for device in self._options.devices:
-            proof = await self._switch_off(device, failures)
+            known_at, proof = await self._switch_off(device, failures)
             if proof:
-                self._switch_on(device)
-                return Fenced(proof)
-        return Unconfirmed(
+                switch.off_by = device if self._options.on_after else None
+                return known_at, Fenced(proof)
+        return time.monotonic(), Unconfirmed(
             f"{'; '.join(failures)}. Make sure that {host} is off, then run: "
             "colodctl fence-confirm GUEST"
         )
 
-    async def close(self) -> None:
-        """Wait for no agent: switching on again goes on by itself."""
-        for task in self._switching_on:
-            task.cancel()
-
-    async def _switch_off(self, device: Device, failures: list[str]) -> str:
-        """Return what proves that the host is off, or nothing."""
+    async def _switch_off(self, device: Device, failures: list[str]) -> tuple[float, str]:
+        """Return what proves that the host is off, or nothing, and since when it is known."""
+        known_at = time.monotonic()
         for _ in range(device.attempts):
+            known_at = time.monotonic()
             done = await _AGENTS.run(_run, device, "off")
             if done.status == 0 and not device.verify:
-                return f"{device.agent}: off"
+                return known_at, f"{device.agent}: off"
+            known_at = time.monotonic()
             status = await _AGENTS.run(_run, device, "status")
             if _says_off(status) and done.status != _BAD_ARGUMENTS:
                 how = "off" if done.status == 0 else f"off {done}, but"
-                return f"{device.agent}: {how}, status: off"
+                return known_at, f"{device.agent}: {how}, status: off"
             failures.append(f"{device.agent}: off {done}, status {status}")
             _log.warning("fence.failed agent=%s off=%s status=%s", device.agent, done, status)
-        return ""
-
-    def _switch_on(self, device: Device) -> None:
-        if self._options.on_after:
-            task = asyncio.create_task(_on_again(device))
-            self._switching_on.add(task)
-            task.add_done_callback(self._switching_on.discard)
+        return known_at, ""
 
 
 def _says_off(status: _Ran) -> bool:
@@ -169,11 +254,6 @@ def _says_off(status: _Ran) -> bool:
     fence-agents lib/fencing.py.py, fence_action: "Status: OFF" on standard output.
     """
     return status.status == _OFF_STATUS and bool(_OFF_LINE.search(status.output))
-
-
-async def _on_again(device: Device) -> None:
-    done = await _AGENTS.run(_run, device, "on")
-    _log.info("fence.on_again agent=%s on=%s", device.agent, done)
 
 
 def _run(device: Device, action: str) -> _Ran:

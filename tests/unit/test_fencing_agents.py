@@ -12,7 +12,7 @@ import pytest
 
 from colod import plugins
 from colod.errors import ConfigError
-from colod.fencing.agents import AgentsFencer
+from colod.fencing.agents import AgentsFencer, AgentsOptions
 from colod.fencing.base import Fenced, Unconfirmed
 from colod.model import HostName
 
@@ -149,13 +149,122 @@ async def test_options_go_to_standard_input_and_never_to_the_command_line(tmp_pa
 
 async def test_a_fenced_host_is_switched_on_again_where_that_is_wanted(tmp_path: Path) -> None:
     path = agent(tmp_path, off="exit 0", status=SAYS_OFF, on="exit 0")
-    made = fencer({"agent": str(path)}, on_after=True)
+    made = switched_on_again(path)
     assert isinstance(await made.fence(B), Fenced)
     for _ in range(100):
         if asked(path) == ["off", "status", "on"]:
             break
         await asyncio.sleep(0.05)
     assert asked(path) == ["off", "status", "on"]
+    await made.close()
+
+
+def switched_on_again(path: Path, *, quiet_s: float = 0.0, **device: Any) -> AgentsFencer:
+    """Return a fencer that switches the host on once nobody has asked for so long."""
+    options = {"devices": [{"agent": str(path), **device}], "on_after": True}
+    return AgentsFencer(AgentsOptions.model_validate(options), quiet_s=quiet_s)
+
+
+def slow_host(folder: Path) -> Path:
+    """Return an agent whose host's power is a file, and takes as long as a board's."""
+    power = folder / "power"
+    power.write_text("ON\n")
+    return agent(
+        folder,
+        off=f"sleep 0.3; echo OFF >{power}; exit 0",
+        status=f"sleep 0.2; grep -q OFF {power} && {{ {SAYS_OFF}; }}; echo Status: ON; exit 0",
+        on=f"sleep 0.1; echo ON >{power}; exit 0",
+    )
+
+
+async def until_asked(path: Path, action: str) -> None:
+    for _ in range(1000):
+        if path.with_name("fence_test.log").exists() and action in asked(path):
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail(f"it is not asked for {action}")
+
+
+async def test_takeovers_of_several_guests_from_one_host_share_its_fence(tmp_path: Path) -> None:
+    """Each by itself would switch it on between another's `off` and `status`."""
+    path = slow_host(tmp_path)
+    made = switched_on_again(path, quiet_s=0.3, attempts=1)
+    verdicts = await asyncio.gather(*(made.fence(B) for _ in range(5)))
+    assert all(isinstance(verdict, Fenced) for verdict in verdicts)
+    await until_asked(path, "on")
+    assert asked(path) == ["off", "status", "on"]
+    await made.close()
+
+
+async def test_a_takeover_that_asks_a_little_later_is_fenced_before_the_host_is_switched_on(
+    tmp_path: Path,
+) -> None:
+    path = slow_host(tmp_path)
+    made = switched_on_again(path, quiet_s=1.0, attempts=1)
+    assert isinstance(await made.fence(B), Fenced)
+    assert isinstance(await made.fence(B), Fenced)
+    await until_asked(path, "on")
+    assert asked(path) == ["off", "status"] * 2 + ["on"]
+    await made.close()
+
+
+async def test_a_takeover_that_asks_while_the_host_is_switched_on_has_it_fenced_anew(
+    tmp_path: Path,
+) -> None:
+    path = slow_host(tmp_path)
+    made = switched_on_again(path, attempts=1)
+    await made.fence(B)
+    await until_asked(path, "on")
+    assert isinstance(await made.fence(B), Fenced)
+    assert asked(path)[:5] == ["off", "status", "on", "off", "status"]
+    await made.close()
+
+
+async def test_a_proof_that_was_on_its_way_before_it_was_asked_for_is_no_answer(
+    tmp_path: Path,
+) -> None:
+    """The host may have been on again in between: only what is found out afterwards counts."""
+    path = slow_host(tmp_path)
+    made = fencer({"agent": str(path), "attempts": 1})
+    first = asyncio.create_task(made.fence(B))
+    await until_asked(path, "status")
+    assert isinstance(await made.fence(B), Fenced)
+    assert isinstance(await first, Fenced)
+    assert asked(path) == ["off", "status"] * 2
+
+
+async def test_what_proved_nothing_is_not_tried_anew_for_those_that_waited(tmp_path: Path) -> None:
+    """A board that hangs would be waited for once per guest, one after the other."""
+    path = agent(tmp_path, off="sleep 0.2; exit 1", status="exit 1")
+    made = fencer({"agent": str(path), "attempts": 1})
+    verdicts = await asyncio.gather(*(made.fence(B) for _ in range(4)))
+    assert all(isinstance(verdict, Unconfirmed) for verdict in verdicts)
+    assert asked(path) == ["off", "status"]
+    assert isinstance(await made.fence(B), Unconfirmed)
+    assert asked(path) == ["off", "status"] * 2
+
+
+async def test_a_fencer_that_is_closed_switches_nothing_on(tmp_path: Path) -> None:
+    path = slow_host(tmp_path)
+    made = switched_on_again(path, attempts=1)
+    await made.fence(B)
+    await made.close()
+    await fencer({"agent": str(path), "attempts": 1}).fence(B)  # takes longer than the other's rest
+    assert "on" not in asked(path)
+
+
+async def test_a_host_that_somebody_still_wants_fenced_stays_off(tmp_path: Path) -> None:
+    path = agent(
+        tmp_path,
+        off="exit 0",
+        status=f"mkdir {tmp_path}/first 2>/dev/null || exit 1; {SAYS_OFF}",
+        on="exit 0",
+    )
+    made = switched_on_again(path, quiet_s=0.1, attempts=1)
+    assert isinstance(await made.fence(B), Fenced)
+    assert isinstance(await made.fence(B), Unconfirmed)
+    await fencer({"agent": str(slow_host(tmp_path)), "attempts": 1}).fence(B)
+    assert "on" not in asked(path)
     await made.close()
 
 
