@@ -131,8 +131,8 @@ def switchover(
 def fence_confirm(context: click.Context, *, guest: str, reason: str, as_json: bool) -> None:
     """Give your word that the other host of GUEST is off, and cannot come back by itself.
 
-    It is asked for where no machine can prove it: fencing or witness of kind `manual`. It counts
-    once, for what GUEST waits for now.
+    It is asked for where no machine can prove it: fencing did not, or the witness is of kind
+    `manual`. It counts for what GUEST waits for now, and is refused where that is something else.
     """
     from colod.v1 import admin_pb2
 

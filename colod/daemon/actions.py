@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
@@ -26,7 +27,7 @@ from colod.errors import (
 )
 from colod.failover.effects import Do, Effect, Swap
 from colod.failover.learning import learn, unlearn
-from colod.failover.view import Answer, Fence, Journal, Pending
+from colod.failover.view import Answer, Journal, Pending
 from colod.fencing.base import Fenced, Unconfirmed, Verdict
 from colod.model import Generation, GuestName, HostName, Role
 from colod.observe.logs import Event
@@ -331,10 +332,11 @@ class Actions:
         generation, peer = journal.generation, journal.peer
         verdict = await self._proof(journal)
         if isinstance(verdict, Fenced):
-            facts.fenced(generation, Fence.CONFIRMED)
+            facts.proof.won(generation)
             _log.info(Event.FENCE_CONFIRMED, host=peer, evidence=verdict.evidence)
             return
-        facts.fenced(generation, Fence.UNCONFIRMED)
+        may_change = not isinstance(verdict, Unconfirmed) or verdict.may_change
+        facts.proof.missed(generation, verdict.reason, time.monotonic(), may_change=may_change)
         raise FenceUnconfirmed(f"{peer}: {verdict.reason}")
 
     async def _proof(self, journal: Journal) -> Verdict:
@@ -346,7 +348,9 @@ class Actions:
         if (word := journal.valid_fence_word) is not None:
             return Fenced(f"confirmed by {word.operator}: {word.reason}")
         if journal.peer != self._parts.peer:
-            return Unconfirmed(f"only {self._parts.peer} is the configured peer, and can be fenced")
+            return Unconfirmed(
+                f"only {self._parts.peer}, the configured peer, can be fenced", may_change=False
+            )
         return await self._ask_fencer(journal.peer)
 
     async def _ask_fencer(self, peer: HostName) -> Verdict:

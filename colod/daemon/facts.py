@@ -11,6 +11,7 @@ from typing import Any, Final
 from colod.daemon.contact import PeerContact
 from colod.daemon.domains import copy_of
 from colod.daemon.parts import Parts
+from colod.daemon.proof import Proof
 from colod.daemon.sessions import SessionHandle
 from colod.failover.detector import Sign
 from colod.failover.effects import State
@@ -73,6 +74,7 @@ class Facts:
         stored: What it answered.
         draining: Whether this host gives up all its pairings.
         switchover_error: Why the last switchover was given up.
+        proof: What is known of the other host's being off.
         unarmed: Why this host's watchdog is not armed, "" while it is.
         read_at: Monotonic time of the witness's last answer, None before the first.
     """
@@ -84,6 +86,7 @@ class Facts:
         self.stored = Stored(None, 0)
         self.draining = False
         self.switchover_error = ""
+        self.proof = Proof()
         self.unarmed = UNARMED
         self.read_at: float | None = None
         self._looked_at = float("-inf")
@@ -92,7 +95,6 @@ class Facts:
         self._parts = parts
         self._limits = parts.limits
         self._contact = PeerContact(parts.heartbeat, parts.carriers, parts.limits)
-        self._fence = (NO_GENERATION, Fence.NEEDED)
         self._asked_at = float("-inf")
         self._acted_at = float("-inf")
         self._failover_until = float("-inf")
@@ -180,17 +182,6 @@ class Facts:
         self._switchover_until = float("-inf")
         self.switchover_error = why
 
-    def fenced(self, generation: Generation, outcome: Fence) -> None:
-        """Note what came of fencing the peer for the ownership of `generation`, and only for it.
-
-        A host that was off once may be on again at the next takeover.
-        """
-        self._fence = (generation, outcome)
-
-    def fence_again(self) -> None:
-        """Have the peer fenced again: an operator has given the word that was missing."""
-        self._fence = (NO_GENERATION, Fence.NEEDED)
-
     def forget_failover(self) -> None:
         """The wish was met or has become pointless."""
         self._failover_until = float("-inf")
@@ -236,7 +227,8 @@ class Facts:
             resync_due=self._is_resync_due(),
             failover_asked=time.monotonic() < self._failover_until,
             switchover_is_late=time.monotonic() >= self._switchover_until,
-            fence=self._fence_of(journal),
+            fence=self._fence_of(journal, contact),
+            fence_trouble=self.proof.trouble_of(journal.generation),
             takeover_automatic=self._limits.takeover_automatic
             and not self._parts.automation.is_paused,
             automation_paused=self._parts.automation.is_paused,
@@ -261,11 +253,16 @@ class Facts:
         """Return in how many seconds the peer counts as silent or lost if it stays so."""
         return self._contact.next_change_s()
 
-    def _fence_of(self, journal: Journal) -> Fence:
+    def _fence_of(self, journal: Journal, contact: Contact) -> Fence:
+        """Return how fencing stands.
+
+        A host that is heard again is not switched off because a proof was missing while it was
+        lost: people may be at work on it, and its other guests run.
+        """
         if not needs_fencing(journal.protection.disks):
             return Fence.NOT_NEEDED
-        generation, outcome = self._fence
-        return outcome if generation == journal.generation else Fence.NEEDED
+        may_ask_again = contact is Contact.LOST and not self._parts.automation.is_paused
+        return self.proof.of(journal.generation, time.monotonic(), may_ask_again=may_ask_again)
 
     def _is_resync_due(self) -> bool:
         if self._resync_asked:

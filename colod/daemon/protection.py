@@ -271,7 +271,7 @@ class ProtectionService:
             generation = self.journal.generation
             word = FenceWord(generation=generation, reason=reason, operator=operator)
             await self.note(replace(self.journal, fence_word=word))
-            self.facts.fence_again()
+            self.facts.proof.again()
             return True
 
     @contextlib.asynccontextmanager

@@ -87,6 +87,8 @@ class Fence(StrEnum):
     NEEDED = "needed"
     CONFIRMED = "confirmed"
     UNCONFIRMED = "unconfirmed"
+    DUE_AGAIN = "due_again"
+    """Nothing proved it, and it is time to try once more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +236,7 @@ class View:
         failover_asked: An operator asked this host to take the guest over.
         switchover_is_late: The time for a switchover is over, or nobody knows when it began.
         fence: Whether promotion waits for fencing.
+        fence_trouble: Why fencing proved nothing, "" where it was not tried or did.
         gate_closed: Whether this host's gate holds the guest's output.
         gated: Whether output of this guest can be held at all.
         sound_from: The first epoch from which on the gate let out nothing that the peer lacks.
@@ -272,6 +275,7 @@ class View:
     failover_asked: bool = False
     switchover_is_late: bool = True
     fence: Fence = Fence.NOT_NEEDED
+    fence_trouble: str = ""
     gate_closed: bool = False
     gated: bool = False
     sound_from: int = 0

@@ -33,9 +33,15 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Unconfirmed:
-    """Nothing is known: the host may be fenced, or not, or may yet be."""
+    """Nothing is known: the host may be fenced, or not, or may yet be.
+
+    Attributes:
+        reason: Why, for people.
+        may_change: Whether another answer is to be expected if it is asked again later.
+    """
 
     reason: str
+    may_change: bool = True
 
 
 Verdict = Fenced | Failed | Unconfirmed

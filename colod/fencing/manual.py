@@ -28,7 +28,7 @@ class ManualFencer:
 
     async def fence(self, host: HostName) -> Verdict:
         """Answer that only a person can know."""
-        return Unconfirmed(f"whether {host} is off, only an operator's word can tell")
+        return Unconfirmed(f"only an operator can tell whether {host} is off", may_change=False)
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -28,7 +28,9 @@ class NoFencer:
 
     async def fence(self, host: HostName) -> Verdict:
         """Answer that nothing is known of `host`."""
-        return Unconfirmed(f"no fencing is configured: whether {host} still writes is not known")
+        return Unconfirmed(
+            f"no fencing is configured: whether {host} still writes is not known", may_change=False
+        )
 
     async def close(self) -> None:
         """Nothing is held."""

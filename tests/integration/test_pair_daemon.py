@@ -432,6 +432,22 @@ def test_an_agent_that_proves_nothing_leaves_the_guest_held_for_an_operator(
     assert events(trial.beta, "fence.confirmed")[0]["evidence"].endswith("pulled the plug")
 
 
+def test_an_agent_that_proves_it_only_later_ends_the_hold_by_itself(
+    make_trial: MakeTrial, tmp_path: Path
+) -> None:
+    script, repaired = tmp_path / "fence_test", tmp_path / "repaired"
+    status = f"test -e {repaired} && {{ echo Status: OFF; exit 2; }}; exit 1"
+    trial = make_trial(**QUICK, extra=agents(script, 0, status))
+    trial.replicate(disks="shared")
+    trial.alpha.die()
+    trial.until_state(trial.beta, "MANUAL_HOLD")
+    until(lambda: "status ended with 1" in trial.status(trial.beta).cause, "it says why")
+    repaired.touch()
+    trial.until_state(trial.beta, "ALONE")
+    assert trial.runs(trial.beta)
+    assert trial.history(trial.beta).count("FENCING") == 1
+
+
 def test_shared_disks_are_refused_without_fencing(trial: Trial) -> None:
     trial.pair.create_guest()
     argv = ("protect", "g1", "--to", "beta", "--disks", "shared")

@@ -15,6 +15,7 @@ import pytest
 from colod.daemon.history import Change
 from colod.daemon.journal import JournalStore
 from colod.daemon.parts import Parts
+from colod.daemon.proof import Proof
 from colod.daemon.protection import ProtectionService
 from colod.errors import JournalError, NotAllowedNow, WitnessUnreachable
 from colod.failover import record as records
@@ -110,14 +111,18 @@ class Heartbeat:
 
 
 class Histories:
-    """Keep nothing."""
+    """Remember the states that were shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
 
     def last_state(self, guest: str) -> str:
         """Know nothing."""
         return ""
 
     def add(self, change: Change) -> bool:
-        """Forget it."""
+        """Remember it."""
+        self.shown.append(change.to_state)
         return True
 
 
@@ -127,13 +132,13 @@ class Bench:
     def __init__(self, folder: Path, *, peer: HostName = ALPHA) -> None:
         self.folder, self.peer = folder, peer
         self.store: Any = JournalStore(folder / "protections")
-        self.xen, self.agents = Xen(), Agents()
+        self.xen, self.agents, self.history = Xen(), Agents(), Histories()
 
     def parts(self) -> Parts:
         """Return the ports of this host."""
         limits = SimpleNamespace(
             beat_interval_s=1.0,
-            suspect_after_s=5.0,
+            suspect_after_s=0.5,
             carrier_grace_s=3.0,
             standstill_s=60.0,
             resync_backoff_s=5.0,
@@ -156,7 +161,7 @@ class Bench:
             witness=NoWitness(),
             fencer=self.agents,
             journal=self.store,
-            history=Histories(),
+            history=self.history,
             sessions=self.folder / "sessions",
         )
         return cast("Parts", parts)
@@ -290,6 +295,25 @@ async def test_of_a_peer_that_is_not_configured_any_more_a_word_counts_and_no_ag
         assert await service.confirm_peer_off("it is in the skip", "jo") == ["fencing"]
         await bench.until_runs()
     assert not bench.agents.asked
+
+
+async def test_agents_that_proved_nothing_are_asked_again_and_the_hold_ends(
+    bench: Bench,
+) -> None:
+    class Late(Agents):
+        async def fence(self, host: HostName) -> Verdict:
+            verdict = await super().fence(host)
+            return Fenced("status: off") if len(self.asked) > 2 else verdict
+
+    bench.agents = Late()
+    async with bench.daemon(WINNER) as service:
+        service.facts.proof = Proof(retry_s=0.1)
+        assert await service.until(lambda: service.state is State.MANUAL_HOLD, timeout_s=PATIENCE_S)
+        assert "the board does not answer; asked again every" in service.decision.cause
+        await bench.until_runs()
+    assert bench.history.shown == ["FENCING", "MANUAL_HOLD", "PROMOTING"], (
+        "no new state for each try"
+    )
 
 
 async def test_agents_that_prove_it_need_no_word(bench: Bench) -> None:

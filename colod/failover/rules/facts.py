@@ -375,11 +375,11 @@ def takeover_is_due(view: View) -> bool:
 
 def fence_is_needed(view: View) -> bool:
     """The other host must first be proved unable to write; one that gave the guest need not."""
-    return view.fence is Fence.NEEDED and not _was_given(view)
+    return view.fence in (Fence.NEEDED, Fence.DUE_AGAIN) and not _was_given(view)
 
 
 def fence_is_unconfirmed(view: View) -> bool:
-    """Fencing was tried and proved nothing."""
+    """Fencing was tried, proved nothing, and is not to be tried again yet."""
     return view.fence is Fence.UNCONFIRMED and not _was_given(view)
 
 

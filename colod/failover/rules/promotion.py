@@ -13,8 +13,8 @@ from colod.failover.rules.causes import (
     move_aside,
     rename_orphan,
 )
-from colod.failover.rules.table import Not, Rule, act, any_of, known, note, show, swap
-from colod.failover.view import View
+from colod.failover.rules.table import Not, Rule, Then, act, any_of, known, note, show, swap
+from colod.failover.view import Fence, View
 from colod.model import INCOMING_SUFFIX
 
 
@@ -45,7 +45,21 @@ def _rename(view: View) -> str:
     )
 
 
+def _fencing(view: View) -> State:
+    """FENCING, or MANUAL_HOLD where it is tried again."""
+    return State.MANUAL_HOLD if view.fence is Fence.DUE_AGAIN else State.FENCING
+
+
+def _unproved(view: View) -> str:
+    if view.fence is Fence.NEEDED:
+        return ""
+    trouble = f": {view.fence_trouble}" if view.fence_trouble else ""
+    return f"nothing proves that {view.journal.peer} cannot write{trouble}"
+
+
 def _confirm(view: View) -> str:
+    if view.fence is Fence.NEEDED:
+        return ""
     guest, peer = view.journal.protection.guest, view.journal.peer
     return f"switch {peer} off, then: colodctl fence-confirm {guest} --reason …"
 
@@ -99,14 +113,14 @@ OWNER_UNACTIVATED = (
     Rule(
         "fence",
         (f.owns_unactivated, f.copy_is_here, f.fence_is_needed, Not(f.has_started)),
-        act(State.FENCING, Do.FENCE_PEER),
+        Then(state=_fencing, cause=_unproved, advice=_confirm, do=Do.FENCE_PEER),
     ),
     Rule(
         "await_fence",
         (f.owns_unactivated, f.copy_is_here, f.fence_is_unconfirmed, Not(f.has_started)),
         show(
             State.MANUAL_HOLD,
-            lambda v: f"nothing proves that {v.journal.peer} cannot write",
+            _unproved,
             _confirm,
         ),
     ),
