@@ -13,7 +13,7 @@ from colod.daemon.facts import Facts, peer_view
 from colod.daemon.parts import Parts
 from colod.failover import record as records
 from colod.failover.effects import State
-from colod.failover.view import Answer, Contact, Copy, Journal, View
+from colod.failover.view import Answer, Contact, Copy, Fence, Journal, View
 from colod.model import Disks, Epoch, GuestName, HostName, PairingId, Protection, Role
 from colod.toolstack.port import Domain
 from colod.v1 import peer_pb2
@@ -70,11 +70,12 @@ def parts_of(
     peer: HostName = BETA,
     is_paused: bool = False,
     backoff_max_s: float = 5.0,
+    suspect_after_s: float = 5.0,
 ) -> Parts:
     """Return ports that know this."""
     limits = SimpleNamespace(
         beat_interval_s=1.0,
-        suspect_after_s=5.0,
+        suspect_after_s=suspect_after_s,
         carrier_grace_s=3.0,
         resync_backoff_s=5.0,
         resync_backoff_max_s=backoff_max_s,
@@ -231,3 +232,24 @@ async def test_what_another_host_than_the_protections_says_is_not_taken_for_its_
     assert not view.peer_is_configured
     assert not view.peer_keeps_copy
     assert view.contact is not Contact.UP
+
+
+@pytest.mark.parametrize(
+    ("heard_s", "is_paused", "fence"),
+    [
+        (60.0, False, Fence.DUE_AGAIN),
+        (60.0, True, Fence.UNCONFIRMED),
+        (0.0, False, Fence.UNCONFIRMED),
+    ],
+    ids=["lost", "automation is paused", "heard again"],
+)
+async def test_only_a_lost_host_is_fenced_again_and_not_while_operators_work(
+    heard_s: float, is_paused: bool, fence: Fence
+) -> None:
+    """A host that is back would be switched off with all its other guests."""
+    heartbeat = Heartbeat(time.monotonic() - heard_s)
+    parts = parts_of(NoDomains(), heartbeat, peer=ALPHA, is_paused=is_paused, suspect_after_s=0.0)
+    journal = replace(WINNER, protection=replace(TERMS, disks=Disks.SHARED))
+    facts = Facts(parts, journal)
+    facts.proof.missed(journal.generation, "no answer", time.monotonic() - 60.0, may_change=True)
+    assert (await facts.look(journal, None, State.MANUAL_HOLD)).fence is fence
