@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import select
@@ -31,7 +32,13 @@ class Watched:
             ProcessLookupError: If there is no such process.
         """
         self.pid = pid
-        self._pidfd = os.pidfd_open(pid)
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            # While the number is being given back. Source: Linux kernel/fork.c, pidfd_prepare.
+            if error.errno == errno.EINVAL:
+                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
+            raise
         self._descriptor = AsyncDescriptor(self._pidfd)
 
     @property

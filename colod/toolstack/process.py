@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import select
@@ -80,6 +81,13 @@ def held(ref: ProcessRef) -> Iterator[int | None]:
     try:
         pidfd = os.pidfd_open(ref.pid)
     except (ProcessLookupError, ValueError, OverflowError):
+        yield None
+        return
+    except OSError as error:
+        # What the kernel says while the number is being given back. Source: Linux kernel/fork.c,
+        # pidfd_prepare.
+        if error.errno != errno.EINVAL:
+            raise
         yield None
         return
     try:
