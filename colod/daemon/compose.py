@@ -14,6 +14,7 @@ from colod.daemon.automation import Automation
 from colod.daemon.contact import Carriers, Heartbeat
 from colod.daemon.domains import Domains
 from colod.daemon.history import History
+from colod.daemon.holds import Holds
 from colod.daemon.journal import JournalStore
 from colod.daemon.limits import Limits
 from colod.daemon.parts import Parts
@@ -117,6 +118,7 @@ def compose(
         heartbeat=heartbeat,
         carriers=carriers,
         journal=JournalStore(config.host.state_directory / "protections"),
+        holds=Holds(config.host.runtime_directory / "held"),
         automation=Automation(config.host.state_directory / "paused.json"),
         history=History(config.host.state_directory / "history.jsonl"),
         launcher=launcher(config.toolstack.launcher),

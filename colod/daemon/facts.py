@@ -29,7 +29,7 @@ from colod.failover.view import (
     needs_fencing,
     replica_of,
 )
-from colod.model import INCOMING_SUFFIX, Generation, Role
+from colod.model import INCOMING_SUFFIX, Generation, GuestName, Role
 from colod.toolstack.port import Domain
 from colod.v1 import peer_pb2, types_pb2
 from colod.v1.session_pb2 import SessionStatus
@@ -91,7 +91,6 @@ class Facts:
         self.read_at: float | None = None
         self._looked_at = float("-inf")
         self._let_run_at = float("-inf")
-        self._held_domid = 0
         self._parts = parts
         self._limits = parts.limits
         self._contact = PeerContact(parts.heartbeat, parts.carriers, parts.limits)
@@ -121,16 +120,6 @@ class Facts:
     def lets_run(self) -> None:
         """Note that what is done now may let the guest run: that it was seen stopped is over."""
         self._let_run_at = time.monotonic()
-        self._held_domid = 0
-
-    def holds_unnoted(self) -> None:
-        """Note that the guest is paused although the journal cannot say so."""
-        self._held_domid = self.view.guest_domid if self.view is not None else 0
-
-    def _is_held_unnoted(self, session: SessionHandle | None, domid: int) -> bool:
-        """Tell whether the guest's domain was paused by this daemon or its session, unnoted."""
-        status = session.status if session is not None else None
-        return domid > 0 and domid in (self._held_domid, status.held_domid if status else 0)
 
     @property
     def is_seen_stopped(self) -> bool:
@@ -216,7 +205,7 @@ class Facts:
             new_id=uuid.uuid4().hex,
             guest=copy_of(domains.get(guest)),
             guest_domid=_domid(domains, guest),
-            held_unnoted=self._is_held_unnoted(session, _domid(domains, guest)),
+            held_unnoted=self._is_held_unnoted(guest, session, _domid(domains, guest)),
             incoming=guest + INCOMING_SUFFIX in domains,
             incoming_domid=_domid(domains, guest + INCOMING_SUFFIX),
             contact=contact,
@@ -244,6 +233,12 @@ class Facts:
         self._age(view, state, theirs.generation if theirs else 0, began)
         self.view, self._looked_at = self._with_answer(view), began
         return self.view
+
+    def _is_held_unnoted(self, guest: GuestName, session: SessionHandle | None, domid: int) -> bool:
+        """Tell whether the guest's domain was paused by a daemon or its session, unnoted."""
+        status = session.status if session is not None else None
+        held = (self._parts.holds.domid(guest), status.held_domid if status else 0)
+        return domid > 0 and domid in held
 
     def signs(self) -> Sequence[Sign]:
         """Return by which signals the other host is heard, and how each stands."""

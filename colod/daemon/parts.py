@@ -10,6 +10,7 @@ from colod.daemon.automation import Automation
 from colod.daemon.contact import Carriers, Heartbeat
 from colod.daemon.domains import Domains
 from colod.daemon.history import History
+from colod.daemon.holds import Holds
 from colod.daemon.journal import JournalStore
 from colod.daemon.limits import Limits
 from colod.fencing.base import Fencer
@@ -39,6 +40,7 @@ class Parts:
         heartbeat: Signs of life of the peer's daemon.
         carriers: Knows which links to the peer are down.
         journal: This host's memory.
+        holds: What was paused and the journal could not take.
         automation: Whether it acts by itself.
         history: What operators may want to know later.
         launcher: Starts sessions outside the daemon's fate.
@@ -66,6 +68,7 @@ class Parts:
     heartbeat: Heartbeat
     carriers: Carriers
     journal: JournalStore
+    holds: Holds
     automation: Automation
     history: History
     launcher: Launcher

@@ -414,6 +414,8 @@ class ProtectionService:
         await self._parts.journal.write(journal)
         was, self.journal = self.journal, journal
         self.facts.journaled(was, journal)
+        if journal.held:
+            self._parts.holds.forget(self.guest)
         if journal.pairing != was.pairing:
             await self._leave_session()
             self._clear_away(was)
@@ -531,10 +533,7 @@ class ProtectionService:
                 await self.note(decision.journal)
             except JournalError:
                 if decision.effect is Do.HOLD_GUEST:
-                    # A pause is safe whatever the journal says, and nothing else may wait for it.
-                    self.facts.holds_unnoted()
-                    await self._actions.do(decision.effect)
-                    self.facts.acted()
+                    await self._hold_unnoted()
                 raise
         if decision.effect is None:
             self.last_error = ""
@@ -549,6 +548,14 @@ class ProtectionService:
             self.facts.acted()
         self.last_error = ""
         return _RETRY_S if is_repeated else 0.0
+
+    async def _hold_unnoted(self) -> None:
+        """Pause the guest though the journal cannot say so: that is safe whosever it is."""
+        domid = self.facts.view.guest_domid if self.facts.view is not None else 0
+        with contextlib.suppress(OSError):  # then only a person can tell who has paused it
+            self._parts.holds.add(self.guest, domid)
+        await self._actions.do(Do.HOLD_GUEST)
+        self.facts.acted()
 
     def _calm_s(self) -> float:
         """Return how long nothing is to be done, unless somebody says something new."""

@@ -58,6 +58,26 @@ class SimJournal:
             raise JournalError("no space left on device")
 
 
+class SimHolds:
+    """In memory that outlives a daemon, and not the host's power."""
+
+    def __init__(self, life: Incarnation) -> None:
+        self._host = life.host
+
+    def add(self, guest: GuestName, domid: int) -> None:
+        """Note it."""
+        self._host.holds[guest] = (self._host.boot, domid)
+
+    def domid(self, guest: GuestName) -> int:
+        """Return it, 0 for none."""
+        boot, domid = self._host.holds.get(guest, ("", 0))
+        return domid if boot == self._host.boot else 0
+
+    def forget(self, guest: GuestName) -> None:
+        """Forget it."""
+        self._host.holds.pop(guest, None)
+
+
 class SimHistory:
     """Changes of state, as the log of the run."""
 

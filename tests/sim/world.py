@@ -22,6 +22,7 @@ from tests.sim.ports import (
     SimHandle,
     SimHeartbeat,
     SimHistory,
+    SimHolds,
     SimJournal,
     SimLauncher,
     SimPeerClient,
@@ -75,6 +76,7 @@ class SimHost:
         self.is_on = True
         self.boot = "boot-1"
         self.disk: dict[str, bytes] = {}
+        self.holds: dict[str, tuple[str, int]] = {}
         self.disk_is_full = False
         self.disk_delay_s = 0.0
         self.xl_delay_s = 0.0
@@ -207,6 +209,7 @@ class SimHost:
             heartbeat=heartbeat,
             carriers=SimCarriers(life),
             journal=cast("Any", SimJournal(life)),
+            holds=cast("Any", SimHolds(life)),
             history=cast("Any", SimHistory(life)),
             launcher=SimLauncher(life),
             sessions=Path("/sim") / self.name,
