@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "drain": Lazy("colod.cli.failover", "drain", "End all sessions of this host in good order."),
     "drill": Lazy("colod.cli.drill", "drill", "Try a replica out, cut off from everything."),
     "checkpoint": Lazy("colod.cli.checkpoint", "checkpoint", "List and write replicas' images."),
+    "quarantine": Lazy("colod.cli.quarantine", "quarantine", "Deal with copies that lost a guest."),
     "history": Lazy("colod.cli.history", "history", "Show changes of state, newest last."),
     "events": Lazy("colod.cli.events", "events", "Show what happens, a line each, as it does."),
     "doctor": Lazy("colod.cli.doctor", "doctor", "Examine host, peer, witness and guests."),

@@ -553,8 +553,8 @@ class PolicyTable(Table):
     quarantine: Literal["discard", "keep"] = Field(
         default="discard",
         description="What happens to the old copy when a host returns and no longer owns the "
-        "guest. `keep` leaves it paused for inspection: its memory stays taken, and the host "
-        "cannot be a secondary of that guest until it is destroyed by hand.",
+        "guest. `keep` puts it aside, paused, for inspection: its memory stays taken until "
+        "`colodctl quarantine discard`, and may be missing for the next replica.",
     )
 
     @model_validator(mode="after")

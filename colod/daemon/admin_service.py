@@ -16,6 +16,7 @@ from colod.daemon.drills import Drills, drill_message
 from colod.daemon.host import Host
 from colod.daemon.peer_calls import PEER_CALLS
 from colod.daemon.protection import ProtectionService
+from colod.daemon.quarantine import Quarantine
 from colod.daemon.status import history_of, reply_of
 from colod.errors import ColodError, NotAllowedNow, OutcomeUnknown, PreflightRefused
 from colod.failover.record import MAX_REASON_CHARS
@@ -42,6 +43,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         self._simulated = simulated
         self._checkpoints = Checkpoints(host.parts)
         self._drills = drills
+        self._quarantine = Quarantine(host)
 
     async def Version(self, request: admin_pb2.VersionRequest, context: Any) -> Any:
         """Say who this is."""
@@ -259,6 +261,42 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         """Return drills of this host, oldest first."""
         found = self._drills.log.of(request.guest, request.limit)
         return admin_pb2.DrillsReply(drills=[drill_message(each) for each in found])
+
+    async def Quarantine(self, request: admin_pb2.QuarantineRequest, context: Any) -> Any:
+        """Return the copies that another generation has left here."""
+        return admin_pb2.QuarantineReply(copies=await self._quarantine.listing(request.guest))
+
+    async def DiscardQuarantined(
+        self, request: admin_pb2.DiscardQuarantinedRequest, context: Any
+    ) -> Any:
+        """Throw one of them away; return once it is gone."""
+        if request.force_reason:
+            _check_reason(request.force_reason)
+        if not request.dry_run:
+            _audit(
+                "quarantine-discard",
+                "",
+                domain=request.domain,
+                operator=request.operator,
+                force_reason=request.force_reason,
+            )
+        return await self._quarantine.discard(request)
+
+    async def KeepQuarantined(self, request: admin_pb2.KeepQuarantinedRequest, context: Any) -> Any:
+        """Have one of them kept, or give that order up."""
+        if not request.withdraw:
+            _check_reason(request.reason)
+            if not request.operator.strip():
+                raise PreflightRefused(["an order needs the name of who gives it"])
+        _audit(
+            "quarantine-keep",
+            "",
+            domain=request.domain,
+            operator=request.operator,
+            reason=request.reason,
+            withdraw=request.withdraw,
+        )
+        return await self._quarantine.keep(request)
 
     def _services(self, guest: str) -> list[ProtectionService]:
         return [self._host.find(guest)] if guest else list(self._host.services.values())

@@ -12,6 +12,7 @@ from colod.daemon.domains import Domains
 from colod.daemon.history import History
 from colod.daemon.journal import JournalStore
 from colod.daemon.limits import Limits
+from colod.daemon.quarantine_log import QuarantineLog
 from colod.fencing.base import Fencer
 from colod.model import Credentials, HostName
 from colod.rpc.peer_client import PeerClient
@@ -40,6 +41,7 @@ class Parts:
         carriers: Knows which links to the peer are down.
         journal: This host's memory.
         automation: Whether it acts by itself.
+        quarantine: What is known of the copies that lost their guest.
         history: What operators may want to know later.
         launcher: Starts sessions outside the daemon's fate.
         sessions: Directory of the sessions' directories.
@@ -67,6 +69,7 @@ class Parts:
     carriers: Carriers
     journal: JournalStore
     automation: Automation
+    quarantine: QuarantineLog
     history: History
     launcher: Launcher
     sessions: Path

@@ -35,7 +35,7 @@ from colod.failover.rules.causes import move_aside
 from colod.failover.rules.facts import guest_is_here, has_lost, winner_is_activated
 from colod.failover.rules.promotion import WAIT_FOR_FENCE
 from colod.failover.rules.secondary import KEPT_FOR_WORD
-from colod.failover.view import Answer, FenceWord, Journal, Link, Replica, Wanted, replica_of
+from colod.failover.view import Answer, FenceWord, Journal, Link, Replica, View, Wanted, replica_of
 from colod.model import Generation, GuestName, PairingId, Protection, Role
 from colod.observe.checks import FRESH_S
 from colod.observe.logs import Event
@@ -280,6 +280,18 @@ class ProtectionService:
         with self._actions.fencing_gives_way():
             async with self._lock:
                 yield
+
+    @contextlib.asynccontextmanager
+    async def undecided(self) -> AsyncIterator[View]:
+        """Have nothing decided meanwhile; give the facts, with the witness asked just now.
+
+        Raises:
+            ToolstackError: If xl does not answer.
+        """
+        async with self._lock:
+            view = await self.facts.look(self.journal, self.session, self.state)
+            await self._actions.do(Do.READ_WITNESS)
+            yield self.facts.with_answer(view)
 
     def record_offered(self) -> None:
         """Read the record again: the peer may have replaced it."""

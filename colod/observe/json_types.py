@@ -400,6 +400,57 @@ class ExportDocument(TypedDict):
     bytes: int | None
 
 
+class KeepOrder(TypedDict):
+    """An operator's order that a copy be kept."""
+
+    operator: str
+    reason: str
+    unix_s: float
+
+
+class QuarantinedCopy(TypedDict):
+    """A copy of a guest that another generation of ownership has left on this host."""
+
+    domain: str
+    """Its present name."""
+    guest: str
+    kind: str
+    """`lost`: under the guest's own name, as it stopped. `aside`: put aside under another name.
+    `stranger`: not colod's."""
+    generation: int | None
+    """Of the ownership record by which this host lost the guest: the copy is of an earlier one."""
+    why: str
+    since_unix_s: float | None
+    memory_bytes: int
+    domain_state: str
+    """`running`, `paused`, `suspended`, `shutdown`, `crashed`, `dying`."""
+    keep: KeepOrder | None
+    """Null unless somebody has ordered it."""
+    refusal: str | None
+    """Why `quarantine discard` would refuse it, as far as is known; null where nothing is."""
+    advice: str
+
+
+class QuarantineDocument(TypedDict):
+    """The copies on this host that another generation has left."""
+
+    copies: list[QuarantinedCopy]
+
+
+class QuarantineDiscardDocument(TypedDict):
+    """A copy that was thrown away, as it was before; in a dry run it is still there."""
+
+    dry_run: bool
+    plan: list[str]
+    copy: QuarantinedCopy
+
+
+class QuarantineKeepDocument(TypedDict):
+    """A copy, and the order that holds for it now."""
+
+    copy: QuarantinedCopy
+
+
 class HistoryDocument(TypedDict):
     """Changes of state, the newest last."""
 

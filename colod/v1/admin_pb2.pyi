@@ -1383,3 +1383,236 @@ class DrillsReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DrillsReply: _TypeAlias = DrillsReply  # noqa: Y015
+
+@_typing.final
+class QuarantineRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    guest: _builtins.str
+    """All guests when empty."""
+    def __init__(
+        self,
+        *,
+        guest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guest", b"guest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuarantineRequest: _TypeAlias = QuarantineRequest  # noqa: Y015
+
+@_typing.final
+class KeepOrder(_message.Message):
+    """An operator's order that a copy be kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    UNIX_S_FIELD_NUMBER: _builtins.int
+    operator: _builtins.str
+    reason: _builtins.str
+    unix_s: _builtins.float
+    def __init__(
+        self,
+        *,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        unix_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operator", b"operator", "reason", b"reason", "unix_s", b"unix_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepOrder: _TypeAlias = KeepOrder  # noqa: Y015
+
+@_typing.final
+class QuarantinedCopy(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    GUEST_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    SINCE_UNIX_S_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    DOMAIN_STATE_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    """Its present name."""
+    guest: _builtins.str
+    kind: _builtins.str
+    """`lost`: under the guest's own name, as it stopped. `aside`: put aside under another name.
+    `stranger`: of the guest's name, and not colod's.
+    """
+    generation: _builtins.int
+    """Of the ownership record by which this host lost the guest: the copy is of an earlier one.
+    0 where that is not known.
+    """
+    why: _builtins.str
+    since_unix_s: _builtins.float
+    """Unix time, 0 where that is not known."""
+    memory_bytes: _builtins.int
+    domain_state: _builtins.str
+    """running, paused, suspended, shutdown, crashed, dying."""
+    refusal: _builtins.str
+    """Why it may not be discarded now, and what to do about it, as far as is known without asking
+    witness and peer anew; both empty where it may be.
+    """
+    advice: _builtins.str
+    @_builtins.property
+    def keep(self) -> Global___KeepOrder:
+        """Absent where nobody has ordered it."""
+
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+        guest: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        why: _builtins.str = ...,
+        since_unix_s: _builtins.float = ...,
+        memory_bytes: _builtins.int = ...,
+        domain_state: _builtins.str = ...,
+        keep: Global___KeepOrder | None = ...,
+        refusal: _builtins.str = ...,
+        advice: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["keep", b"keep"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "domain", b"domain", "domain_state", b"domain_state", "generation", b"generation", "guest", b"guest", "keep", b"keep", "kind", b"kind", "memory_bytes", b"memory_bytes", "refusal", b"refusal", "since_unix_s", b"since_unix_s", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuarantinedCopy: _TypeAlias = QuarantinedCopy  # noqa: Y015
+
+@_typing.final
+class QuarantineReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COPIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def copies(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuarantinedCopy]: ...
+    def __init__(
+        self,
+        *,
+        copies: _abc.Iterable[Global___QuarantinedCopy] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuarantineReply: _TypeAlias = QuarantineReply  # noqa: Y015
+
+@_typing.final
+class DiscardQuarantinedRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    FORCE_REASON_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    force_reason: _builtins.str
+    """Needed where somebody has ordered that it be kept; it overrides nothing else."""
+    operator: _builtins.str
+    dry_run: _builtins.bool
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+        force_reason: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "dry_run", b"dry_run", "force_reason", b"force_reason", "operator", b"operator"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardQuarantinedRequest: _TypeAlias = DiscardQuarantinedRequest  # noqa: Y015
+
+@_typing.final
+class DiscardQuarantinedReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_FIELD_NUMBER: _builtins.int
+    COPY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def plan(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def copy(self) -> Global___QuarantinedCopy: ...
+    def __init__(
+        self,
+        *,
+        plan: _abc.Iterable[_builtins.str] | None = ...,
+        copy: Global___QuarantinedCopy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "plan", b"plan"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardQuarantinedReply: _TypeAlias = DiscardQuarantinedReply  # noqa: Y015
+
+@_typing.final
+class KeepQuarantinedRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    WITHDRAW_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    reason: _builtins.str
+    operator: _builtins.str
+    withdraw: _builtins.bool
+    """Give the order up."""
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        withdraw: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "operator", b"operator", "reason", b"reason", "withdraw", b"withdraw"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepQuarantinedRequest: _TypeAlias = KeepQuarantinedRequest  # noqa: Y015
+
+@_typing.final
+class KeepQuarantinedReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COPY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def copy(self) -> Global___QuarantinedCopy: ...
+    def __init__(
+        self,
+        *,
+        copy: Global___QuarantinedCopy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepQuarantinedReply: _TypeAlias = KeepQuarantinedReply  # noqa: Y015

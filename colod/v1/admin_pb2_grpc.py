@@ -129,6 +129,21 @@ class AdminStub:
                 request_serializer=colod_dot_v1_dot_admin__pb2.DrillsRequest.SerializeToString,
                 response_deserializer=colod_dot_v1_dot_admin__pb2.DrillsReply.FromString,
                 _registered_method=True)
+        self.Quarantine = channel.unary_unary(
+                '/colod.v1.Admin/Quarantine',
+                request_serializer=colod_dot_v1_dot_admin__pb2.QuarantineRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.QuarantineReply.FromString,
+                _registered_method=True)
+        self.DiscardQuarantined = channel.unary_unary(
+                '/colod.v1.Admin/DiscardQuarantined',
+                request_serializer=colod_dot_v1_dot_admin__pb2.DiscardQuarantinedRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.DiscardQuarantinedReply.FromString,
+                _registered_method=True)
+        self.KeepQuarantined = channel.unary_unary(
+                '/colod.v1.Admin/KeepQuarantined',
+                request_serializer=colod_dot_v1_dot_admin__pb2.KeepQuarantinedRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.KeepQuarantinedReply.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -263,6 +278,27 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Quarantine(self, request, context):
+        """The copies of guests on this host that another generation of ownership has left behind.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiscardQuarantined(self, request, context):
+        """Throw one of them away; refused where it may be the last copy of the guest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def KeepQuarantined(self, request, context):
+        """Have one of them kept whatever the policy says, or give that order up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -360,6 +396,21 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Drills,
                     request_deserializer=colod_dot_v1_dot_admin__pb2.DrillsRequest.FromString,
                     response_serializer=colod_dot_v1_dot_admin__pb2.DrillsReply.SerializeToString,
+            ),
+            'Quarantine': grpc.unary_unary_rpc_method_handler(
+                    servicer.Quarantine,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.QuarantineRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.QuarantineReply.SerializeToString,
+            ),
+            'DiscardQuarantined': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardQuarantined,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.DiscardQuarantinedRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.DiscardQuarantinedReply.SerializeToString,
+            ),
+            'KeepQuarantined': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepQuarantined,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.KeepQuarantinedRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.KeepQuarantinedReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -875,6 +926,87 @@ class Admin:
             '/colod.v1.Admin/Drills',
             colod_dot_v1_dot_admin__pb2.DrillsRequest.SerializeToString,
             colod_dot_v1_dot_admin__pb2.DrillsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Quarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/Quarantine',
+            colod_dot_v1_dot_admin__pb2.QuarantineRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.QuarantineReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardQuarantined(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/DiscardQuarantined',
+            colod_dot_v1_dot_admin__pb2.DiscardQuarantinedRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.DiscardQuarantinedReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KeepQuarantined(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/KeepQuarantined',
+            colod_dot_v1_dot_admin__pb2.KeepQuarantinedRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.KeepQuarantinedReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -67,6 +67,12 @@ class AdminStub:
     DrillChecked: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrillCheckedRequest, _admin_pb2.DrillCheckedReply]
     """What the operator's check of a drill that waits for it said."""
     Drills: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrillsRequest, _admin_pb2.DrillsReply]
+    Quarantine: _grpc.UnaryUnaryMultiCallable[_admin_pb2.QuarantineRequest, _admin_pb2.QuarantineReply]
+    """The copies of guests on this host that another generation of ownership has left behind."""
+    DiscardQuarantined: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DiscardQuarantinedRequest, _admin_pb2.DiscardQuarantinedReply]
+    """Throw one of them away; refused where it may be the last copy of the guest."""
+    KeepQuarantined: _grpc.UnaryUnaryMultiCallable[_admin_pb2.KeepQuarantinedRequest, _admin_pb2.KeepQuarantinedReply]
+    """Have one of them kept whatever the policy says, or give that order up."""
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -107,6 +113,12 @@ class AdminAsyncStub(AdminStub):
     DrillChecked: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrillCheckedRequest, _admin_pb2.DrillCheckedReply]  # type: ignore[assignment]
     """What the operator's check of a drill that waits for it said."""
     Drills: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrillsRequest, _admin_pb2.DrillsReply]  # type: ignore[assignment]
+    Quarantine: _aio.UnaryUnaryMultiCallable[_admin_pb2.QuarantineRequest, _admin_pb2.QuarantineReply]  # type: ignore[assignment]
+    """The copies of guests on this host that another generation of ownership has left behind."""
+    DiscardQuarantined: _aio.UnaryUnaryMultiCallable[_admin_pb2.DiscardQuarantinedRequest, _admin_pb2.DiscardQuarantinedReply]  # type: ignore[assignment]
+    """Throw one of them away; refused where it may be the last copy of the guest."""
+    KeepQuarantined: _aio.UnaryUnaryMultiCallable[_admin_pb2.KeepQuarantinedRequest, _admin_pb2.KeepQuarantinedReply]  # type: ignore[assignment]
+    """Have one of them kept whatever the policy says, or give that order up."""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -258,5 +270,29 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.DrillsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DrillsReply, _abc.Awaitable[_admin_pb2.DrillsReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Quarantine(
+        self,
+        request: _admin_pb2.QuarantineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.QuarantineReply, _abc.Awaitable[_admin_pb2.QuarantineReply]]:
+        """The copies of guests on this host that another generation of ownership has left behind."""
+
+    @_abc_1.abstractmethod
+    def DiscardQuarantined(
+        self,
+        request: _admin_pb2.DiscardQuarantinedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DiscardQuarantinedReply, _abc.Awaitable[_admin_pb2.DiscardQuarantinedReply]]:
+        """Throw one of them away; refused where it may be the last copy of the guest."""
+
+    @_abc_1.abstractmethod
+    def KeepQuarantined(
+        self,
+        request: _admin_pb2.KeepQuarantinedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.KeepQuarantinedReply, _abc.Awaitable[_admin_pb2.KeepQuarantinedReply]]:
+        """Have one of them kept whatever the policy says, or give that order up."""
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

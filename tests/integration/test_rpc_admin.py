@@ -95,6 +95,17 @@ class FakeAdmin(admin_pb2_grpc.AdminServicer):
     async def Drills(self, request: Any, context: Any) -> admin_pb2.DrillsReply:
         return admin_pb2.DrillsReply()
 
+    async def Quarantine(self, request: Any, context: Any) -> admin_pb2.QuarantineReply:
+        return admin_pb2.QuarantineReply()
+
+    async def DiscardQuarantined(
+        self, request: Any, context: Any
+    ) -> admin_pb2.DiscardQuarantinedReply:
+        return admin_pb2.DiscardQuarantinedReply()
+
+    async def KeepQuarantined(self, request: Any, context: Any) -> admin_pb2.KeepQuarantinedReply:
+        return admin_pb2.KeepQuarantinedReply()
+
 
 @pytest.fixture
 def servicer() -> FakeAdmin:
