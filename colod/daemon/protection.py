@@ -282,8 +282,13 @@ class ProtectionService:
                 yield
 
     @contextlib.asynccontextmanager
-    async def undecided(self) -> AsyncIterator[View]:
-        """Have nothing decided meanwhile; give the facts, with the witness asked just now.
+    async def undecided(self) -> AsyncIterator[None]:
+        """Have nothing decided, and nothing that was decided carried out, meanwhile."""
+        async with self._lock:
+            yield
+
+    async def look_now(self) -> View:
+        """Return the facts, with the witness asked just now.
 
         Raises:
             ToolstackError: If xl does not answer.
@@ -291,7 +296,7 @@ class ProtectionService:
         async with self._lock:
             view = await self.facts.look(self.journal, self.session, self.state)
             await self._actions.do(Do.READ_WITNESS)
-            yield self.facts.with_answer(view)
+            return self.facts.with_answer(view)
 
     def record_offered(self) -> None:
         """Read the record again: the peer may have replaced it."""

@@ -267,8 +267,7 @@ class Quarantine:
         view = None
         if copy.service is not None:
             await self._hear_peer(copy.guest, asked)
-            async with copy.service.undecided() as view:
-                pass
+            view = await copy.service.look_now()
         found = self._standing(copy, view, asked_after=asked)
         if found is not MAY_GO:
             raise NotAllowedNow(

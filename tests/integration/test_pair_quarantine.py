@@ -13,7 +13,7 @@ from tests.pair import SimulatedHost, until
 LIMITS = {"suspect_s": 8.0, "silence_s": 6.0}
 ASIDE = "g1--quarantine-3"
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def copies(host: SimulatedHost) -> list[dict[str, Any]]:

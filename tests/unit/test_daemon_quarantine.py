@@ -75,9 +75,14 @@ class Service:
         self.guest, self.state, self.since_unix_s = GUEST, State.STOPPED, 1e9
 
     @asynccontextmanager
-    async def undecided(self) -> AsyncIterator[View]:
+    async def undecided(self) -> AsyncIterator[None]:
+        """Nothing is decided anyway."""
+        yield
+
+    async def look_now(self) -> View:
         """Give the facts."""
-        yield self.facts.view
+        view: View = self.facts.view
+        return view
 
 
 HAS = peer_pb2.ProtectionView(guest=GUEST, generation=BETAS.generation, has_guest=True)
