@@ -14,6 +14,7 @@ from colod.daemon.checkpoints import Checkpoints
 from colod.daemon.doctor import examine
 from colod.daemon.drills import Drills, drill_message
 from colod.daemon.host import Host
+from colod.daemon.image_schedule import ImageSchedule
 from colod.daemon.peer_calls import PEER_CALLS
 from colod.daemon.protection import ProtectionService
 from colod.daemon.quarantine import Quarantine
@@ -37,12 +38,15 @@ _SWITCHOVER_S = 150.0
 class AdminService(admin_pb2_grpc.AdminServicer):
     """The Admin service of one host; all methods are coroutines in the daemon's loop."""
 
-    def __init__(self, host: Host, drills: Drills, *, simulated: bool) -> None:
-        """Serve `host`, and its `drills`."""
+    def __init__(
+        self, host: Host, drills: Drills, schedule: ImageSchedule, *, simulated: bool
+    ) -> None:
+        """Serve `host`, its `drills` and the `schedule` of its images."""
         self._host = host
         self._simulated = simulated
         self._checkpoints = Checkpoints(host.parts)
         self._drills = drills
+        self._schedule = schedule
         self._quarantine = Quarantine(host)
 
     async def Version(self, request: admin_pb2.VersionRequest, context: Any) -> Any:
@@ -209,7 +213,11 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 
     async def Checkpoints(self, request: admin_pb2.CheckpointsRequest, context: Any) -> Any:
         """Return of which replicas images can be written, and which were."""
-        return self._checkpoints.listing(self._services(request.guest))
+        services = self._services(request.guest)
+        reply = self._checkpoints.listing(services)
+        if (schedule := self._schedule.told(services)) is not None:
+            reply.schedule.CopyFrom(schedule)
+        return reply
 
     async def ExportCheckpoint(
         self, request: admin_pb2.ExportCheckpointRequest, context: Any
@@ -312,6 +320,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             self._services(guest),
             simulated=self._simulated,
             last_drill=self._drills.log.last_success,
+            last_image=self._schedule.last,
         )
 
 

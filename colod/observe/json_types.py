@@ -379,12 +379,40 @@ class ExportedImage(TypedDict):
     unix_s: float
 
 
+class ScheduledGuest(TypedDict):
+    """How the schedule stands for one replica."""
+
+    guest: str
+    trouble: str
+    """Why its next image could not be written; empty where all is well."""
+    last_unix_s: float | None
+    """When its newest image was begun."""
+
+
+class ImageSchedule(TypedDict):
+    """Images that are written every so often without being asked."""
+
+    every_s: float
+    keep_last: int
+    """How many are kept of each guest."""
+    limit_bytes: int
+    """The most that all of them may take."""
+    used_bytes: int
+    directory: str
+    guests: list[ScheduledGuest]
+    images: list[ExportedImage]
+    """Oldest first; also of guests that have no replica here any more."""
+
+
 class CheckpointsDocument(TypedDict):
     """Of which replicas an image can be written, and which were."""
 
     directory: str | None
     kept: list[KeptImage]
     exported: list[ExportedImage]
+    """What operators have asked for."""
+    schedule: ImageSchedule | None
+    """Null where none is configured."""
 
 
 class ExportDocument(TypedDict):

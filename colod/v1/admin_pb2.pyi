@@ -290,6 +290,7 @@ class ProtectionStatus(_message.Message):
     STANDSTILL_S_FIELD_NUMBER: _builtins.int
     STANDSTILL_CAUSE_FIELD_NUMBER: _builtins.int
     DRILL_LAST_SUCCESS_UNIX_S_FIELD_NUMBER: _builtins.int
+    IMAGE_LAST_SCHEDULED_UNIX_S_FIELD_NUMBER: _builtins.int
     guest: _builtins.str
     role: _types_pb2.Role.ValueType
     peer: _builtins.str
@@ -329,6 +330,10 @@ class ProtectionStatus(_message.Message):
     drill_last_success_unix_s: _builtins.float
     """Unix time of the end of the last drill on this host that passed; 0 where none has and images are
     kept here, absent where none are.
+    """
+    image_last_scheduled_unix_s: _builtins.float
+    """Unix time of the begin of the newest image that was written by schedule on this host; 0 where
+    none was yet, absent where none are to be.
     """
     @_builtins.property
     def progress(self) -> _types_pb2.Progress: ...
@@ -374,21 +379,26 @@ class ProtectionStatus(_message.Message):
         standstill_s: _builtins.float | None = ...,
         standstill_cause: _builtins.str = ...,
         drill_last_success_unix_s: _builtins.float | None = ...,
+        image_last_scheduled_unix_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_standstill_s", b"_standstill_s", "decided_age_s", b"decided_age_s", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "progress", b"progress", "standstill_s", b"standstill_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s", "_standstill_s", b"_standstill_s", "decided_age_s", b"decided_age_s", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "image_last_scheduled_unix_s", b"image_last_scheduled_unix_s", "progress", b"progress", "standstill_s", b"standstill_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_standstill_s", b"_standstill_s", "advice", b"advice", "cause", b"cause", "decided_age_s", b"decided_age_s", "disks", b"disks", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "interval_ms", b"interval_ms", "measures", b"measures", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "promotable", b"promotable", "replica", b"replica", "role", b"role", "signals", b"signals", "since_unix_s", b"since_unix_s", "standstill_cause", b"standstill_cause", "standstill_s", b"standstill_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s", "_standstill_s", b"_standstill_s", "advice", b"advice", "cause", b"cause", "decided_age_s", b"decided_age_s", "disks", b"disks", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "image_last_scheduled_unix_s", b"image_last_scheduled_unix_s", "interval_ms", b"interval_ms", "measures", b"measures", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "promotable", b"promotable", "replica", b"replica", "role", b"role", "signals", b"signals", "since_unix_s", b"since_unix_s", "standstill_cause", b"standstill_cause", "standstill_s", b"standstill_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__decided_age_s: _TypeAlias = _typing.Literal["decided_age_s"]  # noqa: Y015
     _WhichOneofArgType__decided_age_s: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s"]  # noqa: Y015
     _WhichOneofReturnType__drill_last_success_unix_s: _TypeAlias = _typing.Literal["drill_last_success_unix_s"]  # noqa: Y015
     _WhichOneofArgType__drill_last_success_unix_s: _TypeAlias = _typing.Literal["_drill_last_success_unix_s", b"_drill_last_success_unix_s"]  # noqa: Y015
+    _WhichOneofReturnType__image_last_scheduled_unix_s: _TypeAlias = _typing.Literal["image_last_scheduled_unix_s"]  # noqa: Y015
+    _WhichOneofArgType__image_last_scheduled_unix_s: _TypeAlias = _typing.Literal["_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s"]  # noqa: Y015
     _WhichOneofReturnType__standstill_s: _TypeAlias = _typing.Literal["standstill_s"]  # noqa: Y015
     _WhichOneofArgType__standstill_s: _TypeAlias = _typing.Literal["_standstill_s", b"_standstill_s"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__decided_age_s) -> _WhichOneofReturnType__decided_age_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__drill_last_success_unix_s) -> _WhichOneofReturnType__drill_last_success_unix_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_last_scheduled_unix_s) -> _WhichOneofReturnType__image_last_scheduled_unix_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__standstill_s) -> _WhichOneofReturnType__standstill_s | None: ...
 
@@ -1020,27 +1030,106 @@ class ExportedImage(_message.Message):
 Global___ExportedImage: _TypeAlias = ExportedImage  # noqa: Y015
 
 @_typing.final
+class ImageSchedule(_message.Message):
+    """Images that are written every so often without being asked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVERY_S_FIELD_NUMBER: _builtins.int
+    KEEP_LAST_FIELD_NUMBER: _builtins.int
+    LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    USED_BYTES_FIELD_NUMBER: _builtins.int
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    GUESTS_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    every_s: _builtins.float
+    keep_last: _builtins.int
+    limit_bytes: _builtins.int
+    """Most that all of them may take, and what they take."""
+    used_bytes: _builtins.int
+    directory: _builtins.str
+    @_builtins.property
+    def guests(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScheduledGuest]: ...
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedImage]:
+        """Oldest first; of all guests, also of those that have no replica here any more."""
+
+    def __init__(
+        self,
+        *,
+        every_s: _builtins.float = ...,
+        keep_last: _builtins.int = ...,
+        limit_bytes: _builtins.int = ...,
+        used_bytes: _builtins.int = ...,
+        directory: _builtins.str = ...,
+        guests: _abc.Iterable[Global___ScheduledGuest] | None = ...,
+        images: _abc.Iterable[Global___ExportedImage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "every_s", b"every_s", "guests", b"guests", "images", b"images", "keep_last", b"keep_last", "limit_bytes", b"limit_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageSchedule: _TypeAlias = ImageSchedule  # noqa: Y015
+
+@_typing.final
+class ScheduledGuest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    LAST_UNIX_S_FIELD_NUMBER: _builtins.int
+    guest: _builtins.str
+    trouble: _builtins.str
+    """Why its next image could not be written; empty where all is well."""
+    last_unix_s: _builtins.float
+    """When its newest image was begun; 0 for none yet."""
+    def __init__(
+        self,
+        *,
+        guest: _builtins.str = ...,
+        trouble: _builtins.str = ...,
+        last_unix_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guest", b"guest", "last_unix_s", b"last_unix_s", "trouble", b"trouble"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScheduledGuest: _TypeAlias = ScheduledGuest  # noqa: Y015
+
+@_typing.final
 class CheckpointsReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DIRECTORY_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
     EXPORTED_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     directory: _builtins.str
     @_builtins.property
     def kept(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptImage]: ...
     @_builtins.property
-    def exported(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedImage]: ...
+    def exported(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedImage]:
+        """What operators have asked for."""
+
+    @_builtins.property
+    def schedule(self) -> Global___ImageSchedule:
+        """Absent where none is configured."""
+
     def __init__(
         self,
         *,
         directory: _builtins.str = ...,
         kept: _abc.Iterable[Global___KeptImage] | None = ...,
         exported: _abc.Iterable[Global___ExportedImage] | None = ...,
+        schedule: Global___ImageSchedule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["schedule", b"schedule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "exported", b"exported", "kept", b"kept"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "exported", b"exported", "kept", b"kept", "schedule", b"schedule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -134,6 +134,22 @@ def test_times_that_contradict_each_other_are_refused(
     assert words in problem
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("every_s = 60.0", "every_s needs keep = true"),
+        ("keep = true\nevery_s = 9.9", "every_s 9.9 is less than 10, and not 0"),
+        ("keep = true\nevery_s = 60.0\nkeep_last = 0", "checkpoints.keep_last: "),
+        ("keep = true\nevery_s = 60.0\nscheduled_mib = 0", "checkpoints.scheduled_mib: "),
+    ],
+)
+def test_a_schedule_of_images_that_makes_no_sense_is_refused(
+    main_file: Path, text: str, words: str
+) -> None:
+    add(main_file, "1.toml", f"[checkpoints]\n{text}\n")
+    assert words in problems(main_file)[0]
+
+
 @pytest.mark.parametrize("limit", [0.0, 300.1, float("nan"), float("inf")])
 def test_a_quantity_outside_of_its_range_is_refused(main_file: Path, limit: float) -> None:
     add(main_file, "1.toml", f"[detection]\nsuspect_after_s = {limit}\n")
