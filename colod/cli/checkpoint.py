@@ -122,7 +122,7 @@ def _table(images: Sequence[ExportedImage], when: str, columns: int) -> Iterator
 
 def _schedule_lines(schedule: ImageSchedule, columns: int) -> Iterator[str]:
     terms = (
-        f"the last {schedule.keep_last} of each guest, one every "
+        f"the last {schedule.keep_images} of each guest, one every "
         f"{layout.seconds(schedule.every_s)}; {layout.size(schedule.used_bytes)} of "
         f"{layout.size(schedule.limit_bytes)} taken"
     )
@@ -170,7 +170,7 @@ def _images_json(images: Iterable[ExportedImage]) -> list[json_types.ExportedIma
 def _schedule_json(schedule: ImageSchedule) -> json_types.ImageSchedule:
     return {
         "every_s": schedule.every_s,
-        "keep_last": schedule.keep_last,
+        "keep_images": schedule.keep_images,
         "limit_bytes": schedule.limit_bytes,
         "used_bytes": schedule.used_bytes,
         "directory": schedule.directory,

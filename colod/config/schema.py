@@ -514,7 +514,7 @@ class CheckpointsTable(Table):
         "never. Smaller: the disk writes all of a guest's memory again and again. Larger: the "
         "newest image is that much older than the replica.",
     )
-    keep_last: int = _quantity(
+    keep_images: int = _quantity(
         24,
         1,
         1000,
@@ -525,7 +525,7 @@ class CheckpointsTable(Table):
         65536,
         1,
         16777216,
-        "Most that all of those together may take. Smaller: fewer than `keep_last` are kept, and "
+        "Most that all of those together may take. Smaller: fewer than `keep_images` are kept, and "
         "where not two of a guest fit, none is written after the first. Larger: they may fill the "
         "disk, which ends images too.",
     )

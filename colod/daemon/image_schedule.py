@@ -86,7 +86,7 @@ class ImageSchedule:
         replicas = [each.guest for each in services if each.journal.role is Role.SECONDARY]
         return admin_pb2.ImageSchedule(
             every_s=limits.image_every_s,
-            keep_last=limits.images_kept,
+            keep_images=limits.images_kept,
             limit_bytes=limits.scheduled_bytes,
             used_bytes=sum(each.size_bytes for each in images),
             directory=str(ring.directory),

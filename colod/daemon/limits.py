@@ -68,7 +68,7 @@ class Limits:
             image_directory=config.checkpoints.directory if config.checkpoints.keep else None,
             image_bytes=config.checkpoints.store_mib << 20,
             image_every_s=config.checkpoints.every_s,
-            images_kept=config.checkpoints.keep_last,
+            images_kept=config.checkpoints.keep_images,
             scheduled_bytes=config.checkpoints.scheduled_mib << 20,
         )
 

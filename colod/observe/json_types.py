@@ -393,7 +393,7 @@ class ImageSchedule(TypedDict):
     """Images that are written every so often without being asked."""
 
     every_s: float
-    keep_last: int
+    keep_images: int
     """How many are kept of each guest."""
     limit_bytes: int
     """The most that all of them may take."""

@@ -1036,14 +1036,14 @@ class ImageSchedule(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVERY_S_FIELD_NUMBER: _builtins.int
-    KEEP_LAST_FIELD_NUMBER: _builtins.int
+    KEEP_IMAGES_FIELD_NUMBER: _builtins.int
     LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     USED_BYTES_FIELD_NUMBER: _builtins.int
     DIRECTORY_FIELD_NUMBER: _builtins.int
     GUESTS_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
     every_s: _builtins.float
-    keep_last: _builtins.int
+    keep_images: _builtins.int
     limit_bytes: _builtins.int
     """Most that all of them may take, and what they take."""
     used_bytes: _builtins.int
@@ -1058,7 +1058,7 @@ class ImageSchedule(_message.Message):
         self,
         *,
         every_s: _builtins.float = ...,
-        keep_last: _builtins.int = ...,
+        keep_images: _builtins.int = ...,
         limit_bytes: _builtins.int = ...,
         used_bytes: _builtins.int = ...,
         directory: _builtins.str = ...,
@@ -1067,7 +1067,7 @@ class ImageSchedule(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "every_s", b"every_s", "guests", b"guests", "images", b"images", "keep_last", b"keep_last", "limit_bytes", b"limit_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "every_s", b"every_s", "guests", b"guests", "images", b"images", "keep_images", b"keep_images", "limit_bytes", b"limit_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -84,7 +84,7 @@ def test_a_list_says_how_the_schedule_stands(daemon: FakeDaemon, colodctl: Run) 
         kept=[KEPT],
         schedule=admin_pb2.ImageSchedule(
             every_s=3600,
-            keep_last=24,
+            keep_images=24,
             limit_bytes=64 << 30,
             used_bytes=1 << 30,
             directory="/c/scheduled",

@@ -21,7 +21,7 @@ KEEP = """
 keep = true
 directory = "{root}/images"
 every_s = 15.0
-keep_last = 2
+keep_images = 2
 """
 
 

@@ -139,7 +139,7 @@ def test_times_that_contradict_each_other_are_refused(
     [
         ("every_s = 60.0", "every_s needs keep = true"),
         ("keep = true\nevery_s = 9.9", "every_s 9.9 is less than 10, and not 0"),
-        ("keep = true\nevery_s = 60.0\nkeep_last = 0", "checkpoints.keep_last: "),
+        ("keep = true\nevery_s = 60.0\nkeep_images = 0", "checkpoints.keep_images: "),
         ("keep = true\nevery_s = 60.0\nscheduled_mib = 0", "checkpoints.scheduled_mib: "),
     ],
 )
@@ -288,4 +288,4 @@ def test_every_field_says_what_it_is_for_and_every_quantity_has_its_ends() -> No
                 assert {"Ge", "Le"} <= ends, f"{name}.{key}"
                 assert "Smaller: " in field.description, f"{name}.{key}"
                 assert "Larger: " in field.description, f"{name}.{key}"
-                assert key.endswith(("_s", "_mib")), f"{name}.{key}"
+                assert key.endswith(("_s", "_mib", "_images")), f"{name}.{key}"

@@ -94,7 +94,7 @@ async def test_an_image_is_written_when_it_is_due_and_not_before(
     assert schedule.last(GUEST) == pytest.approx(time.time(), abs=30)
     reply = told(schedule)
     assert [each.name for each in reply.images] == [path.name]
-    assert (reply.guests[0].trouble, reply.keep_last) == ("", 2)
+    assert (reply.guests[0].trouble, reply.keep_images) == ("", 2)
 
 
 async def test_an_image_of_the_future_is_no_reason_to_wait(
