@@ -32,6 +32,7 @@ DOCUMENTS: Final[Mapping[str, Any]] = {
     "unpause": json_types.PauseDocument,
     "drain": json_types.DrainDocument,
     "drill isolated": json_types.DrillDocument,
+    "drill secondary": json_types.DrillDocument,
     "drill report": json_types.DrillsDocument,
     "checkpoint list": json_types.CheckpointsDocument,
     "checkpoint export": json_types.ExportDocument,

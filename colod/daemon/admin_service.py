@@ -12,7 +12,9 @@ import structlog
 
 from colod.daemon.checkpoints import Checkpoints
 from colod.daemon.doctor import examine
-from colod.daemon.drills import Drills, drill_message
+from colod.daemon.drill_log import drill_message
+from colod.daemon.drill_secondary import SecondaryDrills
+from colod.daemon.drills import Drills
 from colod.daemon.host import Host
 from colod.daemon.image_schedule import ImageSchedule
 from colod.daemon.peer_calls import PEER_CALLS
@@ -39,13 +41,20 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     """The Admin service of one host; all methods are coroutines in the daemon's loop."""
 
     def __init__(
-        self, host: Host, drills: Drills, schedule: ImageSchedule, *, simulated: bool
+        self,
+        host: Host,
+        drills: Drills,
+        rebuilds: SecondaryDrills,
+        schedule: ImageSchedule,
+        *,
+        simulated: bool,
     ) -> None:
-        """Serve `host`, its `drills` and the `schedule` of its images."""
+        """Serve `host`, its `drills` and `rebuilds`, and the `schedule` of its images."""
         self._host = host
         self._simulated = simulated
         self._checkpoints = Checkpoints(host.parts)
         self._drills = drills
+        self._rebuilds = rebuilds
         self._schedule = schedule
         self._quarantine = Quarantine(host)
 
@@ -86,6 +95,8 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     async def Suspend(self, request: admin_pb2.SuspendRequest, context: Any) -> Any:
         """End a replication until it is resumed; return once its pairing has ended."""
         service = self._host.find(request.guest)
+        await self._rebuilds.cleared()
+        self._rebuilds.check_idle(service)
         await self._host.suspend(request.guest)
         _audit("suspend", request.guest)
         if not await service.until(service.is_drained, timeout_s=_SUSPEND_S):
@@ -256,6 +267,18 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         if not request.dry_run:
             _audit("drill", request.guest, bridge=request.bridge, check=request.check)
         async with aclosing(self._drills.run(request)) as replies:
+            async for reply in replies:
+                yield reply
+
+    async def DrillSecondary(
+        self, request: admin_pb2.DrillSecondaryRequest, context: Any
+    ) -> AsyncIterator[admin_pb2.DrillReply]:
+        """Throw a guest's replica away and rebuild it."""
+        if not 0 < len(request.operator.strip()) <= MAX_REASON_CHARS:
+            raise PreflightRefused(["a drill needs the name of who asks for it"])
+        if not request.dry_run:
+            _audit("drill-secondary", request.guest, operator=request.operator)
+        async with aclosing(self._rebuilds.run(request)) as replies:
             async for reply in replies:
                 yield reply
 

@@ -103,13 +103,19 @@ class ProtectionService:
         """Look again soon: something has changed. In the daemon's loop only."""
         self._poked.set()
 
-    async def want(self, wanted: Wanted) -> None:
+    async def want(self, wanted: Wanted, *, instead_of: Wanted | None = None) -> None:
         """Write down what the operator wants.
+
+        Args:
+            wanted: That.
+            instead_of: Nothing is changed where something else than this is wanted by then.
 
         Raises:
             JournalError: If it could not be written.
         """
         async with self._lock:
+            if instead_of is not None and self.journal.wanted is not instead_of:
+                return
             await self.note(replace(self.journal, wanted=wanted))
             self.facts.answer = Answer.STALE
         self.facts.resync_now()

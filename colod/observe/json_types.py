@@ -190,6 +190,7 @@ class Drill(TypedDict):
     host: str
     guest: str
     kind: str
+    """`isolated`, `secondary`."""
     epoch: int | None
     generation: int
     verdict: str
@@ -207,6 +208,12 @@ class Drill(TypedDict):
     rto_s: float | None
     """From its begin until the guest was found to work, or ran, where nothing was checked."""
     is_kept: bool
+    discard_s: float | None
+    """Of kind `secondary`, as the next two: until nothing was left of the old replica."""
+    unprotected_s: float | None
+    """From the order until the guest was PROTECTED again."""
+    protect_s: float | None
+    """From the order to pair anew until then."""
 
 
 class GuestLag(TypedDict):

@@ -147,6 +147,16 @@ class AdminClient:
         """
         return self._stream(self._stub.Drill, request, timeout_s)
 
+    def drill_secondary(
+        self, request: admin_pb2.DrillSecondaryRequest, *, timeout_s: float
+    ) -> Iterator[admin_pb2.DrillReply]:
+        """Yield the steps of a drill of a secondary, its record last.
+
+        Raises:
+            OutcomeUnknown: When `timeout_s` seconds have passed, or the daemon went away.
+        """
+        return self._stream(self._stub.DrillSecondary, request, timeout_s)
+
     def drill_checked(self, drill_id: str, status: int, said: str) -> None:
         """Say what the check of a drill came to."""
         request = admin_pb2.DrillCheckedRequest(id=drill_id, status=status, said=said)

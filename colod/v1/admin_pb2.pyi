@@ -1268,6 +1268,35 @@ class DrillRequest(_message.Message):
 Global___DrillRequest: _TypeAlias = DrillRequest  # noqa: Y015
 
 @_typing.final
+class DrillSecondaryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    guest: _builtins.str
+    operator: _builtins.str
+    dry_run: _builtins.bool
+    timeout_s: _builtins.float
+    """Longest drill, in seconds."""
+    def __init__(
+        self,
+        *,
+        guest: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+        timeout_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "guest", b"guest", "operator", b"operator", "timeout_s", b"timeout_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrillSecondaryRequest: _TypeAlias = DrillSecondaryRequest  # noqa: Y015
+
+@_typing.final
 class DrillReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1282,7 +1311,9 @@ class DrillReply(_message.Message):
     RECORD_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     step: _builtins.str
-    """planned, writing, restoring, starting, checking, clearing, done."""
+    """planned, writing, restoring, starting, checking, clearing, done; of a secondary: planned,
+    discarding, pairing, syncing, done.
+    """
     domain: _builtins.str
     domid: _builtins.int
     epoch: _builtins.int
@@ -1379,6 +1410,9 @@ class DrillRecord(_message.Message):
     CHECK_S_FIELD_NUMBER: _builtins.int
     RTO_S_FIELD_NUMBER: _builtins.int
     IS_KEPT_FIELD_NUMBER: _builtins.int
+    DISCARD_S_FIELD_NUMBER: _builtins.int
+    UNPROTECTED_S_FIELD_NUMBER: _builtins.int
+    PROTECT_S_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     unix_s: _builtins.float
     host: _builtins.str
@@ -1400,6 +1434,12 @@ class DrillRecord(_message.Message):
     rto_s: _builtins.float
     """From the drill's begin until the guest was found to work (or ran, without a check)."""
     is_kept: _builtins.bool
+    discard_s: _builtins.float
+    """Of a secondary: until nothing was left of the old replica; from the order until the guest was
+    PROTECTED again; and from the new pairing until then.
+    """
+    unprotected_s: _builtins.float
+    protect_s: _builtins.float
     def __init__(
         self,
         *,
@@ -1422,10 +1462,13 @@ class DrillRecord(_message.Message):
         check_s: _builtins.float = ...,
         rto_s: _builtins.float = ...,
         is_kept: _builtins.bool = ...,
+        discard_s: _builtins.float = ...,
+        unprotected_s: _builtins.float = ...,
+        protect_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "check_s", b"check_s", "detail", b"detail", "epoch", b"epoch", "generation", b"generation", "guest", b"guest", "host", b"host", "id", b"id", "image_s", b"image_s", "is_kept", b"is_kept", "kind", b"kind", "network", b"network", "operator", b"operator", "restore_s", b"restore_s", "rpo_s", b"rpo_s", "rto_s", b"rto_s", "start_s", b"start_s", "unix_s", b"unix_s", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "check_s", b"check_s", "detail", b"detail", "discard_s", b"discard_s", "epoch", b"epoch", "generation", b"generation", "guest", b"guest", "host", b"host", "id", b"id", "image_s", b"image_s", "is_kept", b"is_kept", "kind", b"kind", "network", b"network", "operator", b"operator", "protect_s", b"protect_s", "restore_s", b"restore_s", "rpo_s", b"rpo_s", "rto_s", b"rto_s", "start_s", b"start_s", "unix_s", b"unix_s", "unprotected_s", b"unprotected_s", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -119,6 +119,11 @@ class AdminStub:
                 request_serializer=colod_dot_v1_dot_admin__pb2.DrillRequest.SerializeToString,
                 response_deserializer=colod_dot_v1_dot_admin__pb2.DrillReply.FromString,
                 _registered_method=True)
+        self.DrillSecondary = channel.unary_stream(
+                '/colod.v1.Admin/DrillSecondary',
+                request_serializer=colod_dot_v1_dot_admin__pb2.DrillSecondaryRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.DrillReply.FromString,
+                _registered_method=True)
         self.DrillChecked = channel.unary_unary(
                 '/colod.v1.Admin/DrillChecked',
                 request_serializer=colod_dot_v1_dot_admin__pb2.DrillCheckedRequest.SerializeToString,
@@ -265,6 +270,14 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DrillSecondary(self, request, context):
+        """Throw a guest's replica away and rebuild it; the last reply has `record`. Run it on the primary.
+        If the caller goes away, nothing more is measured, and the replica is rebuilt all the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DrillChecked(self, request, context):
         """What the operator's check of a drill that waits for it said.
         """
@@ -385,6 +398,11 @@ def add_AdminServicer_to_server(servicer, server):
             'Drill': grpc.unary_stream_rpc_method_handler(
                     servicer.Drill,
                     request_deserializer=colod_dot_v1_dot_admin__pb2.DrillRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.DrillReply.SerializeToString,
+            ),
+            'DrillSecondary': grpc.unary_stream_rpc_method_handler(
+                    servicer.DrillSecondary,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.DrillSecondaryRequest.FromString,
                     response_serializer=colod_dot_v1_dot_admin__pb2.DrillReply.SerializeToString,
             ),
             'DrillChecked': grpc.unary_unary_rpc_method_handler(
@@ -871,6 +889,33 @@ class Admin:
             target,
             '/colod.v1.Admin/Drill',
             colod_dot_v1_dot_admin__pb2.DrillRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.DrillReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrillSecondary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/colod.v1.Admin/DrillSecondary',
+            colod_dot_v1_dot_admin__pb2.DrillSecondaryRequest.SerializeToString,
             colod_dot_v1_dot_admin__pb2.DrillReply.FromString,
             options,
             channel_credentials,

@@ -64,6 +64,10 @@ class AdminStub:
     """Restore the newest epoch beside the replica, cut off from everything, and put it to the test;
     the last reply has `record`. If the caller goes away, the drill is given up and cleared away.
     """
+    DrillSecondary: _grpc.UnaryStreamMultiCallable[_admin_pb2.DrillSecondaryRequest, _admin_pb2.DrillReply]
+    """Throw a guest's replica away and rebuild it; the last reply has `record`. Run it on the primary.
+    If the caller goes away, nothing more is measured, and the replica is rebuilt all the same.
+    """
     DrillChecked: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrillCheckedRequest, _admin_pb2.DrillCheckedReply]
     """What the operator's check of a drill that waits for it said."""
     Drills: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrillsRequest, _admin_pb2.DrillsReply]
@@ -109,6 +113,10 @@ class AdminAsyncStub(AdminStub):
     Drill: _aio.UnaryStreamMultiCallable[_admin_pb2.DrillRequest, _admin_pb2.DrillReply]  # type: ignore[assignment]
     """Restore the newest epoch beside the replica, cut off from everything, and put it to the test;
     the last reply has `record`. If the caller goes away, the drill is given up and cleared away.
+    """
+    DrillSecondary: _aio.UnaryStreamMultiCallable[_admin_pb2.DrillSecondaryRequest, _admin_pb2.DrillReply]  # type: ignore[assignment]
+    """Throw a guest's replica away and rebuild it; the last reply has `record`. Run it on the primary.
+    If the caller goes away, nothing more is measured, and the replica is rebuilt all the same.
     """
     DrillChecked: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrillCheckedRequest, _admin_pb2.DrillCheckedReply]  # type: ignore[assignment]
     """What the operator's check of a drill that waits for it said."""
@@ -254,6 +262,16 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.DrillReply], _abc.AsyncIterator[_admin_pb2.DrillReply]]:
         """Restore the newest epoch beside the replica, cut off from everything, and put it to the test;
         the last reply has `record`. If the caller goes away, the drill is given up and cleared away.
+        """
+
+    @_abc_1.abstractmethod
+    def DrillSecondary(
+        self,
+        request: _admin_pb2.DrillSecondaryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.DrillReply], _abc.AsyncIterator[_admin_pb2.DrillReply]]:
+        """Throw a guest's replica away and rebuild it; the last reply has `record`. Run it on the primary.
+        If the caller goes away, nothing more is measured, and the replica is rebuilt all the same.
         """
 
     @_abc_1.abstractmethod

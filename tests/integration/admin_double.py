@@ -85,6 +85,13 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
             if each.step == "checking":
                 await self.checked.wait()
 
+    async def DrillSecondary(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[admin_pb2.DrillReply]:
+        self._take(request)
+        for each in self.steps[:1] if request.dry_run else self.steps:
+            yield each
+
     async def DrillChecked(self, request: Any, context: Any) -> admin_pb2.DrillCheckedReply:
         self._take(request)
         self.checked.set()

@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "unpause": (),
     "drain": (),
     "drill isolated": ("web", "--yes"),
+    "drill secondary": ("web", "--yes"),
     "drill report": (),
     "checkpoint list": (),
     "checkpoint export": ("web",),

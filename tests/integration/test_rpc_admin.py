@@ -89,6 +89,11 @@ class FakeAdmin(admin_pb2_grpc.AdminServicer):
     async def Drill(self, request: Any, context: Any) -> AsyncIterator[admin_pb2.DrillReply]:
         yield admin_pb2.DrillReply()
 
+    async def DrillSecondary(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[admin_pb2.DrillReply]:
+        yield admin_pb2.DrillReply()
+
     async def DrillChecked(self, request: Any, context: Any) -> admin_pb2.DrillCheckedReply:
         return admin_pb2.DrillCheckedReply()
 
