@@ -63,16 +63,19 @@ def test_an_export_is_an_image_that_xl_restores(pair: Pair) -> None:
 
 def test_the_schedule_keeps_the_newest_few_and_leaves_what_operators_wrote(pair: Pair) -> None:
     exported = json.loads(pair.beta.ctl("checkpoint", "export", "g1", "--json"))["path"]
+    directory = pair.root / "images" / "scheduled"
 
     def names() -> list[str]:
-        listed = json.loads(pair.beta.ctl("checkpoint", "list", "--json"))["schedule"]
-        return [each["name"] for each in listed["images"]]
+        return sorted(path.name for path in directory.glob("g1-*.xlsave"))
 
     first = until(names, "the first one is written", limit_s=120)[0]
     until(lambda: len(names()) == 2 and first not in names(), "it is replaced", limit_s=240)
-    directory = pair.root / "images" / "scheduled"
-    pair.beta.ctl("stream", "inspect", str(directory / names()[0]))
     assert Path(exported).exists()
+    schedule = json.loads(pair.beta.ctl("checkpoint", "list", "--json"))["schedule"]
+    assert (schedule["every_s"], schedule["keep_images"]) == (15.0, 2)
+    assert len(schedule["images"]) <= 3
+    image = shutil.copy(directory / names()[-1], pair.root / "image")  # the next ones replace it
+    pair.beta.ctl("stream", "inspect", str(image))
     assert "colod_image_last_scheduled_timestamp_seconds" in pair.beta.metrics()
 
 
