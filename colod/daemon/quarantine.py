@@ -159,7 +159,7 @@ class Quarantine:
                 domain.name, domain.domid, operator=request.operator, reason=request.reason
             )
         _log.info(
-            Event.COPY_RELEASED if request.withdraw else Event.COPY_KEPT,
+            Event.COPY_RELEASED if request.withdraw else Event.COPY_RETAINED,
             protection=copy.guest,
             domain=domain.name,
             operator=request.operator,
