@@ -32,8 +32,12 @@ INCOMING_SUFFIX = "--incoming"
 DRILL_SUFFIX = "--drill"
 """What colod appends to the name of a domain that a drill restores beside the replica."""
 
+QUARANTINE_INFIX = "--quarantine-"
+"""What colod puts between the name of a guest and a generation, for a copy that lost it."""
+
 # Xen's own tools accept more; these are safe in unit names, paths and metric labels.
 _GUEST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}")
+_QUARANTINED = re.compile(rf"(.+){QUARANTINE_INFIX}([1-9][0-9]{{0,19}})")
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 _PAIRING = re.compile(r"[0-9a-f]{32}")
 
@@ -139,3 +143,14 @@ def parse_pairing_id(text: str) -> PairingId:
     if not _PAIRING.fullmatch(text):
         raise ValueError(f"pairing id {text!r}: want 32 lower-case hexadecimal digits")
     return PairingId(text)
+
+
+def quarantine_name(guest: GuestName, generation: Generation) -> str:
+    """Return how a copy of `guest` is named that was put aside under `generation`."""
+    return f"{guest}{QUARANTINE_INFIX}{generation}"
+
+
+def parse_quarantine_name(text: str) -> tuple[GuestName, Generation] | None:
+    """Return the guest and the generation that a copy's name tells, None of any other domain."""
+    found = _QUARANTINED.fullmatch(text)
+    return None if found is None else (GuestName(found[1]), Generation(int(found[2])))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,8 +13,9 @@ from colod.cli.progress import steps
 from colod.errors import OutcomeUnknown
 
 if TYPE_CHECKING:
+    from colod.observe import json_types
     from colod.observe.json_types import CheckpointsDocument, ExportDocument
-    from colod.v1.admin_pb2 import CheckpointsReply, KeptImage
+    from colod.v1.admin_pb2 import CheckpointsReply, ExportedImage, ImageSchedule, KeptImage
 
 _TIMEOUT_S = 3600.0
 
@@ -106,11 +107,31 @@ def _lines(reply: CheckpointsReply, columns: int) -> Iterator[str]:
     if reply.exported:
         yield ""
         yield reply.directory
-        rows = [
-            [each.name, layout.size(each.size_bytes), layout.instant(each.unix_s)]
-            for each in reply.exported
-        ]
-        yield from layout.table(["IMAGE", "SIZE", "WRITTEN"], rows, columns, names=(0,))
+        yield from _table(reply.exported, "WRITTEN", columns)
+    if reply.HasField("schedule"):
+        yield ""
+        yield from _schedule_lines(reply.schedule, columns)
+
+
+def _table(images: Sequence[ExportedImage], when: str, columns: int) -> Iterator[str]:
+    rows = [
+        [each.name, layout.size(each.size_bytes), layout.instant(each.unix_s)] for each in images
+    ]
+    yield from layout.table(["IMAGE", "SIZE", when], rows, columns, names=(0,))
+
+
+def _schedule_lines(schedule: ImageSchedule, columns: int) -> Iterator[str]:
+    terms = (
+        f"the last {schedule.keep_images} of each guest, one every "
+        f"{layout.seconds(schedule.every_s)}; {layout.size(schedule.used_bytes)} of "
+        f"{layout.size(schedule.limit_bytes)} taken"
+    )
+    yield from layout.paragraph(schedule.directory, terms, columns)
+    for each in schedule.guests:
+        if each.trouble:
+            yield from layout.paragraph(each.guest, f"no new image: {each.trouble}", columns)
+    if schedule.images:
+        yield from _table(schedule.images, "BEGUN", columns)
 
 
 def _kept_text(kept: KeptImage) -> str:
@@ -135,8 +156,31 @@ def _listing_json(reply: CheckpointsReply) -> CheckpointsDocument:
             }
             for each in reply.kept
         ],
-        "exported": [
-            {"name": each.name, "size_bytes": each.size_bytes, "unix_s": each.unix_s}
-            for each in reply.exported
+        "exported": _images_json(reply.exported),
+        "schedule": _schedule_json(reply.schedule) if reply.HasField("schedule") else None,
+    }
+
+
+def _images_json(images: Iterable[ExportedImage]) -> list[json_types.ExportedImage]:
+    return [
+        {"name": each.name, "size_bytes": each.size_bytes, "unix_s": each.unix_s} for each in images
+    ]
+
+
+def _schedule_json(schedule: ImageSchedule) -> json_types.ImageSchedule:
+    return {
+        "every_s": schedule.every_s,
+        "keep_images": schedule.keep_images,
+        "limit_bytes": schedule.limit_bytes,
+        "used_bytes": schedule.used_bytes,
+        "directory": schedule.directory,
+        "guests": [
+            {
+                "guest": each.guest,
+                "trouble": each.trouble,
+                "last_unix_s": each.last_unix_s or None,
+            }
+            for each in schedule.guests
         ],
+        "images": _images_json(schedule.images),
     }

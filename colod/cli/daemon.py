@@ -95,18 +95,30 @@ def config_path(context: click.Context) -> Path:
     """Return where the configuration is."""
     from colod.config import DEFAULT_PATH
 
-    given = context.find_root().obj["config"]
+    given = _chosen(context)["config"]
     return Path(given) if given else DEFAULT_PATH
+
+
+def _chosen(context: click.Context) -> Mapping[str, Any]:
+    """Return the `socket` and the `config` that the command line names, None where it does not.
+
+    While a word is completed nothing is run, so nothing has noted them: they are parsed only.
+    """
+    root = context.find_root()
+    if root.obj is None:
+        return {"socket": root.params.get("socket"), "config": root.params.get("config_path")}
+    noted: Mapping[str, Any] = root.obj
+    return noted
 
 
 def _socket(context: click.Context) -> Path:
     from colod.config import load_config
 
-    chosen = context.find_root().obj
-    if chosen["socket"]:
-        return Path(chosen["socket"])
-    if chosen["config"]:
-        return load_config(Path(chosen["config"])).admin_socket
+    given = _chosen(context)
+    if given["socket"]:
+        return Path(given["socket"])
+    if given["config"]:
+        return load_config(Path(given["config"])).admin_socket
     try:
         return load_config(config_path(context)).admin_socket
     except ConfigError:

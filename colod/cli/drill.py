@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from colod.v1.admin_pb2 import DrillRecord, DrillReply, DrillRequest
 
 _TIMEOUT_S: Final = 600.0
+_SECONDARY_TIMEOUT_S: Final = 1800.0
 _CHECK_TIMEOUT_S: Final = 120.0
 _CLEARING_S: Final = 90.0
 """How much longer than the drill itself its end is waited for: it is cleared away first."""
@@ -39,7 +40,7 @@ _EXITS: Final[Mapping[str, Exit]] = {"passed": Exit.OK, "not checked": Exit.NOT_
 
 @click.group()
 def drill() -> None:
-    """Try a replica out, cut off from everything; run it on the secondary."""
+    """Try out what would be needed: a replica, cut off from everything; or its rebuilding."""
 
 
 @drill.command()
@@ -90,9 +91,9 @@ def isolated(
 ) -> None:
     """Restore GUEST's newest epoch beside its replica, cut off, and put it to the test.
 
-    The protection is not touched and goes on. The copy is named GUEST--drill, gets none of the
-    guest's disks and no way out, and is destroyed at the end, also when this command is
-    interrupted.
+    Run it on the secondary. The protection is not touched and goes on. The copy is named
+    GUEST--drill, gets none of the guest's disks and no way out, and is destroyed at the end, also
+    when this command is interrupted.
 
     Exit status: 0 the check passed; 1 it failed, or the copy did not come up; 9 there was no check.
     """
@@ -133,6 +134,67 @@ def isolated(
         for line in _record_lines(record, layout.width()):
             click.echo(line)
     context.exit(_EXITS.get(record.verdict, Exit.FAILED))
+
+
+@drill.command()
+@click.argument("guest", type=GUEST)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@timeout_option(
+    _SECONDARY_TIMEOUT_S,
+    "Longest drill, in seconds; a longer one is given up, and the replica is rebuilt all the same.",
+)
+@json_option
+@click.pass_context
+def secondary(
+    context: click.Context, *, guest: str, yes: bool, dry_run: bool, timeout_s: float, as_json: bool
+) -> None:
+    """Throw GUEST's replica away and rebuild it: what the loss of the secondary would cost.
+
+    Run it on the primary; it is refused unless GUEST is PROTECTED and nothing is wrong. Until the
+    replica is rebuilt GUEST is not protected. When this command is interrupted nothing more is
+    measured, and the replica is rebuilt all the same.
+
+    Exit status: 0 PROTECTED again; 1 it failed, or was not done in time.
+    """
+    from colod.v1 import admin_pb2
+
+    check_may_ask(context, yes=yes, dry_run=dry_run, as_json=as_json)
+    request = admin_pb2.DrillSecondaryRequest(
+        guest=guest, operator=operator(), timeout_s=timeout_s, dry_run=True
+    )
+    with connect(context) as client:
+        plan: list[str] = []
+        if dry_run or not yes:
+            replies = client.drill_secondary(request, timeout_s=timeout_s)
+            plan = [line for reply in replies for line in reply.plan]
+            if not as_json:
+                layout.print_plan(plan)
+        if dry_run:
+            if as_json:
+                _print_json(guest, plan, None)
+            else:
+                click.echo(f"{guest}: nothing was done")
+            return
+        if not (yes or click.confirm(f"Throw the replica of {guest} away?", err=True)):
+            click.echo("nothing was done", err=True)
+            context.exit(Exit.FAILED)
+        request.dry_run = False
+        last: DrillReply | None = None
+        with steps(quiet=as_json) as show:
+            for last in client.drill_secondary(request, timeout_s=timeout_s + _CLEARING_S):
+                show(f"{guest}: {last.step}", 0, 0)
+    if last is None or last.step != "done":
+        raise OutcomeUnknown(
+            f"{guest}: the daemon ended its reports",
+            advice="the replica is rebuilt all the same; see: colodctl status",
+        )
+    if as_json:
+        _print_json(guest, plan, last.record)
+    else:
+        for line in _record_lines(last.record, layout.width()):
+            click.echo(line)
+    context.exit(_EXITS.get(last.record.verdict, Exit.FAILED))
 
 
 @drill.command()
@@ -254,7 +316,15 @@ def record_json(record: DrillRecord) -> Drill:
         "check_s": known(record.check_s),
         "rto_s": known(record.rto_s),
         "is_kept": record.is_kept,
+        "discard_s": _of_secondary(record, record.discard_s),
+        "unprotected_s": _of_secondary(record, record.unprotected_s),
+        "protect_s": _of_secondary(record, record.protect_s),
     }
+
+
+def _of_secondary(record: DrillRecord, measured: float) -> float | None:
+    """Return what only a drill of a secondary measures; an older daemon does not say -1 of it."""
+    return known(measured) if record.kind == "secondary" else None
 
 
 def verdict_text(record: DrillRecord) -> str:
@@ -274,11 +344,14 @@ def _record_lines(record: DrillRecord, columns: int) -> Iterator[str]:
             ("restore", record.restore_s),
             ("start", record.start_s),
             ("check", record.check_s),
+            ("unprotected", _of_secondary(record, record.unprotected_s)),
+            ("old replica gone", _of_secondary(record, record.discard_s)),
+            ("new one PROTECTED", _of_secondary(record, record.protect_s)),
         )
-        if value >= 0
+        if value is not None and value >= 0
     ]
     kept = f"{record.guest}--drill was left running" if record.is_kept else ""
-    network = f"network {record.network}, by {record.operator}"
-    for text in (record.detail, ", ".join(parts), network, kept):
+    network = "" if record.kind == "secondary" else f"network {record.network}, "
+    for text in (record.detail, ", ".join(parts), f"{network}by {record.operator}", kept):
         if text:
             yield from layout.pairs([(" " * 20, text)], columns)

@@ -91,6 +91,10 @@ Argv = Annotated[list[str], AfterValidator(_check_argv)]
 OptionText = Annotated[str, BeforeValidator(_scalar_text)]
 
 
+_LEAST_EVERY_S = 10.0
+"""Names of images tell the second; and each image is all of a guest's memory."""
+
+
 def _quantity(default: float, low: float, high: float, description: str) -> Any:
     return Field(default=default, ge=low, le=high, strict=True, description=description)
 
@@ -502,6 +506,37 @@ class CheckpointsTable(Table):
         "Most that the pages of one guest may take there. Smaller: of a guest with more memory no "
         "image is kept. Larger: a guest may fill the disk, which ends its image too.",
     )
+    every_s: float = _quantity(
+        0.0,
+        0.0,
+        2592000.0,
+        "How often an image of each replica is written without being asked, at least 10 s; 0 for "
+        "never. Smaller: the disk writes all of a guest's memory again and again. Larger: the "
+        "newest image is that much older than the replica.",
+    )
+    keep_images: int = _quantity(
+        24,
+        1,
+        1000,
+        "How many of those are kept of each guest; older ones are removed, once a newer one is "
+        "whole. Smaller: a guest that corrupted itself earlier is lost. Larger: space.",
+    )
+    scheduled_mib: int = _quantity(
+        65536,
+        1,
+        16777216,
+        "Most that all of those together may take. Smaller: fewer than `keep_images` are kept, and "
+        "where not two of a guest fit, none is written after the first. Larger: they may fill the "
+        "disk, which ends images too.",
+    )
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> Self:
+        if 0 < self.every_s < _LEAST_EVERY_S:
+            raise ValueError(f"every_s {self.every_s:g} is less than {_LEAST_EVERY_S:g}, and not 0")
+        if self.every_s and not self.keep:
+            raise ValueError("every_s needs keep = true")
+        return self
 
 
 class OutputTable(Table):
@@ -553,8 +588,8 @@ class PolicyTable(Table):
     quarantine: Literal["discard", "keep"] = Field(
         default="discard",
         description="What happens to the old copy when a host returns and no longer owns the "
-        "guest. `keep` leaves it paused for inspection: its memory stays taken, and the host "
-        "cannot be a secondary of that guest until it is destroyed by hand.",
+        "guest. `keep` puts it aside, paused, for inspection: its memory stays taken until "
+        "`colodctl quarantine discard`, and may be missing for the next replica.",
     )
 
     @model_validator(mode="after")

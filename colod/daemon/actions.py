@@ -216,9 +216,18 @@ class Actions:
         await self._parts.toolstack.destroy(self._subject.guest)
 
     async def _quarantine_guest(self) -> None:
-        journal = self._subject.journal
-        aside = f"{self._subject.guest}--quarantine-{journal.generation}"
-        await self._parts.toolstack.rename(self._subject.guest, aside)
+        guest, journal = self._subject.guest, self._subject.journal
+        domain = await self._parts.toolstack.find(guest)
+        if domain is None:
+            raise DomainNotFound(("xl", "list", guest), 1, f"no domain {guest}")
+        # On disk first: afterwards only the domain's name would tell what it is.
+        aside = await self._parts.quarantine.put_aside(
+            guest,
+            domain.domid,
+            journal.generation,
+            why=f"{journal.peer} owns the guest since generation {journal.generation}",
+        )
+        await self._parts.toolstack.rename(guest, aside)
 
     async def _discard_gate(self) -> None:
         await self._leave_gate(discard_gate)

@@ -12,10 +12,14 @@ import structlog
 
 from colod.daemon.checkpoints import Checkpoints
 from colod.daemon.doctor import examine
-from colod.daemon.drills import Drills, drill_message
+from colod.daemon.drill_log import drill_message
+from colod.daemon.drill_secondary import SecondaryDrills
+from colod.daemon.drills import Drills
 from colod.daemon.host import Host
+from colod.daemon.image_schedule import ImageSchedule
 from colod.daemon.peer_calls import PEER_CALLS
 from colod.daemon.protection import ProtectionService
+from colod.daemon.quarantine import Quarantine
 from colod.daemon.status import history_of, reply_of
 from colod.errors import ColodError, NotAllowedNow, OutcomeUnknown, PreflightRefused
 from colod.failover.record import MAX_REASON_CHARS
@@ -36,12 +40,23 @@ _SWITCHOVER_S = 150.0
 class AdminService(admin_pb2_grpc.AdminServicer):
     """The Admin service of one host; all methods are coroutines in the daemon's loop."""
 
-    def __init__(self, host: Host, drills: Drills, *, simulated: bool) -> None:
-        """Serve `host`, and its `drills`."""
+    def __init__(
+        self,
+        host: Host,
+        drills: Drills,
+        rebuilds: SecondaryDrills,
+        schedule: ImageSchedule,
+        *,
+        simulated: bool,
+    ) -> None:
+        """Serve `host`, its `drills` and `rebuilds`, and the `schedule` of its images."""
         self._host = host
         self._simulated = simulated
         self._checkpoints = Checkpoints(host.parts)
         self._drills = drills
+        self._rebuilds = rebuilds
+        self._schedule = schedule
+        self._quarantine = Quarantine(host)
 
     async def Version(self, request: admin_pb2.VersionRequest, context: Any) -> Any:
         """Say who this is."""
@@ -80,6 +95,8 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     async def Suspend(self, request: admin_pb2.SuspendRequest, context: Any) -> Any:
         """End a replication until it is resumed; return once its pairing has ended."""
         service = self._host.find(request.guest)
+        await self._rebuilds.cleared()
+        self._rebuilds.check_idle(service)
         await self._host.suspend(request.guest)
         _audit("suspend", request.guest)
         if not await service.until(service.is_drained, timeout_s=_SUSPEND_S):
@@ -207,7 +224,11 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 
     async def Checkpoints(self, request: admin_pb2.CheckpointsRequest, context: Any) -> Any:
         """Return of which replicas images can be written, and which were."""
-        return self._checkpoints.listing(self._services(request.guest))
+        services = self._services(request.guest)
+        reply = self._checkpoints.listing(services)
+        if (schedule := self._schedule.told(services)) is not None:
+            reply.schedule.CopyFrom(schedule)
+        return reply
 
     async def ExportCheckpoint(
         self, request: admin_pb2.ExportCheckpointRequest, context: Any
@@ -249,6 +270,18 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             async for reply in replies:
                 yield reply
 
+    async def DrillSecondary(
+        self, request: admin_pb2.DrillSecondaryRequest, context: Any
+    ) -> AsyncIterator[admin_pb2.DrillReply]:
+        """Throw a guest's replica away and rebuild it."""
+        if not 0 < len(request.operator.strip()) <= MAX_REASON_CHARS:
+            raise PreflightRefused(["a drill needs the name of who asks for it"])
+        if not request.dry_run:
+            _audit("drill-secondary", request.guest, operator=request.operator)
+        async with aclosing(self._rebuilds.run(request)) as replies:
+            async for reply in replies:
+                yield reply
+
     async def DrillChecked(self, request: admin_pb2.DrillCheckedRequest, context: Any) -> Any:
         """Take what the operator's check said."""
         _audit("drill-checked", "", id=request.id, status=request.status)
@@ -259,6 +292,42 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         """Return drills of this host, oldest first."""
         found = self._drills.log.of(request.guest, request.limit)
         return admin_pb2.DrillsReply(drills=[drill_message(each) for each in found])
+
+    async def Quarantine(self, request: admin_pb2.QuarantineRequest, context: Any) -> Any:
+        """Return the copies that another generation has left here."""
+        return admin_pb2.QuarantineReply(copies=await self._quarantine.listing(request.guest))
+
+    async def DiscardQuarantined(
+        self, request: admin_pb2.DiscardQuarantinedRequest, context: Any
+    ) -> Any:
+        """Throw one of them away; return once it is gone."""
+        if request.force_reason:
+            _check_reason(request.force_reason)
+        if not request.dry_run:
+            _audit(
+                "quarantine-discard",
+                "",
+                domain=request.domain,
+                operator=request.operator,
+                force_reason=request.force_reason,
+            )
+        return await self._quarantine.discard(request)
+
+    async def KeepQuarantined(self, request: admin_pb2.KeepQuarantinedRequest, context: Any) -> Any:
+        """Have one of them kept, or give that order up."""
+        if not request.withdraw:
+            _check_reason(request.reason)
+            if not request.operator.strip():
+                raise PreflightRefused(["an order needs the name of who gives it"])
+        _audit(
+            "quarantine-keep",
+            "",
+            domain=request.domain,
+            operator=request.operator,
+            reason=request.reason,
+            withdraw=request.withdraw,
+        )
+        return await self._quarantine.keep(request)
 
     def _services(self, guest: str) -> list[ProtectionService]:
         return [self._host.find(guest)] if guest else list(self._host.services.values())
@@ -274,6 +343,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             self._services(guest),
             simulated=self._simulated,
             last_drill=self._drills.log.last_success,
+            last_image=self._schedule.last,
         )
 
 

@@ -24,7 +24,7 @@ SUFFIX: Final = ".xlsave"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}")
 _ANSWER_S: Final = 20.0
 _REPORT_S: Final = 1.0
-_MARGIN: Final = 1.05
+MARGIN: Final = 1.05
 """An image takes a little more than the pages in it."""
 _SWITCH_ON: Final = (
     "set checkpoints.keep = true in the configuration of the secondary and restart its colod; then "
@@ -69,6 +69,16 @@ class Checkpoints:
             NotAllowedNow: If not; it says what to do.
             PreflightRefused: If the disk has no room for one.
         """
+        image = self.check_kept(service)
+        self.check_room(image)
+        return image
+
+    def check_kept(self, service: ProtectionService) -> session_pb2.ReplicaImage:
+        """Return the same, without a look at the disk, which may hang.
+
+        Raises:
+            NotAllowedNow: If nothing whole is kept; it says what to do.
+        """
         journal = service.journal
         if journal.role is not Role.SECONDARY:
             raise NotAllowedNow(
@@ -83,12 +93,16 @@ class Checkpoints:
             )
         image = _image(service.session)
         assert image is not None
-        self._check_room(image)
         return image
 
-    def _check_room(self, image: session_pb2.ReplicaImage) -> None:
+    def check_room(self, image: session_pb2.ReplicaImage) -> None:
+        """Check that the disk has room for an image. Blocks.
+
+        Raises:
+            PreflightRefused: If it has none, or cannot be asked.
+        """
         directory = self.directory()
-        wanted = int(image.image_bytes * _MARGIN)
+        wanted = int(image.image_bytes * MARGIN)
         try:
             free = shutil.disk_usage(directory).free
         except OSError as error:
@@ -125,7 +139,7 @@ class Checkpoints:
     ) -> AsyncIterator[session_pb2.ImageExport]:
         """Have an image of the newest epoch written; yield how it goes, the last is done.
 
-        Closing this early stops nothing.
+        Check first whether it can be. Closing this early stops nothing.
 
         Raises:
             NotAllowedNow: If none can be written now.
@@ -133,9 +147,11 @@ class Checkpoints:
             SessionError: If the session does not answer, or refuses.
             OutcomeUnknown: If the session ended meanwhile.
         """
-        self.check(service)
+        self.check_kept(service)
         session = service.session
         assert session is not None
+        while _is_writing(session):  # one at a time: the other may be the schedule's
+            await session.until(lambda: not _is_writing(session), timeout_s=_REPORT_S)
         name = uuid.uuid4().hex
         order = session_pb2.SessionCommand(generation=service.journal.generation)
         order.export_image.id = name
@@ -163,6 +179,14 @@ def _export(session: SessionHandle, name: str) -> session_pb2.ImageExport | None
     if image is None or image.export.id != name or session.process is None:
         return None
     return image.export
+
+
+def _is_writing(session: SessionHandle) -> bool:
+    """Whether the session writes an image now."""
+    image = _image(session)
+    if image is None or session.process is None or not image.export.id:
+        return False
+    return not (image.export.is_done or image.export.error)
 
 
 def _image(session: SessionHandle | None) -> session_pb2.ReplicaImage | None:

@@ -19,6 +19,7 @@ from colod.daemon.journal import JournalStore
 from colod.daemon.limits import Limits
 from colod.daemon.parts import Parts
 from colod.daemon.peer_calls import PEER_OFFERS
+from colod.daemon.quarantine_log import QuarantineLog
 from colod.errors import ConfigError
 from colod.fencing.base import Fencer
 from colod.fencing.none import NoFencer
@@ -102,12 +103,13 @@ def compose(
         on_news=on_news,
     )
     peer_client = PeerClient(config.peer.address, tls, config.peer.name)
+    boot = boot_id()
     sessions = config.host.runtime_directory / "sessions"
     sessions.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Parts(
         host=host,
         peer=peer,
-        boot=boot_id(),
+        boot=boot,
         toolstack=toolstack,
         domains=Domains(toolstack),
         witness=_witness(config, host, peer_client),
@@ -120,6 +122,7 @@ def compose(
         journal=JournalStore(config.host.state_directory / "protections"),
         holds=Holds(config.host.runtime_directory / "held"),
         automation=Automation(config.host.state_directory / "paused.json"),
+        quarantine=QuarantineLog(config.host.state_directory / "quarantine", boot),
         history=History(config.host.state_directory / "history.jsonl"),
         launcher=launcher(config.toolstack.launcher),
         sessions=sessions,

@@ -18,11 +18,15 @@ from typing import Any, Final
 
 from colod.daemon.jsonlines import lines_of, parsed
 from colod.durable import replace_file, sync_directory
+from colod.v1 import admin_pb2
 
 PASSED: Final = "passed"
 FAILED: Final = "failed"
 NOT_CHECKED: Final = "not checked"
 ABORTED: Final = "aborted"
+
+ISOLATED: Final = "isolated"
+SECONDARY: Final = "secondary"
 
 _KEPT: Final = 1000
 _UNKNOWN: Final = -1.0
@@ -37,8 +41,9 @@ class Drill:
         unix_s: When it was begun.
         host: Where.
         guest: Of which guest.
-        kind: `isolated`.
-        epoch: The epoch that was restored, 0 for none.
+        kind: ISOLATED: the newest epoch was restored beside the replica. SECONDARY: the replica was
+            thrown away and rebuilt.
+        epoch: The epoch that was restored, or the newest acknowledged one at the end; 0 for none.
         generation: Of the ownership record then.
         verdict: PASSED only where a check said so.
         detail: Why, where that is not so; what was left behind.
@@ -52,13 +57,16 @@ class Drill:
         check_s: To check it.
         rto_s: From the begin until the guest was found to work; until it ran, without a check.
         is_kept: Whether it was left running.
+        discard_s: Until nothing was left of the old replica.
+        unprotected_s: From the order until the guest was PROTECTED again.
+        protect_s: From the order to pair anew until then.
     """
 
     id: str
     unix_s: float
     host: str
     guest: str
-    kind: str = "isolated"
+    kind: str = ISOLATED
     epoch: int = 0
     generation: int = 0
     verdict: str = ABORTED
@@ -73,6 +81,9 @@ class Drill:
     check_s: float = _UNKNOWN
     rto_s: float = _UNKNOWN
     is_kept: bool = False
+    discard_s: float = _UNKNOWN
+    unprotected_s: float = _UNKNOWN
+    protect_s: float = _UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,11 +138,11 @@ class DrillLog:
         return any(each.id == drill_id for each in self._all())
 
     def last_success(self, guest: str) -> float | None:
-        """Return when the newest drill of `guest` that passed was over, None without one."""
+        """Return when the newest drill of `guest` that ran a copy and passed was over, or None."""
         times = [
             each.unix_s + max(0.0, each.rto_s)
             for each in self._all()
-            if each.guest == guest and each.verdict == PASSED
+            if (each.guest, each.kind, each.verdict) == (guest, ISOLATED, PASSED)
         ]
         return max(times, default=None)
 
@@ -153,8 +164,8 @@ class DrillLog:
         self._mark(guest).unlink(missing_ok=True)
         sync_directory(self._marks)
 
-    def left(self) -> Sequence[Mark]:
-        """Return the drills that were begun and not cleared away."""
+    def left(self, kind: str = ISOLATED) -> Sequence[Mark]:
+        """Return the drills of a kind that were begun and not cleared away."""
         found = []
         for path in sorted(self._marks.glob("*.json")):
             try:
@@ -162,7 +173,7 @@ class DrillLog:
                 found.append(Mark(**{**given, "drill": Drill(**given["drill"])}))
             except (OSError, ValueError, TypeError, KeyError):
                 continue
-        return found
+        return [each for each in found if each.drill.kind == kind]
 
     def _all(self) -> Sequence[Drill]:
         with self._lock:  # one is added in another thread
@@ -175,3 +186,8 @@ class DrillLog:
 def _line(drill: Drill) -> str:
     fields: dict[str, Any] = asdict(drill)
     return json.dumps(fields) + "\n"
+
+
+def drill_message(drill: Drill) -> admin_pb2.DrillRecord:
+    """Return a drill as operators get it."""
+    return admin_pb2.DrillRecord(**asdict(drill))

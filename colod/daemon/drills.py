@@ -19,7 +19,16 @@ from typing import Any, Final
 import structlog
 
 from colod.daemon.checkpoints import Checkpoints
-from colod.daemon.drill_log import ABORTED, FAILED, NOT_CHECKED, PASSED, Drill, DrillLog, Mark
+from colod.daemon.drill_log import (
+    ABORTED,
+    FAILED,
+    NOT_CHECKED,
+    PASSED,
+    Drill,
+    DrillLog,
+    Mark,
+    drill_message,
+)
 from colod.daemon.drill_plan import Plan, make_plan
 from colod.daemon.host import Host
 from colod.daemon.parts import Parts
@@ -337,8 +346,3 @@ def _unlink(path: Path) -> None:
     path.unlink(missing_ok=True)
     # Without it a session that still writes the image cannot give it its name.
     path.with_name(path.name + PART_SUFFIX).unlink(missing_ok=True)
-
-
-def drill_message(drill: Drill) -> admin_pb2.DrillRecord:
-    """Return a drill as operators get it."""
-    return admin_pb2.DrillRecord(**asdict(drill))

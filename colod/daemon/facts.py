@@ -16,7 +16,7 @@ from colod.daemon.sessions import SessionHandle
 from colod.failover.detector import Sign
 from colod.failover.effects import State
 from colod.failover.record import NO_GENERATION, RecordState
-from colod.failover.rules.facts import keeps_copy
+from colod.failover.rules.facts import has_guest, keeps_copy
 from colod.failover.view import (
     Answer,
     Contact,
@@ -221,7 +221,8 @@ class Facts:
             takeover_automatic=self._limits.takeover_automatic
             and not self._parts.automation.is_paused,
             automation_paused=self._parts.automation.is_paused,
-            keep_quarantined=self._limits.keep_quarantined,
+            keep_quarantined=self._limits.keep_quarantined
+            or self._parts.quarantine.is_kept(guest, _domid(domains, guest)),
             draining=self.draining,
             unarmed=self.unarmed if self._limits.self_fence_required else "",
         )
@@ -231,7 +232,7 @@ class Facts:
             is_held = contact is not Contact.LOST and _says_protected(journal, theirs)
             view = replace(view, gated=is_held, gate_closed=is_held)
         self._age(view, state, theirs.generation if theirs else 0, began)
-        self.view, self._looked_at = self._with_answer(view), began
+        self.view, self._looked_at = self.with_answer(view), began
         return self.view
 
     def _is_held_unnoted(self, guest: GuestName, session: SessionHandle | None, domid: int) -> bool:
@@ -266,7 +267,8 @@ class Facts:
             return False
         return self._limits.resync_automatic and self.resync_wait_s == 0.0
 
-    def _with_answer(self, view: View) -> View:
+    def with_answer(self, view: View) -> View:
+        """Return `view` with what the witness has answered by now."""
         return replace(
             view,
             answer=self.answer,
@@ -389,6 +391,7 @@ def peer_view(journal: Journal, state: State, view: View | None) -> peer_pb2.Pro
         replica=_REPLICA_CODES[replica],
         acked_epoch=view.acked_epoch if view else 0,
         keeps_copy=seen is not None and keeps_copy(seen),
+        has_guest=seen is not None and has_guest(seen),
     )
 
 

@@ -35,6 +35,7 @@ from colod.model import (
     PairingId,
     Protection,
     Role,
+    parse_quarantine_name,
 )
 from colod.observe.logs import Event
 from colod.v1 import peer_pb2
@@ -181,6 +182,8 @@ class Host:
         """
         if guest.endswith(DRILL_SUFFIX):
             raise PreflightRefused([f"{guest}: colod's drills use the suffix {DRILL_SUFFIX}"])
+        if parse_quarantine_name(guest) is not None:
+            raise PreflightRefused([f"{guest}: colod names copies so that it has put aside"])
         if to != self.parts.peer:
             raise PreflightRefused([f"{to} is not this host's peer, which is {self.parts.peer}"])
         service = self._services.get(guest)

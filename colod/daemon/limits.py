@@ -37,6 +37,10 @@ class Limits:
     image_directory: Path | None = None
     """Where images of replicas are kept; None where none are."""
     image_bytes: int = 0
+    image_every_s: float = 0.0
+    """How often one is written by schedule; 0 for never."""
+    images_kept: int = 1
+    scheduled_bytes: int = 0
     self_fence_required: bool = False
 
     @classmethod
@@ -63,6 +67,9 @@ class Limits:
             self_fence_required=config.self_fence.is_required,
             image_directory=config.checkpoints.directory if config.checkpoints.keep else None,
             image_bytes=config.checkpoints.store_mib << 20,
+            image_every_s=config.checkpoints.every_s,
+            images_kept=config.checkpoints.keep_images,
+            scheduled_bytes=config.checkpoints.scheduled_mib << 20,
         )
 
     def become(self, other: Self) -> None:

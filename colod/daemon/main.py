@@ -26,8 +26,10 @@ from colod.daemon.admin_service import AdminService
 from colod.daemon.carrier import CarrierWatch
 from colod.daemon.compose import compose
 from colod.daemon.drill_log import DrillLog
+from colod.daemon.drill_secondary import SecondaryDrills
 from colod.daemon.drills import Drills
 from colod.daemon.host import Host
+from colod.daemon.image_schedule import ImageSchedule
 from colod.daemon.limits import Limits
 from colod.daemon.notify import notify, watchdog_interval_s
 from colod.daemon.parts import Parts
@@ -156,7 +158,10 @@ class Daemon:
         parts = self._begin(self._identity())
         facts = await parts.toolstack.host_facts()
         self._host = host = Host(parts, self_fence)
-        drills = Drills(host, DrillLog(self._config.host.state_directory))
+        drill_log = DrillLog(self._config.host.state_directory)
+        drills = Drills(host, drill_log)
+        rebuilds = SecondaryDrills(host, drill_log)
+        schedule = ImageSchedule(host)
         host.adopt_all()
         parts.heartbeat.start()
         self._carriers.start()
@@ -165,13 +170,17 @@ class Daemon:
         try:
             await host.look_around(timeout_s=_FIRST_LOOK_S)
             drills.begin()
-            admin = AdminService(host, drills, simulated=facts.simulated)
+            rebuilds.begin()
+            schedule.start()
+            admin = AdminService(host, drills, rebuilds, schedule, simulated=facts.simulated)
             self._serve_http(host, admin)
             await self._serve_operators(host, admin, simulated=facts.simulated)
         finally:
             notify("STOPPING=1")
             # First: clearing a drill away may take all the time that systemd gives.
             await self_fence.stop(is_asked=self._stop.is_set() and not host.defect.done())
+            await rebuilds.stop()
+            await schedule.stop()
             await drills.stop()
             if self._http is not None:
                 await asyncio.to_thread(self._http.stop)

@@ -13,6 +13,7 @@ from colod.daemon.history import History
 from colod.daemon.holds import Holds
 from colod.daemon.journal import JournalStore
 from colod.daemon.limits import Limits
+from colod.daemon.quarantine_log import QuarantineLog
 from colod.fencing.base import Fencer
 from colod.model import Credentials, HostName
 from colod.rpc.peer_client import PeerClient
@@ -42,6 +43,7 @@ class Parts:
         journal: This host's memory.
         holds: What was paused and the journal could not take.
         automation: Whether it acts by itself.
+        quarantine: What is known of the copies that lost their guest.
         history: What operators may want to know later.
         launcher: Starts sessions outside the daemon's fate.
         sessions: Directory of the sessions' directories.
@@ -70,6 +72,7 @@ class Parts:
     journal: JournalStore
     holds: Holds
     automation: Automation
+    quarantine: QuarantineLog
     history: History
     launcher: Launcher
     sessions: Path

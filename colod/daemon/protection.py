@@ -35,7 +35,7 @@ from colod.failover.rules.causes import move_aside
 from colod.failover.rules.facts import guest_is_here, has_lost, winner_is_activated
 from colod.failover.rules.promotion import WAIT_FOR_FENCE
 from colod.failover.rules.secondary import KEPT_FOR_WORD
-from colod.failover.view import Answer, FenceWord, Journal, Link, Replica, Wanted, replica_of
+from colod.failover.view import Answer, FenceWord, Journal, Link, Replica, View, Wanted, replica_of
 from colod.model import Generation, GuestName, PairingId, Protection, Role
 from colod.observe.checks import FRESH_S
 from colod.observe.logs import Event
@@ -103,13 +103,19 @@ class ProtectionService:
         """Look again soon: something has changed. In the daemon's loop only."""
         self._poked.set()
 
-    async def want(self, wanted: Wanted) -> None:
+    async def want(self, wanted: Wanted, *, instead_of: Wanted | None = None) -> None:
         """Write down what the operator wants.
+
+        Args:
+            wanted: That.
+            instead_of: Nothing is changed where something else than this is wanted by then.
 
         Raises:
             JournalError: If it could not be written.
         """
         async with self._lock:
+            if instead_of is not None and self.journal.wanted is not instead_of:
+                return
             await self.note(replace(self.journal, wanted=wanted))
             self.facts.answer = Answer.STALE
         self.facts.resync_now()
@@ -280,6 +286,23 @@ class ProtectionService:
         with self._actions.fencing_gives_way():
             async with self._lock:
                 yield
+
+    @contextlib.asynccontextmanager
+    async def undecided(self) -> AsyncIterator[None]:
+        """Have nothing decided, and nothing that was decided carried out, meanwhile."""
+        async with self._lock:
+            yield
+
+    async def look_now(self) -> View:
+        """Return the facts, with the witness asked just now.
+
+        Raises:
+            ToolstackError: If xl does not answer.
+        """
+        async with self._lock:
+            view = await self.facts.look(self.journal, self.session, self.state)
+            await self._actions.do(Do.READ_WITNESS)
+            return self.facts.with_answer(view)
 
     def record_offered(self) -> None:
         """Read the record again: the peer may have replaced it."""

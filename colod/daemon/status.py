@@ -34,6 +34,7 @@ def reply_of(
     *,
     simulated: bool,
     last_drill: Callable[[str], float | None],
+    last_image: Callable[[str], float | None],
 ) -> admin_pb2.StatusReply:
     """Return the status of some protections of this host.
 
@@ -42,6 +43,8 @@ def reply_of(
         services: The protections.
         simulated: Whether its Xen is simulated.
         last_drill: Returns when the last drill of a guest passed, None without one.
+        last_image: Returns when its newest image by schedule was begun, 0 for none yet; None where
+            none are to be written here.
     """
     reply = admin_pb2.StatusReply(
         host=host.parts.host,
@@ -56,6 +59,8 @@ def reply_of(
             passed_at = 0.0
         if passed_at is not None:
             status.drill_last_success_unix_s = passed_at
+        if (written_at := last_image(each.guest)) is not None:
+            status.image_last_scheduled_unix_s = written_at
         reply.protections.append(status)
     return reply
 

@@ -190,6 +190,7 @@ class Drill(TypedDict):
     host: str
     guest: str
     kind: str
+    """`isolated`, `secondary`."""
     epoch: int | None
     generation: int
     verdict: str
@@ -207,6 +208,12 @@ class Drill(TypedDict):
     rto_s: float | None
     """From its begin until the guest was found to work, or ran, where nothing was checked."""
     is_kept: bool
+    discard_s: float | None
+    """Of kind `secondary`, as the next two: until nothing was left of the old replica."""
+    unprotected_s: float | None
+    """From the order until the guest was PROTECTED again."""
+    protect_s: float | None
+    """From the order to pair anew until then."""
 
 
 class GuestLag(TypedDict):
@@ -379,12 +386,40 @@ class ExportedImage(TypedDict):
     unix_s: float
 
 
+class ScheduledGuest(TypedDict):
+    """How the schedule stands for one replica."""
+
+    guest: str
+    trouble: str
+    """Why its next image could not be written; empty where all is well."""
+    last_unix_s: float | None
+    """When its newest image was begun."""
+
+
+class ImageSchedule(TypedDict):
+    """Images that are written every so often without being asked."""
+
+    every_s: float
+    keep_images: int
+    """How many are kept of each guest."""
+    limit_bytes: int
+    """The most that all of them may take."""
+    used_bytes: int
+    directory: str
+    guests: list[ScheduledGuest]
+    images: list[ExportedImage]
+    """Oldest first; also of guests that have no replica here any more."""
+
+
 class CheckpointsDocument(TypedDict):
     """Of which replicas an image can be written, and which were."""
 
     directory: str | None
     kept: list[KeptImage]
     exported: list[ExportedImage]
+    """What operators have asked for."""
+    schedule: ImageSchedule | None
+    """Null where none is configured."""
 
 
 class ExportDocument(TypedDict):
@@ -398,6 +433,57 @@ class ExportDocument(TypedDict):
     epoch_age_s: float | None
     """Since its acknowledgement, when it was begun."""
     bytes: int | None
+
+
+class KeepOrder(TypedDict):
+    """An operator's order that a copy be kept."""
+
+    operator: str
+    reason: str
+    unix_s: float
+
+
+class QuarantinedCopy(TypedDict):
+    """A copy of a guest that another generation of ownership has left on this host."""
+
+    domain: str
+    """Its present name."""
+    guest: str
+    kind: str
+    """`lost`: under the guest's own name, as it stopped. `aside`: put aside under another name.
+    `stranger`: not colod's."""
+    generation: int | None
+    """Of the ownership record by which this host lost the guest: the copy is of an earlier one."""
+    why: str
+    since_unix_s: float | None
+    memory_bytes: int
+    domain_state: str
+    """`running`, `paused`, `suspended`, `shutdown`, `crashed`, `dying`."""
+    keep: KeepOrder | None
+    """Null unless somebody has ordered it."""
+    refusal: str | None
+    """Why `quarantine discard` would refuse it, as far as is known; null where nothing is."""
+    advice: str
+
+
+class QuarantineDocument(TypedDict):
+    """The copies on this host that another generation has left."""
+
+    copies: list[QuarantinedCopy]
+
+
+class QuarantineDiscardDocument(TypedDict):
+    """A copy that was thrown away, as it was before; in a dry run it is still there."""
+
+    dry_run: bool
+    plan: list[str]
+    copy: QuarantinedCopy
+
+
+class QuarantineKeepDocument(TypedDict):
+    """A copy, and the order that holds for it now."""
+
+    copy: QuarantinedCopy
 
 
 class HistoryDocument(TypedDict):

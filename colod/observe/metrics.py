@@ -140,6 +140,15 @@ ROWS: Final = (
             [((), s.drill_last_success_unix_s)] if s.HasField("drill_last_success_unix_s") else []
         ),
     ),
+    Row(
+        "image_last_scheduled_timestamp_seconds",
+        "When the newest image by schedule on this host was begun; 0 where none was yet",
+        lambda s: (
+            [((), s.image_last_scheduled_unix_s)]
+            if s.HasField("image_last_scheduled_unix_s")
+            else []
+        ),
+    ),
     Row("generation", "Generation of the ownership record", lambda s: [((), float(s.generation))]),
     Row(
         "lag_seconds",

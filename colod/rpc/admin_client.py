@@ -147,6 +147,16 @@ class AdminClient:
         """
         return self._stream(self._stub.Drill, request, timeout_s)
 
+    def drill_secondary(
+        self, request: admin_pb2.DrillSecondaryRequest, *, timeout_s: float
+    ) -> Iterator[admin_pb2.DrillReply]:
+        """Yield the steps of a drill of a secondary, its record last.
+
+        Raises:
+            OutcomeUnknown: When `timeout_s` seconds have passed, or the daemon went away.
+        """
+        return self._stream(self._stub.DrillSecondary, request, timeout_s)
+
     def drill_checked(self, drill_id: str, status: int, said: str) -> None:
         """Say what the check of a drill came to."""
         request = admin_pb2.DrillCheckedRequest(id=drill_id, status=status, said=said)
@@ -156,6 +166,26 @@ class AdminClient:
         """Return the newest `limit` drills of this host, of one guest or of all."""
         request = admin_pb2.DrillsRequest(guest=guest, limit=limit)
         return self._call(self._stub.Drills, request)
+
+    def quarantine(
+        self, guest: str = "", *, timeout_s: float = READ_TIMEOUT_S
+    ) -> admin_pb2.QuarantineReply:
+        """Return the copies that another generation has left there, of one guest or of all."""
+        return self._call(
+            self._stub.Quarantine, admin_pb2.QuarantineRequest(guest=guest), timeout_s
+        )
+
+    def discard_quarantined(
+        self, request: admin_pb2.DiscardQuarantinedRequest
+    ) -> admin_pb2.DiscardQuarantinedReply:
+        """Throw one of them away, or say what would be done."""
+        return self._call(self._stub.DiscardQuarantined, request, CHANGE_TIMEOUT_S)
+
+    def keep_quarantined(
+        self, request: admin_pb2.KeepQuarantinedRequest
+    ) -> admin_pb2.KeepQuarantinedReply:
+        """Have one of them kept, or give that order up."""
+        return self._call(self._stub.KeepQuarantined, request, CHANGE_TIMEOUT_S)
 
     def _stream(
         self, method: Callable[..., Any], request: Any, timeout_s: float | None

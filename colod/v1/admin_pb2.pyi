@@ -290,6 +290,7 @@ class ProtectionStatus(_message.Message):
     STANDSTILL_S_FIELD_NUMBER: _builtins.int
     STANDSTILL_CAUSE_FIELD_NUMBER: _builtins.int
     DRILL_LAST_SUCCESS_UNIX_S_FIELD_NUMBER: _builtins.int
+    IMAGE_LAST_SCHEDULED_UNIX_S_FIELD_NUMBER: _builtins.int
     guest: _builtins.str
     role: _types_pb2.Role.ValueType
     peer: _builtins.str
@@ -329,6 +330,10 @@ class ProtectionStatus(_message.Message):
     drill_last_success_unix_s: _builtins.float
     """Unix time of the end of the last drill on this host that passed; 0 where none has and images are
     kept here, absent where none are.
+    """
+    image_last_scheduled_unix_s: _builtins.float
+    """Unix time of the begin of the newest image that was written by schedule on this host; 0 where
+    none was yet, absent where none are to be.
     """
     @_builtins.property
     def progress(self) -> _types_pb2.Progress: ...
@@ -374,21 +379,26 @@ class ProtectionStatus(_message.Message):
         standstill_s: _builtins.float | None = ...,
         standstill_cause: _builtins.str = ...,
         drill_last_success_unix_s: _builtins.float | None = ...,
+        image_last_scheduled_unix_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_standstill_s", b"_standstill_s", "decided_age_s", b"decided_age_s", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "progress", b"progress", "standstill_s", b"standstill_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s", "_standstill_s", b"_standstill_s", "decided_age_s", b"decided_age_s", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "image_last_scheduled_unix_s", b"image_last_scheduled_unix_s", "progress", b"progress", "standstill_s", b"standstill_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_standstill_s", b"_standstill_s", "advice", b"advice", "cause", b"cause", "decided_age_s", b"decided_age_s", "disks", b"disks", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "interval_ms", b"interval_ms", "measures", b"measures", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "promotable", b"promotable", "replica", b"replica", "role", b"role", "signals", b"signals", "since_unix_s", b"since_unix_s", "standstill_cause", b"standstill_cause", "standstill_s", b"standstill_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s", "_standstill_s", b"_standstill_s", "advice", b"advice", "cause", b"cause", "decided_age_s", b"decided_age_s", "disks", b"disks", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "image_last_scheduled_unix_s", b"image_last_scheduled_unix_s", "interval_ms", b"interval_ms", "measures", b"measures", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "promotable", b"promotable", "replica", b"replica", "role", b"role", "signals", b"signals", "since_unix_s", b"since_unix_s", "standstill_cause", b"standstill_cause", "standstill_s", b"standstill_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__decided_age_s: _TypeAlias = _typing.Literal["decided_age_s"]  # noqa: Y015
     _WhichOneofArgType__decided_age_s: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s"]  # noqa: Y015
     _WhichOneofReturnType__drill_last_success_unix_s: _TypeAlias = _typing.Literal["drill_last_success_unix_s"]  # noqa: Y015
     _WhichOneofArgType__drill_last_success_unix_s: _TypeAlias = _typing.Literal["_drill_last_success_unix_s", b"_drill_last_success_unix_s"]  # noqa: Y015
+    _WhichOneofReturnType__image_last_scheduled_unix_s: _TypeAlias = _typing.Literal["image_last_scheduled_unix_s"]  # noqa: Y015
+    _WhichOneofArgType__image_last_scheduled_unix_s: _TypeAlias = _typing.Literal["_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s"]  # noqa: Y015
     _WhichOneofReturnType__standstill_s: _TypeAlias = _typing.Literal["standstill_s"]  # noqa: Y015
     _WhichOneofArgType__standstill_s: _TypeAlias = _typing.Literal["_standstill_s", b"_standstill_s"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__decided_age_s) -> _WhichOneofReturnType__decided_age_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__drill_last_success_unix_s) -> _WhichOneofReturnType__drill_last_success_unix_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_last_scheduled_unix_s) -> _WhichOneofReturnType__image_last_scheduled_unix_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__standstill_s) -> _WhichOneofReturnType__standstill_s | None: ...
 
@@ -1020,27 +1030,106 @@ class ExportedImage(_message.Message):
 Global___ExportedImage: _TypeAlias = ExportedImage  # noqa: Y015
 
 @_typing.final
+class ImageSchedule(_message.Message):
+    """Images that are written every so often without being asked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVERY_S_FIELD_NUMBER: _builtins.int
+    KEEP_IMAGES_FIELD_NUMBER: _builtins.int
+    LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    USED_BYTES_FIELD_NUMBER: _builtins.int
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    GUESTS_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    every_s: _builtins.float
+    keep_images: _builtins.int
+    limit_bytes: _builtins.int
+    """Most that all of them may take, and what they take."""
+    used_bytes: _builtins.int
+    directory: _builtins.str
+    @_builtins.property
+    def guests(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScheduledGuest]: ...
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedImage]:
+        """Oldest first; of all guests, also of those that have no replica here any more."""
+
+    def __init__(
+        self,
+        *,
+        every_s: _builtins.float = ...,
+        keep_images: _builtins.int = ...,
+        limit_bytes: _builtins.int = ...,
+        used_bytes: _builtins.int = ...,
+        directory: _builtins.str = ...,
+        guests: _abc.Iterable[Global___ScheduledGuest] | None = ...,
+        images: _abc.Iterable[Global___ExportedImage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "every_s", b"every_s", "guests", b"guests", "images", b"images", "keep_images", b"keep_images", "limit_bytes", b"limit_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageSchedule: _TypeAlias = ImageSchedule  # noqa: Y015
+
+@_typing.final
+class ScheduledGuest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    LAST_UNIX_S_FIELD_NUMBER: _builtins.int
+    guest: _builtins.str
+    trouble: _builtins.str
+    """Why its next image could not be written; empty where all is well."""
+    last_unix_s: _builtins.float
+    """When its newest image was begun; 0 for none yet."""
+    def __init__(
+        self,
+        *,
+        guest: _builtins.str = ...,
+        trouble: _builtins.str = ...,
+        last_unix_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guest", b"guest", "last_unix_s", b"last_unix_s", "trouble", b"trouble"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScheduledGuest: _TypeAlias = ScheduledGuest  # noqa: Y015
+
+@_typing.final
 class CheckpointsReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DIRECTORY_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
     EXPORTED_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     directory: _builtins.str
     @_builtins.property
     def kept(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptImage]: ...
     @_builtins.property
-    def exported(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedImage]: ...
+    def exported(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedImage]:
+        """What operators have asked for."""
+
+    @_builtins.property
+    def schedule(self) -> Global___ImageSchedule:
+        """Absent where none is configured."""
+
     def __init__(
         self,
         *,
         directory: _builtins.str = ...,
         kept: _abc.Iterable[Global___KeptImage] | None = ...,
         exported: _abc.Iterable[Global___ExportedImage] | None = ...,
+        schedule: Global___ImageSchedule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["schedule", b"schedule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "exported", b"exported", "kept", b"kept"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "exported", b"exported", "kept", b"kept", "schedule", b"schedule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1179,6 +1268,35 @@ class DrillRequest(_message.Message):
 Global___DrillRequest: _TypeAlias = DrillRequest  # noqa: Y015
 
 @_typing.final
+class DrillSecondaryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    guest: _builtins.str
+    operator: _builtins.str
+    dry_run: _builtins.bool
+    timeout_s: _builtins.float
+    """Longest drill, in seconds."""
+    def __init__(
+        self,
+        *,
+        guest: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+        timeout_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "guest", b"guest", "operator", b"operator", "timeout_s", b"timeout_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrillSecondaryRequest: _TypeAlias = DrillSecondaryRequest  # noqa: Y015
+
+@_typing.final
 class DrillReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1193,7 +1311,9 @@ class DrillReply(_message.Message):
     RECORD_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     step: _builtins.str
-    """planned, writing, restoring, starting, checking, clearing, done."""
+    """planned, writing, restoring, starting, checking, clearing, done; of a secondary: planned,
+    discarding, pairing, syncing, done.
+    """
     domain: _builtins.str
     domid: _builtins.int
     epoch: _builtins.int
@@ -1290,6 +1410,9 @@ class DrillRecord(_message.Message):
     CHECK_S_FIELD_NUMBER: _builtins.int
     RTO_S_FIELD_NUMBER: _builtins.int
     IS_KEPT_FIELD_NUMBER: _builtins.int
+    DISCARD_S_FIELD_NUMBER: _builtins.int
+    UNPROTECTED_S_FIELD_NUMBER: _builtins.int
+    PROTECT_S_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     unix_s: _builtins.float
     host: _builtins.str
@@ -1311,6 +1434,12 @@ class DrillRecord(_message.Message):
     rto_s: _builtins.float
     """From the drill's begin until the guest was found to work (or ran, without a check)."""
     is_kept: _builtins.bool
+    discard_s: _builtins.float
+    """Of a secondary: until nothing was left of the old replica; from the order until the guest was
+    PROTECTED again; and from the new pairing until then.
+    """
+    unprotected_s: _builtins.float
+    protect_s: _builtins.float
     def __init__(
         self,
         *,
@@ -1333,10 +1462,13 @@ class DrillRecord(_message.Message):
         check_s: _builtins.float = ...,
         rto_s: _builtins.float = ...,
         is_kept: _builtins.bool = ...,
+        discard_s: _builtins.float = ...,
+        unprotected_s: _builtins.float = ...,
+        protect_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "check_s", b"check_s", "detail", b"detail", "epoch", b"epoch", "generation", b"generation", "guest", b"guest", "host", b"host", "id", b"id", "image_s", b"image_s", "is_kept", b"is_kept", "kind", b"kind", "network", b"network", "operator", b"operator", "restore_s", b"restore_s", "rpo_s", b"rpo_s", "rto_s", b"rto_s", "start_s", b"start_s", "unix_s", b"unix_s", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "check_s", b"check_s", "detail", b"detail", "discard_s", b"discard_s", "epoch", b"epoch", "generation", b"generation", "guest", b"guest", "host", b"host", "id", b"id", "image_s", b"image_s", "is_kept", b"is_kept", "kind", b"kind", "network", b"network", "operator", b"operator", "protect_s", b"protect_s", "restore_s", b"restore_s", "rpo_s", b"rpo_s", "rto_s", b"rto_s", "start_s", b"start_s", "unix_s", b"unix_s", "unprotected_s", b"unprotected_s", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1383,3 +1515,236 @@ class DrillsReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DrillsReply: _TypeAlias = DrillsReply  # noqa: Y015
+
+@_typing.final
+class QuarantineRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    guest: _builtins.str
+    """All guests when empty."""
+    def __init__(
+        self,
+        *,
+        guest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guest", b"guest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuarantineRequest: _TypeAlias = QuarantineRequest  # noqa: Y015
+
+@_typing.final
+class KeepOrder(_message.Message):
+    """An operator's order that a copy be kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    UNIX_S_FIELD_NUMBER: _builtins.int
+    operator: _builtins.str
+    reason: _builtins.str
+    unix_s: _builtins.float
+    def __init__(
+        self,
+        *,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        unix_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operator", b"operator", "reason", b"reason", "unix_s", b"unix_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepOrder: _TypeAlias = KeepOrder  # noqa: Y015
+
+@_typing.final
+class QuarantinedCopy(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    GUEST_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    SINCE_UNIX_S_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    DOMAIN_STATE_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    """Its present name."""
+    guest: _builtins.str
+    kind: _builtins.str
+    """`lost`: under the guest's own name, as it stopped. `aside`: put aside under another name.
+    `stranger`: of the guest's name, and not colod's.
+    """
+    generation: _builtins.int
+    """Of the ownership record by which this host lost the guest: the copy is of an earlier one.
+    0 where that is not known.
+    """
+    why: _builtins.str
+    since_unix_s: _builtins.float
+    """Unix time, 0 where that is not known."""
+    memory_bytes: _builtins.int
+    domain_state: _builtins.str
+    """running, paused, suspended, shutdown, crashed, dying."""
+    refusal: _builtins.str
+    """Why it may not be discarded now, and what to do about it, as far as is known without asking
+    witness and peer anew; both empty where it may be.
+    """
+    advice: _builtins.str
+    @_builtins.property
+    def keep(self) -> Global___KeepOrder:
+        """Absent where nobody has ordered it."""
+
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+        guest: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        why: _builtins.str = ...,
+        since_unix_s: _builtins.float = ...,
+        memory_bytes: _builtins.int = ...,
+        domain_state: _builtins.str = ...,
+        keep: Global___KeepOrder | None = ...,
+        refusal: _builtins.str = ...,
+        advice: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["keep", b"keep"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "domain", b"domain", "domain_state", b"domain_state", "generation", b"generation", "guest", b"guest", "keep", b"keep", "kind", b"kind", "memory_bytes", b"memory_bytes", "refusal", b"refusal", "since_unix_s", b"since_unix_s", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuarantinedCopy: _TypeAlias = QuarantinedCopy  # noqa: Y015
+
+@_typing.final
+class QuarantineReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COPIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def copies(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuarantinedCopy]: ...
+    def __init__(
+        self,
+        *,
+        copies: _abc.Iterable[Global___QuarantinedCopy] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuarantineReply: _TypeAlias = QuarantineReply  # noqa: Y015
+
+@_typing.final
+class DiscardQuarantinedRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    FORCE_REASON_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    force_reason: _builtins.str
+    """Needed where somebody has ordered that it be kept; it overrides nothing else."""
+    operator: _builtins.str
+    dry_run: _builtins.bool
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+        force_reason: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "dry_run", b"dry_run", "force_reason", b"force_reason", "operator", b"operator"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardQuarantinedRequest: _TypeAlias = DiscardQuarantinedRequest  # noqa: Y015
+
+@_typing.final
+class DiscardQuarantinedReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_FIELD_NUMBER: _builtins.int
+    COPY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def plan(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def copy(self) -> Global___QuarantinedCopy: ...
+    def __init__(
+        self,
+        *,
+        plan: _abc.Iterable[_builtins.str] | None = ...,
+        copy: Global___QuarantinedCopy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "plan", b"plan"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardQuarantinedReply: _TypeAlias = DiscardQuarantinedReply  # noqa: Y015
+
+@_typing.final
+class KeepQuarantinedRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    WITHDRAW_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    reason: _builtins.str
+    operator: _builtins.str
+    withdraw: _builtins.bool
+    """Give the order up."""
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        withdraw: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "operator", b"operator", "reason", b"reason", "withdraw", b"withdraw"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepQuarantinedRequest: _TypeAlias = KeepQuarantinedRequest  # noqa: Y015
+
+@_typing.final
+class KeepQuarantinedReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COPY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def copy(self) -> Global___QuarantinedCopy: ...
+    def __init__(
+        self,
+        *,
+        copy: Global___QuarantinedCopy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepQuarantinedReply: _TypeAlias = KeepQuarantinedReply  # noqa: Y015

@@ -119,6 +119,11 @@ class AdminStub:
                 request_serializer=colod_dot_v1_dot_admin__pb2.DrillRequest.SerializeToString,
                 response_deserializer=colod_dot_v1_dot_admin__pb2.DrillReply.FromString,
                 _registered_method=True)
+        self.DrillSecondary = channel.unary_stream(
+                '/colod.v1.Admin/DrillSecondary',
+                request_serializer=colod_dot_v1_dot_admin__pb2.DrillSecondaryRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.DrillReply.FromString,
+                _registered_method=True)
         self.DrillChecked = channel.unary_unary(
                 '/colod.v1.Admin/DrillChecked',
                 request_serializer=colod_dot_v1_dot_admin__pb2.DrillCheckedRequest.SerializeToString,
@@ -128,6 +133,21 @@ class AdminStub:
                 '/colod.v1.Admin/Drills',
                 request_serializer=colod_dot_v1_dot_admin__pb2.DrillsRequest.SerializeToString,
                 response_deserializer=colod_dot_v1_dot_admin__pb2.DrillsReply.FromString,
+                _registered_method=True)
+        self.Quarantine = channel.unary_unary(
+                '/colod.v1.Admin/Quarantine',
+                request_serializer=colod_dot_v1_dot_admin__pb2.QuarantineRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.QuarantineReply.FromString,
+                _registered_method=True)
+        self.DiscardQuarantined = channel.unary_unary(
+                '/colod.v1.Admin/DiscardQuarantined',
+                request_serializer=colod_dot_v1_dot_admin__pb2.DiscardQuarantinedRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.DiscardQuarantinedReply.FromString,
+                _registered_method=True)
+        self.KeepQuarantined = channel.unary_unary(
+                '/colod.v1.Admin/KeepQuarantined',
+                request_serializer=colod_dot_v1_dot_admin__pb2.KeepQuarantinedRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.KeepQuarantinedReply.FromString,
                 _registered_method=True)
 
 
@@ -250,6 +270,14 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DrillSecondary(self, request, context):
+        """Throw a guest's replica away and rebuild it; the last reply has `record`. Run it on the primary.
+        If the caller goes away, nothing more is measured, and the replica is rebuilt all the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DrillChecked(self, request, context):
         """What the operator's check of a drill that waits for it said.
         """
@@ -259,6 +287,27 @@ class AdminServicer:
 
     def Drills(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Quarantine(self, request, context):
+        """The copies of guests on this host that another generation of ownership has left behind.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiscardQuarantined(self, request, context):
+        """Throw one of them away; refused where it may be the last copy of the guest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def KeepQuarantined(self, request, context):
+        """Have one of them kept whatever the policy says, or give that order up.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -351,6 +400,11 @@ def add_AdminServicer_to_server(servicer, server):
                     request_deserializer=colod_dot_v1_dot_admin__pb2.DrillRequest.FromString,
                     response_serializer=colod_dot_v1_dot_admin__pb2.DrillReply.SerializeToString,
             ),
+            'DrillSecondary': grpc.unary_stream_rpc_method_handler(
+                    servicer.DrillSecondary,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.DrillSecondaryRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.DrillReply.SerializeToString,
+            ),
             'DrillChecked': grpc.unary_unary_rpc_method_handler(
                     servicer.DrillChecked,
                     request_deserializer=colod_dot_v1_dot_admin__pb2.DrillCheckedRequest.FromString,
@@ -360,6 +414,21 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Drills,
                     request_deserializer=colod_dot_v1_dot_admin__pb2.DrillsRequest.FromString,
                     response_serializer=colod_dot_v1_dot_admin__pb2.DrillsReply.SerializeToString,
+            ),
+            'Quarantine': grpc.unary_unary_rpc_method_handler(
+                    servicer.Quarantine,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.QuarantineRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.QuarantineReply.SerializeToString,
+            ),
+            'DiscardQuarantined': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardQuarantined,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.DiscardQuarantinedRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.DiscardQuarantinedReply.SerializeToString,
+            ),
+            'KeepQuarantined': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepQuarantined,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.KeepQuarantinedRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.KeepQuarantinedReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -832,6 +901,33 @@ class Admin:
             _registered_method=True)
 
     @staticmethod
+    def DrillSecondary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/colod.v1.Admin/DrillSecondary',
+            colod_dot_v1_dot_admin__pb2.DrillSecondaryRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.DrillReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DrillChecked(request,
             target,
             options=(),
@@ -875,6 +971,87 @@ class Admin:
             '/colod.v1.Admin/Drills',
             colod_dot_v1_dot_admin__pb2.DrillsRequest.SerializeToString,
             colod_dot_v1_dot_admin__pb2.DrillsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Quarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/Quarantine',
+            colod_dot_v1_dot_admin__pb2.QuarantineRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.QuarantineReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardQuarantined(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/DiscardQuarantined',
+            colod_dot_v1_dot_admin__pb2.DiscardQuarantinedRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.DiscardQuarantinedReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KeepQuarantined(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/KeepQuarantined',
+            colod_dot_v1_dot_admin__pb2.KeepQuarantinedRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.KeepQuarantinedReply.FromString,
             options,
             channel_credentials,
             insecure,

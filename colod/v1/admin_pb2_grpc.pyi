@@ -64,9 +64,19 @@ class AdminStub:
     """Restore the newest epoch beside the replica, cut off from everything, and put it to the test;
     the last reply has `record`. If the caller goes away, the drill is given up and cleared away.
     """
+    DrillSecondary: _grpc.UnaryStreamMultiCallable[_admin_pb2.DrillSecondaryRequest, _admin_pb2.DrillReply]
+    """Throw a guest's replica away and rebuild it; the last reply has `record`. Run it on the primary.
+    If the caller goes away, nothing more is measured, and the replica is rebuilt all the same.
+    """
     DrillChecked: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrillCheckedRequest, _admin_pb2.DrillCheckedReply]
     """What the operator's check of a drill that waits for it said."""
     Drills: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrillsRequest, _admin_pb2.DrillsReply]
+    Quarantine: _grpc.UnaryUnaryMultiCallable[_admin_pb2.QuarantineRequest, _admin_pb2.QuarantineReply]
+    """The copies of guests on this host that another generation of ownership has left behind."""
+    DiscardQuarantined: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DiscardQuarantinedRequest, _admin_pb2.DiscardQuarantinedReply]
+    """Throw one of them away; refused where it may be the last copy of the guest."""
+    KeepQuarantined: _grpc.UnaryUnaryMultiCallable[_admin_pb2.KeepQuarantinedRequest, _admin_pb2.KeepQuarantinedReply]
+    """Have one of them kept whatever the policy says, or give that order up."""
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -104,9 +114,19 @@ class AdminAsyncStub(AdminStub):
     """Restore the newest epoch beside the replica, cut off from everything, and put it to the test;
     the last reply has `record`. If the caller goes away, the drill is given up and cleared away.
     """
+    DrillSecondary: _aio.UnaryStreamMultiCallable[_admin_pb2.DrillSecondaryRequest, _admin_pb2.DrillReply]  # type: ignore[assignment]
+    """Throw a guest's replica away and rebuild it; the last reply has `record`. Run it on the primary.
+    If the caller goes away, nothing more is measured, and the replica is rebuilt all the same.
+    """
     DrillChecked: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrillCheckedRequest, _admin_pb2.DrillCheckedReply]  # type: ignore[assignment]
     """What the operator's check of a drill that waits for it said."""
     Drills: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrillsRequest, _admin_pb2.DrillsReply]  # type: ignore[assignment]
+    Quarantine: _aio.UnaryUnaryMultiCallable[_admin_pb2.QuarantineRequest, _admin_pb2.QuarantineReply]  # type: ignore[assignment]
+    """The copies of guests on this host that another generation of ownership has left behind."""
+    DiscardQuarantined: _aio.UnaryUnaryMultiCallable[_admin_pb2.DiscardQuarantinedRequest, _admin_pb2.DiscardQuarantinedReply]  # type: ignore[assignment]
+    """Throw one of them away; refused where it may be the last copy of the guest."""
+    KeepQuarantined: _aio.UnaryUnaryMultiCallable[_admin_pb2.KeepQuarantinedRequest, _admin_pb2.KeepQuarantinedReply]  # type: ignore[assignment]
+    """Have one of them kept whatever the policy says, or give that order up."""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -245,6 +265,16 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def DrillSecondary(
+        self,
+        request: _admin_pb2.DrillSecondaryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.DrillReply], _abc.AsyncIterator[_admin_pb2.DrillReply]]:
+        """Throw a guest's replica away and rebuild it; the last reply has `record`. Run it on the primary.
+        If the caller goes away, nothing more is measured, and the replica is rebuilt all the same.
+        """
+
+    @_abc_1.abstractmethod
     def DrillChecked(
         self,
         request: _admin_pb2.DrillCheckedRequest,
@@ -258,5 +288,29 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.DrillsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DrillsReply, _abc.Awaitable[_admin_pb2.DrillsReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Quarantine(
+        self,
+        request: _admin_pb2.QuarantineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.QuarantineReply, _abc.Awaitable[_admin_pb2.QuarantineReply]]:
+        """The copies of guests on this host that another generation of ownership has left behind."""
+
+    @_abc_1.abstractmethod
+    def DiscardQuarantined(
+        self,
+        request: _admin_pb2.DiscardQuarantinedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DiscardQuarantinedReply, _abc.Awaitable[_admin_pb2.DiscardQuarantinedReply]]:
+        """Throw one of them away; refused where it may be the last copy of the guest."""
+
+    @_abc_1.abstractmethod
+    def KeepQuarantined(
+        self,
+        request: _admin_pb2.KeepQuarantinedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.KeepQuarantinedReply, _abc.Awaitable[_admin_pb2.KeepQuarantinedReply]]:
+        """Have one of them kept whatever the policy says, or give that order up."""
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

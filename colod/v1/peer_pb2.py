@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from colod.v1 import types_pb2 as colod_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63olod/v1/peer.proto\x12\x08\x63olod.v1\x1a\x14\x63olod/v1/types.proto\"J\n\x0cGreetRequest\x12\x13\n\x0bversion_min\x18\x01 \x01(\r\x12\x13\n\x0bversion_max\x18\x02 \x01(\r\x12\x10\n\x08software\x18\x03 \x01(\t\"/\n\nGreetReply\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x10\n\x08software\x18\x02 \x01(\t\"\xc3\x01\n\x0eProtectionView\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0f\n\x07pairing\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x1c\n\x04role\x18\x05 \x01(\x0e\x32\x0e.colod.v1.Role\x12\'\n\x07replica\x18\x06 \x01(\x0e\x32\x16.colod.v1.ReplicaState\x12\x13\n\x0b\x61\x63ked_epoch\x18\x07 \x01(\x04\x12\x12\n\nkeeps_copy\x18\x08 \x01(\x08\"N\n\x0b\x42\x65\x61tRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\x0bprotections\x18\x02 \x03(\x0b\x32\x18.colod.v1.ProtectionView\"\x82\x01\n\tBeatReply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\x0bprotections\x18\x02 \x03(\x0b\x32\x18.colod.v1.ProtectionView\x12\x1e\n\x11\x61utomation_paused\x18\x03 \x01(\x08H\x00\x88\x01\x01\x42\x14\n\x12_automation_paused\"L\n\x18PeerSetAutomationRequest\x12\x0e\n\x06paused\x18\x01 \x01(\x08\x12\x10\n\x08operator\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x18\n\x16PeerSetAutomationReply\"\x8c\x01\n\x14PeerPreflightRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\r\n\x05\x64isks\x18\x02 \x01(\t\x12\x15\n\rdomain_config\x18\x03 \x01(\x0c\x12\x13\n\x0bxen_version\x18\x04 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\x12\x14\n\x0c\x63pu_features\x18\x06 \x03(\t\"&\n\x12PeerPreflightReply\x12\x10\n\x08refusals\x18\x01 \x03(\t\"\xa0\x01\n\x15PrepareReceiveRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x0f\n\x07pairing\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\r\n\x05\x64isks\x18\x04 \x01(\t\x12\x0c\n\x04mode\x18\x05 \x01(\t\x12\x13\n\x0binterval_ms\x18\x06 \x01(\r\x12\x11\n\ttransport\x18\x07 \x01(\t\x12\x0e\n\x06secret\x18\x08 \x01(\x0c\"&\n\x13PrepareReceiveReply\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"2\n\rForgetRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"\r\n\x0b\x46orgetReply\"F\n\x12OfferRecordRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x10\n\x08revision\x18\x03 \x01(\x04\"$\n\x10OfferRecordReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x32\xe8\x03\n\x04Peer\x12\x35\n\x05Greet\x12\x16.colod.v1.GreetRequest\x1a\x14.colod.v1.GreetReply\x12\x32\n\x04\x42\x65\x61t\x12\x15.colod.v1.BeatRequest\x1a\x13.colod.v1.BeatReply\x12I\n\tPreflight\x12\x1e.colod.v1.PeerPreflightRequest\x1a\x1c.colod.v1.PeerPreflightReply\x12P\n\x0ePrepareReceive\x12\x1f.colod.v1.PrepareReceiveRequest\x1a\x1d.colod.v1.PrepareReceiveReply\x12\x38\n\x06\x46orget\x12\x17.colod.v1.ForgetRequest\x1a\x15.colod.v1.ForgetReply\x12G\n\x0bOfferRecord\x12\x1c.colod.v1.OfferRecordRequest\x1a\x1a.colod.v1.OfferRecordReply\x12U\n\rSetAutomation\x12\".colod.v1.PeerSetAutomationRequest\x1a .colod.v1.PeerSetAutomationReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63olod/v1/peer.proto\x12\x08\x63olod.v1\x1a\x14\x63olod/v1/types.proto\"J\n\x0cGreetRequest\x12\x13\n\x0bversion_min\x18\x01 \x01(\r\x12\x13\n\x0bversion_max\x18\x02 \x01(\r\x12\x10\n\x08software\x18\x03 \x01(\t\"/\n\nGreetReply\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x10\n\x08software\x18\x02 \x01(\t\"\xd6\x01\n\x0eProtectionView\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0f\n\x07pairing\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x1c\n\x04role\x18\x05 \x01(\x0e\x32\x0e.colod.v1.Role\x12\'\n\x07replica\x18\x06 \x01(\x0e\x32\x16.colod.v1.ReplicaState\x12\x13\n\x0b\x61\x63ked_epoch\x18\x07 \x01(\x04\x12\x12\n\nkeeps_copy\x18\x08 \x01(\x08\x12\x11\n\thas_guest\x18\t \x01(\x08\"N\n\x0b\x42\x65\x61tRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\x0bprotections\x18\x02 \x03(\x0b\x32\x18.colod.v1.ProtectionView\"\x82\x01\n\tBeatReply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\x0bprotections\x18\x02 \x03(\x0b\x32\x18.colod.v1.ProtectionView\x12\x1e\n\x11\x61utomation_paused\x18\x03 \x01(\x08H\x00\x88\x01\x01\x42\x14\n\x12_automation_paused\"L\n\x18PeerSetAutomationRequest\x12\x0e\n\x06paused\x18\x01 \x01(\x08\x12\x10\n\x08operator\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x18\n\x16PeerSetAutomationReply\"\x8c\x01\n\x14PeerPreflightRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\r\n\x05\x64isks\x18\x02 \x01(\t\x12\x15\n\rdomain_config\x18\x03 \x01(\x0c\x12\x13\n\x0bxen_version\x18\x04 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\x12\x14\n\x0c\x63pu_features\x18\x06 \x03(\t\"&\n\x12PeerPreflightReply\x12\x10\n\x08refusals\x18\x01 \x03(\t\"\xa0\x01\n\x15PrepareReceiveRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x0f\n\x07pairing\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\r\n\x05\x64isks\x18\x04 \x01(\t\x12\x0c\n\x04mode\x18\x05 \x01(\t\x12\x13\n\x0binterval_ms\x18\x06 \x01(\r\x12\x11\n\ttransport\x18\x07 \x01(\t\x12\x0e\n\x06secret\x18\x08 \x01(\x0c\"&\n\x13PrepareReceiveReply\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"2\n\rForgetRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"\r\n\x0b\x46orgetReply\"F\n\x12OfferRecordRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x10\n\x08revision\x18\x03 \x01(\x04\"$\n\x10OfferRecordReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x32\xe8\x03\n\x04Peer\x12\x35\n\x05Greet\x12\x16.colod.v1.GreetRequest\x1a\x14.colod.v1.GreetReply\x12\x32\n\x04\x42\x65\x61t\x12\x15.colod.v1.BeatRequest\x1a\x13.colod.v1.BeatReply\x12I\n\tPreflight\x12\x1e.colod.v1.PeerPreflightRequest\x1a\x1c.colod.v1.PeerPreflightReply\x12P\n\x0ePrepareReceive\x12\x1f.colod.v1.PrepareReceiveRequest\x1a\x1d.colod.v1.PrepareReceiveReply\x12\x38\n\x06\x46orget\x12\x17.colod.v1.ForgetRequest\x1a\x15.colod.v1.ForgetReply\x12G\n\x0bOfferRecord\x12\x1c.colod.v1.OfferRecordRequest\x1a\x1a.colod.v1.OfferRecordReply\x12U\n\rSetAutomation\x12\".colod.v1.PeerSetAutomationRequest\x1a .colod.v1.PeerSetAutomationReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,31 +37,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GREETREPLY']._serialized_start=131
   _globals['_GREETREPLY']._serialized_end=178
   _globals['_PROTECTIONVIEW']._serialized_start=181
-  _globals['_PROTECTIONVIEW']._serialized_end=376
-  _globals['_BEATREQUEST']._serialized_start=378
-  _globals['_BEATREQUEST']._serialized_end=456
-  _globals['_BEATREPLY']._serialized_start=459
-  _globals['_BEATREPLY']._serialized_end=589
-  _globals['_PEERSETAUTOMATIONREQUEST']._serialized_start=591
-  _globals['_PEERSETAUTOMATIONREQUEST']._serialized_end=667
-  _globals['_PEERSETAUTOMATIONREPLY']._serialized_start=669
-  _globals['_PEERSETAUTOMATIONREPLY']._serialized_end=693
-  _globals['_PEERPREFLIGHTREQUEST']._serialized_start=696
-  _globals['_PEERPREFLIGHTREQUEST']._serialized_end=836
-  _globals['_PEERPREFLIGHTREPLY']._serialized_start=838
-  _globals['_PEERPREFLIGHTREPLY']._serialized_end=876
-  _globals['_PREPARERECEIVEREQUEST']._serialized_start=879
-  _globals['_PREPARERECEIVEREQUEST']._serialized_end=1039
-  _globals['_PREPARERECEIVEREPLY']._serialized_start=1041
-  _globals['_PREPARERECEIVEREPLY']._serialized_end=1079
-  _globals['_FORGETREQUEST']._serialized_start=1081
-  _globals['_FORGETREQUEST']._serialized_end=1131
-  _globals['_FORGETREPLY']._serialized_start=1133
-  _globals['_FORGETREPLY']._serialized_end=1146
-  _globals['_OFFERRECORDREQUEST']._serialized_start=1148
-  _globals['_OFFERRECORDREQUEST']._serialized_end=1218
-  _globals['_OFFERRECORDREPLY']._serialized_start=1220
-  _globals['_OFFERRECORDREPLY']._serialized_end=1256
-  _globals['_PEER']._serialized_start=1259
-  _globals['_PEER']._serialized_end=1747
+  _globals['_PROTECTIONVIEW']._serialized_end=395
+  _globals['_BEATREQUEST']._serialized_start=397
+  _globals['_BEATREQUEST']._serialized_end=475
+  _globals['_BEATREPLY']._serialized_start=478
+  _globals['_BEATREPLY']._serialized_end=608
+  _globals['_PEERSETAUTOMATIONREQUEST']._serialized_start=610
+  _globals['_PEERSETAUTOMATIONREQUEST']._serialized_end=686
+  _globals['_PEERSETAUTOMATIONREPLY']._serialized_start=688
+  _globals['_PEERSETAUTOMATIONREPLY']._serialized_end=712
+  _globals['_PEERPREFLIGHTREQUEST']._serialized_start=715
+  _globals['_PEERPREFLIGHTREQUEST']._serialized_end=855
+  _globals['_PEERPREFLIGHTREPLY']._serialized_start=857
+  _globals['_PEERPREFLIGHTREPLY']._serialized_end=895
+  _globals['_PREPARERECEIVEREQUEST']._serialized_start=898
+  _globals['_PREPARERECEIVEREQUEST']._serialized_end=1058
+  _globals['_PREPARERECEIVEREPLY']._serialized_start=1060
+  _globals['_PREPARERECEIVEREPLY']._serialized_end=1098
+  _globals['_FORGETREQUEST']._serialized_start=1100
+  _globals['_FORGETREQUEST']._serialized_end=1150
+  _globals['_FORGETREPLY']._serialized_start=1152
+  _globals['_FORGETREPLY']._serialized_end=1165
+  _globals['_OFFERRECORDREQUEST']._serialized_start=1167
+  _globals['_OFFERRECORDREQUEST']._serialized_end=1237
+  _globals['_OFFERRECORDREPLY']._serialized_start=1239
+  _globals['_OFFERRECORDREPLY']._serialized_end=1275
+  _globals['_PEER']._serialized_start=1278
+  _globals['_PEER']._serialized_end=1766
 # @@protoc_insertion_point(module_scope)

@@ -78,6 +78,7 @@ class ProtectionView(_message.Message):
     REPLICA_FIELD_NUMBER: _builtins.int
     ACKED_EPOCH_FIELD_NUMBER: _builtins.int
     KEEPS_COPY_FIELD_NUMBER: _builtins.int
+    HAS_GUEST_FIELD_NUMBER: _builtins.int
     guest: _builtins.str
     generation: _builtins.int
     pairing: _builtins.str
@@ -90,6 +91,8 @@ class ProtectionView(_message.Message):
     acked_epoch: _builtins.int
     keeps_copy: _builtins.bool
     """A primary that lost the guest under `generation`: its own copy is still there, as it stopped."""
+    has_guest: _builtins.bool
+    """An owner that was seen running the guest under `generation`: its domain is still there."""
     def __init__(
         self,
         *,
@@ -101,10 +104,11 @@ class ProtectionView(_message.Message):
         replica: _types_pb2.ReplicaState.ValueType = ...,
         acked_epoch: _builtins.int = ...,
         keeps_copy: _builtins.bool = ...,
+        has_guest: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_epoch", b"acked_epoch", "generation", b"generation", "guest", b"guest", "keeps_copy", b"keeps_copy", "pairing", b"pairing", "replica", b"replica", "role", b"role", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_epoch", b"acked_epoch", "generation", b"generation", "guest", b"guest", "has_guest", b"has_guest", "keeps_copy", b"keeps_copy", "pairing", b"pairing", "replica", b"replica", "role", b"role", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -35,6 +35,7 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
         self.steps: list[admin_pb2.DrillReply] = []
         self.checked = asyncio.Event()
         self.drills: list[admin_pb2.DrillRecord] = []
+        self.copies: list[admin_pb2.QuarantinedCopy] = []
 
     def _take(self, request: Any) -> None:
         self.requests.append(request)
@@ -84,6 +85,13 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
             if each.step == "checking":
                 await self.checked.wait()
 
+    async def DrillSecondary(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[admin_pb2.DrillReply]:
+        self._take(request)
+        for each in self.steps[:1] if request.dry_run else self.steps:
+            yield each
+
     async def DrillChecked(self, request: Any, context: Any) -> admin_pb2.DrillCheckedReply:
         self._take(request)
         self.checked.set()
@@ -92,6 +100,20 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
     async def Drills(self, request: Any, context: Any) -> admin_pb2.DrillsReply:
         self._take(request)
         return admin_pb2.DrillsReply(drills=_newest(self.drills, request))
+
+    async def Quarantine(self, request: Any, context: Any) -> admin_pb2.QuarantineReply:
+        self._take(request)
+        return admin_pb2.QuarantineReply(copies=self.copies)
+
+    async def DiscardQuarantined(
+        self, request: Any, context: Any
+    ) -> admin_pb2.DiscardQuarantinedReply:
+        self._take(request)
+        return admin_pb2.DiscardQuarantinedReply(plan=self.plan, copy=self.copies[0])
+
+    async def KeepQuarantined(self, request: Any, context: Any) -> admin_pb2.KeepQuarantinedReply:
+        self._take(request)
+        return admin_pb2.KeepQuarantinedReply(copy=self.copies[0])
 
     async def Status(self, request: Any, context: Any) -> admin_pb2.StatusReply:
         self._take(request)

@@ -75,3 +75,36 @@ def test_an_export_that_is_not_seen_to_end_is_unknown(daemon: FakeDaemon, colodc
     ran = colodctl("checkpoint", "export", "web")
     assert ran.status == 4
     assert "hint: switch it on" in ran.err
+
+
+def test_a_list_says_how_the_schedule_stands(daemon: FakeDaemon, colodctl: Run) -> None:
+    image = admin_pb2.ExportedImage(name="web-1.xlsave", size_bytes=1 << 30, unix_s=1e9)
+    daemon.checkpoints = admin_pb2.CheckpointsReply(
+        directory="/c",
+        kept=[KEPT],
+        schedule=admin_pb2.ImageSchedule(
+            every_s=3600,
+            keep_images=24,
+            limit_bytes=64 << 30,
+            used_bytes=1 << 30,
+            directory="/c/scheduled",
+            guests=[
+                admin_pb2.ScheduledGuest(guest="web", trouble="the disk is full", last_unix_s=1e9),
+                admin_pb2.ScheduledGuest(guest="db"),
+            ],
+            images=[image],
+        ),
+    )
+    assert colodctl("checkpoint", "list").out.splitlines()[1:] == [
+        "",
+        "/c/scheduled: the last 24 of each guest, one every 60 min; 1.0 GiB of 64.0 GiB",
+        "  taken",
+        "web: no new image: the disk is full",
+        "IMAGE         SIZE     BEGUN",
+        "web-1.xlsave  1.0 GiB  2001-09-09T01:46:40Z",
+    ]
+    schedule = colodctl("checkpoint", "list", "--json").json["schedule"]
+    assert [each["last_unix_s"] for each in schedule["guests"]] == [1e9, None]
+    assert [each["name"] for each in schedule["images"]] == ["web-1.xlsave"]
+    daemon.checkpoints.ClearField("schedule")
+    assert colodctl("checkpoint", "list", "--json").json["schedule"] is None

@@ -34,9 +34,13 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "unpause": (),
     "drain": (),
     "drill isolated": ("web", "--yes"),
+    "drill secondary": ("web", "--yes"),
     "drill report": (),
     "checkpoint list": (),
     "checkpoint export": ("web",),
+    "quarantine list": (),
+    "quarantine discard": ("web--quarantine-3", "--yes"),
+    "quarantine keep": ("web--quarantine-3", "--reason", "evidence"),
     "history": (),
     "events": (),
     "doctor": (),
@@ -119,6 +123,7 @@ def run(daemon: FakeDaemon, colodctl: Run, tmp_path: Path, monkeypatch: pytest.M
     daemon.exports = [admin_pb2.ExportCheckpointReply(path="/c/web", epoch=9, is_done=True)]
     record = admin_pb2.DrillRecord(id="d1", guest="web", verdict="passed", check="true")
     daemon.steps = [admin_pb2.DrillReply(id="d1", step="done", record=record)]
+    daemon.copies = [admin_pb2.QuarantinedCopy(domain="web--quarantine-3", guest="web")]
     for words in (("init",), ("issue", "host-a")):
         assert colodctl("pki", *words, "--directory", str(tmp_path / "pki")).status == 0
     (tmp_path / "colod.toml").write_text(CONFIG.format(pki=tmp_path / "pki"))

@@ -127,3 +127,53 @@ def test_a_report_shows_each_drill(daemon: FakeDaemon, colodctl: Run) -> None:
     (told,) = colodctl("drill", "report", "--json").json["drills"]
     assert told["rto_s"] == 6.5
     assert told["operator"] == "ann"
+
+
+REBUILT = admin_pb2.DrillRecord(
+    id="d2",
+    unix_s=1e9,
+    host="host-a",
+    guest="web",
+    kind="secondary",
+    epoch=42,
+    generation=5,
+    verdict="passed",
+    operator="ann",
+    network="none",
+    rpo_s=-1,
+    image_s=-1,
+    restore_s=-1,
+    start_s=-1,
+    check_s=-1,
+    rto_s=-1,
+    discard_s=1.5,
+    unprotected_s=9.5,
+    protect_s=8,
+)
+
+
+def test_a_drill_of_the_secondary_tells_how_long_nothing_protected(
+    daemon: FakeDaemon, colodctl: Run
+) -> None:
+    plan = Reply(plan=["throw it away"], step="planned")
+    daemon.steps = [plan, Reply(step="pairing"), Reply(step="done", record=REBUILT)]
+    assert colodctl("drill", "secondary", "web").status == 2
+    ran = colodctl("drill", "secondary", "web", "--dry-run")
+    assert ran.out == "throw it away\nweb: nothing was done\n"
+    assert [each.dry_run for each in daemon.requests] == [True]
+    ran = colodctl("drill", "secondary", "web", "--yes", "--timeout", "60")
+    assert ran.status == 0
+    assert ran.out.splitlines() == [
+        "2001-09-09T01:46:40Z  web on host-a: secondary, epoch 42: PASSED",
+        " " * 22 + "unprotected 9.5 s, old replica gone 1.5 s, new one",
+        " " * 22 + "PROTECTED 8.0 s",
+        " " * 22 + "by ann",
+    ]
+    assert (daemon.requests[-1].dry_run, daemon.requests[-1].timeout_s) == (False, 60)
+    drill = colodctl("drill", "secondary", "web", "--yes", "--json").json["drill"]
+    assert (drill["unprotected_s"], drill["rto_s"]) == (9.5, None)
+    daemon.steps = [plan]
+    assert colodctl("drill", "secondary", "web", "--yes").status == 5
+    daemon.drills = [RECORD, REBUILT]
+    listed = colodctl("drill", "report", "--json").json["drills"]
+    assert [each["unprotected_s"] for each in listed] == [None, 9.5]

@@ -109,6 +109,21 @@ def wide_daemon(daemon: FakeDaemon) -> FakeDaemon:
             rto_s=LONG_S,
         )
     ]
+    daemon.copies = [
+        admin_pb2.QuarantinedCopy(
+            domain=f"{GUEST}--quarantine-{COUNT}",
+            guest=GUEST,
+            kind="stranger",
+            generation=COUNT,
+            why=CAUSE,
+            since_unix_s=1e9,
+            memory_bytes=BYTES,
+            domain_state="suspended",
+            keep=admin_pb2.KeepOrder(operator="o" * 70, reason=CAUSE, unix_s=1e9),
+            refusal=CAUSE,
+            advice=CAUSE,
+        )
+    ]
     return daemon
 
 
@@ -123,6 +138,7 @@ def wide_daemon(daemon: FakeDaemon) -> FakeDaemon:
         ("doctor",),
         ("checkpoint", "list"),
         ("drill", "report"),
+        ("quarantine", "list"),
         ("version",),
     ],
     ids=" ".join,

@@ -16,7 +16,13 @@ import pytest
 
 from tests.pair import BIN, LIMIT_S, Pair, until
 
-KEEP = '\n[checkpoints]\nkeep = true\ndirectory = "{root}/images"\n'
+KEEP = """
+[checkpoints]
+keep = true
+directory = "{root}/images"
+every_s = 15.0
+keep_images = 2
+"""
 
 
 pytestmark = pytest.mark.timeout(300)
@@ -53,6 +59,24 @@ def test_an_export_is_an_image_that_xl_restores(pair: Pair) -> None:
     pair.beta.ctl("stream", "inspect", done["path"])
     acked = pair.alpha.protection().progress.acked_epoch
     until(lambda: pair.alpha.protection().progress.acked_epoch > acked + 3, "epochs go on")
+
+
+def test_the_schedule_keeps_the_newest_few_and_leaves_what_operators_wrote(pair: Pair) -> None:
+    exported = json.loads(pair.beta.ctl("checkpoint", "export", "g1", "--json"))["path"]
+    directory = pair.root / "images" / "scheduled"
+
+    def names() -> list[str]:
+        return sorted(path.name for path in directory.glob("g1-*.xlsave"))
+
+    first = until(names, "the first one is written", limit_s=120)[0]
+    until(lambda: len(names()) == 2 and first not in names(), "it is replaced", limit_s=240)
+    assert Path(exported).exists()
+    schedule = json.loads(pair.beta.ctl("checkpoint", "list", "--json"))["schedule"]
+    assert (schedule["every_s"], schedule["keep_images"]) == (15.0, 2)
+    assert len(schedule["images"]) <= 3
+    image = shutil.copy(directory / names()[-1], pair.root / "image")  # the next ones replace it
+    pair.beta.ctl("stream", "inspect", str(image))
+    assert "colod_image_last_scheduled_timestamp_seconds" in pair.beta.metrics()
 
 
 DRILL = ("drill", "isolated", "g1", "--yes")

@@ -89,11 +89,27 @@ class FakeAdmin(admin_pb2_grpc.AdminServicer):
     async def Drill(self, request: Any, context: Any) -> AsyncIterator[admin_pb2.DrillReply]:
         yield admin_pb2.DrillReply()
 
+    async def DrillSecondary(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[admin_pb2.DrillReply]:
+        yield admin_pb2.DrillReply()
+
     async def DrillChecked(self, request: Any, context: Any) -> admin_pb2.DrillCheckedReply:
         return admin_pb2.DrillCheckedReply()
 
     async def Drills(self, request: Any, context: Any) -> admin_pb2.DrillsReply:
         return admin_pb2.DrillsReply()
+
+    async def Quarantine(self, request: Any, context: Any) -> admin_pb2.QuarantineReply:
+        return admin_pb2.QuarantineReply()
+
+    async def DiscardQuarantined(
+        self, request: Any, context: Any
+    ) -> admin_pb2.DiscardQuarantinedReply:
+        return admin_pb2.DiscardQuarantinedReply()
+
+    async def KeepQuarantined(self, request: Any, context: Any) -> admin_pb2.KeepQuarantinedReply:
+        return admin_pb2.KeepQuarantinedReply()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from colod.daemon.sessions import SessionHandle
 from colod.errors import JournalError, PeerError, PeerUnreachable, ToolstackError
 from colod.failover import entry
 from colod.failover.view import Journal
-from colod.model import GuestName, HostName, Role
+from colod.model import Generation, GuestName, HostName, Role, quarantine_name
 from colod.session.protocol import MessageDecoder
 from colod.toolstack.port import ProcessRef
 from colod.v1 import peer_pb2, session_pb2
@@ -76,6 +76,26 @@ class SimHolds:
     def forget(self, guest: GuestName) -> None:
         """Forget it."""
         self._host.holds.pop(guest, None)
+
+
+class SimQuarantine:
+    """What is known of copies that were put aside, on the same disk; nobody orders anything."""
+
+    def __init__(self, life: Incarnation) -> None:
+        self._life = life
+
+    def is_kept(self, domain: str, domid: int) -> bool:
+        """Nothing is."""
+        return False
+
+    async def put_aside(
+        self, guest: GuestName, domid: int, generation: Generation, *, why: str
+    ) -> str:
+        """Write one down."""
+        if self._life.host.disk_is_full:
+            raise JournalError("no space left on device")
+        await self._life.step(0.001)
+        return quarantine_name(guest, generation)
 
 
 class SimHistory:

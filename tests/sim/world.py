@@ -26,6 +26,7 @@ from tests.sim.ports import (
     SimJournal,
     SimLauncher,
     SimPeerClient,
+    SimQuarantine,
 )
 from tests.sim.replication import Directory, Processes, Receiver, Sender, Session
 from tests.sim.virtual import VirtualTime
@@ -200,6 +201,7 @@ class SimHost:
             boot=self.boot,
             toolstack=toolstack,
             automation=Automation(Path("/nonexistent/paused.json")),
+            quarantine=cast("Any", SimQuarantine(life)),
             domains=Domains(toolstack),
             witness=cast("Any", SimWitness(self.world.store, self.name, life, self.world.random)),
             witness_kind="simulated",

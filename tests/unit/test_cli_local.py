@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import BashComplete
 
 from colod import errors
 from colod.cli import layout
@@ -265,6 +266,14 @@ def test_completion_of_guests_without_a_daemon_is_empty_and_no_error(tmp_path: P
 
     context = click.Context(cli, obj={"socket": str(tmp_path / "none"), "config": None})
     assert GUEST.shell_complete(context, click.Argument(["guest"]), "w") == []
+
+
+def test_a_completion_runs_nothing_that_would_note_the_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLOD_SOCKET", str(tmp_path / "none"))
+    complete = BashComplete(cli, {}, "colodctl", "_COLODCTL_COMPLETE")
+    assert complete.get_completions(["status"], "w") == []
 
 
 def test_grpc_learns_its_switches_before_it_is_imported() -> None:

@@ -134,6 +134,22 @@ def test_times_that_contradict_each_other_are_refused(
     assert words in problem
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("every_s = 60.0", "every_s needs keep = true"),
+        ("keep = true\nevery_s = 9.9", "every_s 9.9 is less than 10, and not 0"),
+        ("keep = true\nevery_s = 60.0\nkeep_images = 0", "checkpoints.keep_images: "),
+        ("keep = true\nevery_s = 60.0\nscheduled_mib = 0", "checkpoints.scheduled_mib: "),
+    ],
+)
+def test_a_schedule_of_images_that_makes_no_sense_is_refused(
+    main_file: Path, text: str, words: str
+) -> None:
+    add(main_file, "1.toml", f"[checkpoints]\n{text}\n")
+    assert words in problems(main_file)[0]
+
+
 @pytest.mark.parametrize("limit", [0.0, 300.1, float("nan"), float("inf")])
 def test_a_quantity_outside_of_its_range_is_refused(main_file: Path, limit: float) -> None:
     add(main_file, "1.toml", f"[detection]\nsuspect_after_s = {limit}\n")
@@ -272,4 +288,4 @@ def test_every_field_says_what_it_is_for_and_every_quantity_has_its_ends() -> No
                 assert {"Ge", "Le"} <= ends, f"{name}.{key}"
                 assert "Smaller: " in field.description, f"{name}.{key}"
                 assert "Larger: " in field.description, f"{name}.{key}"
-                assert key.endswith(("_s", "_mib")), f"{name}.{key}"
+                assert key.endswith(("_s", "_mib", "_images")), f"{name}.{key}"

@@ -89,6 +89,8 @@ def parts_of(
         limits=limits,
         heartbeat=heartbeat,
         carriers=SimpleNamespace(lost_at=lambda address: None),
+        quarantine=SimpleNamespace(is_kept=lambda domain, domid: False),
+        holds=SimpleNamespace(domid=lambda guest: 0),
         domains=domains,
         boot="b",
         automation=SimpleNamespace(is_paused=is_paused),
@@ -199,6 +201,30 @@ def test_only_a_loser_with_the_copy_that_it_had_says_that_it_keeps_it(
 ) -> None:
     view = View(journal=journal, boot=boot, new_id="", guest=guest)
     assert peer_view(journal, State.LOST_RACE, view).keeps_copy is keeps
+
+
+WON = replace(WINNER, role=Role.PRIMARY, record=records.activate(TAKEN, attempt="d"))
+
+
+@pytest.mark.parametrize(
+    ("journal", "guest", "has"),
+    [
+        (WON, Copy.RUNNING, True),
+        (WON, Copy.SUSPENDED, True),
+        (WON, Copy.PAUSED, True),
+        (WON, Copy.DOWN, False),
+        (WON, Copy.ABSENT, False),
+        (replace(WON, role=Role.SECONDARY), Copy.RUNNING, False),
+        (replace(WON, record=TAKEN), Copy.RUNNING, False),
+        (LOSER, Copy.RUNNING, False),
+    ],
+)
+def test_only_an_owner_that_was_seen_running_the_guest_says_that_it_has_it(
+    journal: Journal, guest: Copy, has: bool
+) -> None:
+    view = View(journal=journal, boot="b", new_id="", guest=guest)
+    assert peer_view(journal, State.ALONE, view).has_guest is has
+    assert not peer_view(journal, State.ALONE, None).has_guest
 
 
 def test_a_daemon_that_has_not_looked_yet_says_of_no_copy_that_it_keeps_it() -> None:

@@ -103,6 +103,7 @@ def host_with(
         limits=limits,
         heartbeat=heartbeat,
         carriers=SimpleNamespace(lost_at=lambda address: None),
+        quarantine=SimpleNamespace(is_kept=lambda domain, domid: False),
         domains=NoXen(),
         journal=disk,
         history=SimpleNamespace(last_state=lambda guest: ""),

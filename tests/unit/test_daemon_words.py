@@ -154,6 +154,7 @@ class Bench:
             limits=limits,
             heartbeat=Heartbeat(),
             carriers=SimpleNamespace(lost_at=lambda address: None),
+            quarantine=SimpleNamespace(is_kept=lambda domain, domid: False),
             domains=self.xen,
             toolstack=self.xen,
             boot="b",

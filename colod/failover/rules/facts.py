@@ -413,6 +413,12 @@ def keeps_copy(view: View) -> bool:
     return has_lost(view) and is_copy and not was_restarted(view)
 
 
+def has_guest(view: View) -> bool:
+    """This host owns the guest, was seen running it, and still has it."""
+    is_here = view.guest not in (Copy.ABSENT, Copy.DOWN)
+    return is_primary(view) and view.is_mine and winner_is_activated(view) and is_here
+
+
 def goes_well(view: View) -> bool:
     """The primary's pairing is alive at both ends."""
     return view.is_link_healthy and not replica_is_given_up(view)

@@ -1,0 +1,355 @@
+"""Drills of the way back: the replica of a guest is thrown away and rebuilt, on purpose.
+
+It is what a dead secondary would cost, without the death. The guest runs on, unprotected, for as
+long as that takes. However the drill ends, the replication goes on: the order to end it is taken
+back by the drill, by the daemon's end, or, by a mark on disk, by the next daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Final
+
+import structlog
+
+from colod.daemon.drill_log import (
+    ABORTED,
+    FAILED,
+    PASSED,
+    SECONDARY,
+    Drill,
+    DrillLog,
+    Mark,
+    drill_message,
+)
+from colod.daemon.host import Host
+from colod.daemon.protection import ProtectionService
+from colod.daemon.unbroken import unbroken
+from colod.errors import ColodError, NotAllowedNow, OutcomeUnknown
+from colod.failover.effects import State
+from colod.failover.view import Answer, Contact, Replica, Wanted
+from colod.model import GuestName, Role
+from colod.observe.logs import Event
+from colod.v1 import admin_pb2, types_pb2
+
+_log = structlog.get_logger()
+
+DEFAULT_TIMEOUT_S: Final = 1800.0
+_STOP_S: Final = 10.0
+_POLL_S: Final = 0.1
+_LOOK_S: Final = 1.0
+_DISCARD_S: Final = 120.0
+"""Time for the old replica to go: replicated again only after it, the guest is unprotected."""
+_DETAIL_CHARS: Final = 500
+_DAEMON_ENDED: Final = "the daemon ended in the middle of it; the replica is rebuilt all the same"
+
+
+class SecondaryDrills:
+    """The drills of one host's secondaries, one at a time for each guest."""
+
+    def __init__(self, host: Host, log: DrillLog) -> None:
+        """Have none under way."""
+        self._host = host
+        self._log = log
+        self._running: dict[GuestName, RebuildRun] = {}
+        self._clearing: asyncio.Task[None] | None = None
+
+    async def run(
+        self, request: admin_pb2.DrillSecondaryRequest
+    ) -> AsyncGenerator[admin_pb2.DrillReply, None]:
+        """Carry a drill out; yield its plan, its steps, and at last its record.
+
+        Closing this early gives the drill up: it measures no more, and the replica is rebuilt.
+
+        Raises:
+            NotAllowedNow: If the guest is not well protected from here, or one is under way.
+        """
+        service = self._host.find(request.guest)
+        await self.cleared()
+        self.check_idle(service)
+        check_healthy(self._host, service)
+        reply = admin_pb2.DrillReply(plan=plan_of(self._host, service), step="planned")
+        if request.dry_run:
+            yield reply
+            return
+        running = RebuildRun(self._host, self._log, service, request)
+        self._running[service.guest] = running
+        running.task.add_done_callback(lambda _: self._running.pop(service.guest, None))
+        try:
+            yield reply
+            while (told := await running.told.get()) is not None:
+                yield told
+        finally:
+            running.give_up("colodctl went away; the replica is rebuilt all the same")
+
+    def check_idle(self, service: ProtectionService) -> None:
+        """Check that no drill of a guest's secondary is under way.
+
+        Raises:
+            NotAllowedNow: If one is; it would take an order of an operator's back for its own.
+        """
+        if service.guest in self._running:
+            raise NotAllowedNow(
+                service.state,
+                f"a drill of the secondary of {service.guest} is under way",
+                advice="wait for it, or interrupt it; see: colodctl drill report",
+            )
+
+    def begin(self) -> None:
+        """Have replicated what a daemon that died has left, and record that it was aborted."""
+        self._clearing = asyncio.create_task(self._clear_left(), name="drills of secondaries")
+
+    async def cleared(self) -> None:
+        """Wait until what was left has been dealt with."""
+        if self._clearing is not None:
+            await asyncio.wait([self._clearing])
+
+    async def _clear_left(self) -> None:
+        for mark in await asyncio.to_thread(self._log.left, SECONDARY):
+            service = self._host.services.get(GuestName(mark.drill.guest))
+            drill = replace(mark.drill, verdict=ABORTED, detail=_DAEMON_ENDED)
+            await _settle(self._log, service, drill)
+
+    async def stop(self) -> None:
+        """Give up what is under way; the next daemon goes on with the pairing."""
+        running = tuple(self._running.values())
+        for each in running:
+            each.give_up("the daemon was stopped; the replica is rebuilt all the same")
+        if running:
+            await asyncio.wait([each.task for each in running], timeout=_STOP_S)
+
+
+class RebuildRun:
+    """One drill under way."""
+
+    def __init__(
+        self,
+        host: Host,
+        log: DrillLog,
+        service: ProtectionService,
+        request: admin_pb2.DrillSecondaryRequest,
+    ) -> None:
+        """Begin."""
+        self.told: asyncio.Queue[admin_pb2.DrillReply | None] = asyncio.Queue()
+        self.drill = Drill(
+            id=uuid.uuid4().hex,
+            unix_s=time.time(),
+            host=host.parts.host,
+            guest=service.guest,
+            kind=SECONDARY,
+            generation=service.journal.generation,
+            operator=request.operator,
+        )
+        self._host = host
+        self._log = log
+        self._service = service
+        self._timeout_s = request.timeout_s or DEFAULT_TIMEOUT_S
+        self._why = ""
+        self.task = asyncio.create_task(self._run(), name=f"drill secondary {service.guest}")
+
+    def give_up(self, why: str) -> None:
+        """End it, unless it has ended."""
+        if not self._why and not self.task.done():
+            self._why = why
+            self.task.cancel()
+
+    async def _run(self) -> None:
+        """Carry it out, and see to it that the guest is replicated again, whatever came of it."""
+        try:
+            await self._carry_out()
+        finally:
+            self.told.put_nowait(None)
+
+    async def _carry_out(self) -> None:
+        _log.info(Event.DRILL_STARTED, protection=self.drill.guest, operator=self.drill.operator)
+        try:
+            mark = Mark(drill=self.drill, domain="", image="")
+            await asyncio.to_thread(self._log.begin, mark)
+            async with asyncio.timeout(self._timeout_s):
+                await self._steps()
+        except asyncio.CancelledError:
+            # What follows is to be done all the same: nobody else knows whose the suspension is.
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
+            self._is(verdict=ABORTED, detail=self._why)
+        except TimeoutError:
+            detail = f"not PROTECTED within {self._timeout_s:g} s: {self._service.trouble}"
+            self._is(verdict=ABORTED, detail=detail[:_DETAIL_CHARS])
+        except (ColodError, OSError) as error:
+            self._is(verdict=FAILED, detail=str(error)[:_DETAIL_CHARS])
+        except Exception as error:
+            # A defect of ours: the guest is to be replicated all the same.
+            _log.exception(Event.DEFECT_DETECTED, protection=self.drill.guest)
+            self._is(verdict=FAILED, detail=f"a defect of colod: {error!r}"[:_DETAIL_CHARS])
+        await unbroken(self._end())
+
+    async def _end(self) -> None:
+        self.drill = await _settle(self._log, self._service, self.drill)
+        self._tell("done", record=drill_message(self.drill))
+
+    # --- the steps ------------------------------------------------------------------------------
+
+    async def _steps(self) -> None:
+        service, old = self._service, self._service.journal.pairing
+        check_healthy(self._host, service)  # once more, now that it is on disk what is begun
+        begun = time.monotonic()
+        self._tell("discarding")
+        await service.want(Wanted.SUSPENDED, instead_of=Wanted.PROTECTED)
+        await self._until_discarded()
+        rid = time.monotonic()
+        self._is(discard_s=rid - begun)
+        self._tell("pairing")
+        await service.want(Wanted.PROTECTED, instead_of=Wanted.SUSPENDED)
+        await self._until(lambda: service.journal.pairing not in (None, old))
+        self._tell("syncing")
+        await self._until(lambda: service.state is State.PROTECTED)
+        now = time.monotonic()
+        view = service.facts.view
+        if service.journal.pairing in (None, old) or view is None:
+            raise OutcomeUnknown(
+                f"{service.guest} is PROTECTED by another pairing than the drill's"
+            )
+        self._is(
+            epoch=view.acked_epoch,
+            generation=service.journal.generation,
+            unprotected_s=now - begun,
+            protect_s=now - rid,
+            verdict=PASSED,
+        )
+
+    async def _until_discarded(self) -> None:
+        """Wait until the guest is alone here, and the other host says that nothing is left there.
+
+        Raises:
+            OutcomeUnknown: If that takes too long: the guest must not stay unprotected over it.
+            NotAllowedNow: If something else was ordered meanwhile.
+        """
+        peer = self._service.journal.peer
+        try:
+            async with asyncio.timeout(_DISCARD_S):
+                await self._alone_here_and_gone_there()
+        except TimeoutError as error:
+            raise OutcomeUnknown(
+                f"{peer} has not said within {_DISCARD_S:g} s that its replica is gone"
+            ) from error
+
+    async def _alone_here_and_gone_there(self) -> None:
+        service, asked = self._service, time.monotonic()
+        heartbeat = self._host.parts.heartbeat
+        while True:
+            if service.journal.wanted is not Wanted.SUSPENDED:
+                raise NotAllowedNow(service.state, "something else was ordered meanwhile")
+            said = heartbeat.answer(service.guest, asked_after=asked)
+            is_gone = said is not None and said.replica in _NO_REPLICA and not said.pairing
+            if is_gone and service.state is State.SUSPENDED:
+                return
+            await asyncio.sleep(_POLL_S)
+
+    async def _until(self, fits: Callable[[], bool]) -> None:
+        """Wait as long as it takes; the drill as a whole has a time limit.
+
+        Raises:
+            NotAllowedNow: If the protection ended meanwhile.
+        """
+        service = self._service
+        while not await service.until(fits, timeout_s=_LOOK_S):
+            if service.erased.is_set() or service.journal.wanted is not Wanted.PROTECTED:
+                raise NotAllowedNow(service.state, "something else was ordered meanwhile")
+
+    def _is(self, **changes: Any) -> None:
+        self.drill = replace(self.drill, **changes)
+
+    def _tell(self, step: str, **fields: Any) -> None:
+        self.told.put_nowait(
+            admin_pb2.DrillReply(id=self.drill.id, step=step, epoch=self.drill.epoch, **fields)
+        )
+
+
+_NO_REPLICA: Final = (
+    types_pb2.REPLICA_STATE_UNSPECIFIED,
+    types_pb2.REPLICA_STATE_NONE,
+)
+
+
+def check_healthy(host: Host, service: ProtectionService) -> None:
+    """Check that nothing is wrong with a protection: only then may its replica be thrown away.
+
+    Raises:
+        NotAllowedNow: If anything is, or this host would not pair again by itself.
+    """
+    journal, view = service.journal, service.facts.view
+    if journal.role is not Role.PRIMARY:
+        raise NotAllowedNow(
+            service.state,
+            f"{journal.peer} is the primary of {service.guest}",
+            advice=f"run it on {journal.peer}",
+        )
+    if service.state is not State.PROTECTED or view is None:
+        raise NotAllowedNow(
+            service.state,
+            f"{service.guest} is not PROTECTED: its replica may be needed",
+            advice="colodctl status tells why",
+        )
+    reasons = {
+        f"{journal.peer} is not heard": view.contact is not Contact.UP,
+        f"{journal.peer} does not say that its replica follows": view.peer_replica
+        is not Replica.FOLLOWING,
+        "the witness does not answer": view.answer is not Answer.READ,
+        "it is about to be suspended or unprotected": journal.wanted is not Wanted.PROTECTED,
+        "a switchover is under way": bool(journal.switchover),
+        f"it stands still ({service.watch.cause})": bool(service.watch.cause),
+        "automation is paused, so an attempt to pair that fails is not repeated": (
+            host.parts.automation.is_paused
+        ),
+        "policy.resync is manual, so an attempt to pair that fails is not repeated": (
+            not host.parts.limits.resync_automatic
+        ),
+    }
+    if wrong := [text for text, holds in reasons.items() if holds]:
+        raise NotAllowedNow(
+            service.state,
+            f"the replica of {service.guest} stays: {'; '.join(wrong)}",
+            advice="see to that first; or, if that is wanted: colodctl suspend, colodctl resume",
+        )
+
+
+def plan_of(host: Host, service: ProtectionService) -> Sequence[str]:
+    """Return what a drill would do, for people."""
+    peer, guest = service.journal.peer, service.guest
+    return [
+        f"end the replication of {guest}: {peer} discards its replica; {guest} runs on here, "
+        "unprotected",
+        f"pair anew at once: all memory of {guest} goes over the link. Until it is PROTECTED "
+        f"again, the death of {host.parts.host} loses it",
+        f"should {peer} refuse, as for want of memory that it has now, {guest} stays unprotected, "
+        "and it is tried again",
+        "record how long it was unprotected, and how long it took from the new pairing on",
+    ]
+
+
+async def _settle(log: DrillLog, service: ProtectionService | None, drill: Drill) -> Drill:
+    """Have the guest replicated again, record the drill, and return the record.
+
+    What cannot be done stays marked for the next daemon.
+    """
+    left = ""
+    try:
+        if service is not None and service.journal.role is Role.PRIMARY:
+            await service.want(Wanted.PROTECTED, instead_of=Wanted.SUSPENDED)
+    except ColodError as error:
+        left = f"not replicated: {error}; then: colodctl resume {drill.guest}"
+        drill = replace(drill, detail="; ".join(filter(None, (drill.detail, left))))
+    try:
+        if not log.has(drill.id):
+            await asyncio.to_thread(log.add, drill)
+        if not left:
+            await asyncio.to_thread(log.cleared, drill.guest)
+    except OSError as error:
+        drill = replace(drill, detail="; ".join(filter(None, (drill.detail, f"record: {error}"))))
+    fields = {key: value for key, value in asdict(drill).items() if key not in ("guest", "host")}
+    _log.info(Event.DRILL_FINISHED, protection=drill.guest, **fields)
+    return drill
