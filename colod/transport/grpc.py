@@ -212,10 +212,11 @@ class GrpcListener:
     async def _carry_on(self, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         await context.write(_WELCOME)
         connection = MessageConnection(_ServerStream(context), _readable(context.peer()))
-        if self._ending is not None:
+        if self._ending is not None:  # closed while the caller was welcomed
             await connection.abandon()
-        self._waiting.append(connection)
-        self._news.set()
+        else:
+            self._waiting.append(connection)
+            self._news.set()
         try:
             is_orderly = await connection.parted()
         except asyncio.CancelledError:  # the link broke, or the caller gave the call up
