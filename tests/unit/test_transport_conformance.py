@@ -1,18 +1,18 @@
 """Every built-in transport keeps every promise of `colod.transport.base`."""
 
-import asyncio
-import contextlib
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from colod.transport.testing import CHECKS, Nonconformity, Subject, run_check, why_not
+from colod.transport.testing import CHECKS, Subject, run_check, why_not
 from tests.ssh_server import SSHD, SshServer
 from tests.unit.transport_subjects import (
     ALPHA,
     BETA,
-    grpc_subject,
     make_pki,
     ssh_subject,
     tcp_subject,
@@ -44,27 +44,11 @@ SSH_CASES = [
     *cases("ssh", ssh_subject(None)),
     pytest.param("ssh6", "an_end_is_read_after_every_byte", id="ssh6"),
 ]
-GRPC_CASES = [
-    *cases("grpc", grpc_subject(NOWHERE)),
-    pytest.param("grpc6", "an_end_is_read_after_every_byte", id="grpc6"),
-]
 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_pki(tmp_path_factory.mktemp("pki"), ALPHA, BETA)
-
-
-@pytest.fixture(scope="module")
-def engine(certificates: Path) -> None:
-    """Have gRPC open what it keeps open for as long as the process lives."""
-
-    async def meet() -> None:
-        subject = grpc_subject(certificates)
-        await run_check(subject, "each_end_has_an_address_for_messages")
-
-    with contextlib.suppress(Nonconformity):  # it finds just that
-        asyncio.run(meet())
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +72,14 @@ async def test_the_contract_is_kept_over_ssh(kind: str, check: str, sshd: SshSer
     await run_check(ssh_subject(sshd, listen), check)
 
 
-@pytest.mark.usefixtures("engine")
-@pytest.mark.parametrize(("kind", "check"), GRPC_CASES)
-async def test_the_contract_is_kept_over_grpc(kind: str, check: str, certificates: Path) -> None:
-    listen = "::1" if kind == "grpc6" else "127.0.0.1"
-    await run_check(grpc_subject(certificates, listen), check)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("listen", "checks"), [("127.0.0.1", []), ("::1", ["an_end_is_read_after_every_byte"])]
+)
+def test_the_contract_is_kept_over_grpc(listen: str, checks: list[str], certificates: Path) -> None:
+    argv = [sys.executable, "-m", "tests.unit.grpc_conformance", str(certificates), listen, *checks]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.stdout, done.stderr
+    verdicts = json.loads(done.stdout)
+    assert len(verdicts) == (len(checks) or 40)
+    assert {name: verdict for name, verdict in verdicts.items() if verdict} == {}
