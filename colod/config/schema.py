@@ -204,7 +204,7 @@ class PeerTable(Table):
 
 
 class TlsTable(Table):
-    """Certificates of the hosts, for daemons and transport `tls`; `colodctl pki` makes them."""
+    """Certificates of the hosts, for daemons, `tls` and `grpc`; `colodctl pki` makes them."""
 
     ca: AbsolutePath = Field(
         default=Path("/etc/colod/tls/ca.pem"),
@@ -229,8 +229,9 @@ class TransportTable(KindTable):
         default="tcp",
         min_length=1,
         description="Name of the transport (entry-point group `colod.transports`), the same on "
-        "both hosts: `tls`, `tcp` (neither encrypted nor protected: for a link of the two hosts "
-        "alone) or `unix` (only for two daemons on one machine). See `docs/transports.md`.",
+        "both hosts: `tls`, `ssh` (the operator's own, no port but sshd's), `grpc` (where only "
+        "gRPC passes), `tcp` (neither encrypted nor protected: for a link of the two hosts alone) "
+        "or `unix` (only for two daemons on one machine). See `docs/transports.md`.",
     )
     options: dict[str, OptionText] = Field(
         default_factory=dict,

@@ -9,7 +9,8 @@ A transport may assume:
 - that a session closes each connection and listener it was given, also those that broke;
 - that who may be admitted to the pairing is proved above it, by the session's hello. It gets
   `Credentials` all the same: a transport that proves who the peer is uses those and no others, and
-  reads their files anew for each connection, for they may be replaced at any time.
+  reads their files anew for each connection, for they may be replaced at any time. (What `ssh`
+  proves by keys of its own is how the bytes are protected; who the peer is stays with the hello.)
 
 It must guarantee, for the bytes:
 - they arrive whole, unchanged, in order and once, or the connection breaks; parts that were written

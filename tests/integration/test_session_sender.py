@@ -421,7 +421,8 @@ def test_the_session_says_which_process_it_is(start: Start) -> None:
 
 def test_a_session_starts_without_what_it_does_not_need() -> None:
     code = (
-        "import sys, colod.session.main, colod.transport.tls, colod.transport.unix;"
+        "import sys, colod.session.main, colod.transport.tls, colod.transport.unix,"
+        "colod.transport.ssh;"
         "heavy = {'grpc', 'click', 'pydantic', 'structlog', 'rich', 'numpy', 'pyroute2'};"
         "print(*heavy & set(sys.modules))"
     )

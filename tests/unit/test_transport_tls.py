@@ -24,7 +24,7 @@ from colod import plugins
 from colod.errors import ConfigError, NetworkError, PeerRefused, PeerUnreachable
 from colod.model import HostName
 from colod.rpc import pki
-from colod.transport import tls
+from colod.transport import reception
 from colod.transport.inet import Interface, listen_on
 from colod.transport.testing import dial_tcp
 from colod.transport.tls import TlsListener, TlsTransport
@@ -93,7 +93,7 @@ async def open_door(directory: Path, greeting_s: float = LIMIT_S) -> AsyncIterat
     inner = await listen_on(Interface())
     identity = credentials(directory, BETA, ALPHA)
     door = Door(TlsListener(inner, identity, greeting_s=greeting_s), directory)
-    log = logging.getLogger(tls.__name__)
+    log = logging.getLogger(reception.__name__)
     log.addHandler(door)
     try:
         yield door
@@ -294,7 +294,7 @@ async def test_more_silent_callers_than_places_hold_the_peer_up_only_for_a_while
     made: Path,
 ) -> None:
     async def crowd(address: str) -> None:
-        for _ in range(2 * tls.MAX_STRANGERS):
+        for _ in range(2 * reception.MAX_STRANGERS):
             crowded.enter_context(await dial_tcp(address))
 
     with contextlib.ExitStack() as crowded:
