@@ -104,6 +104,13 @@ class PackagedPair:
         return int(self.box.run("systemctl show --value -p MainPID colod").stdout)
 
     def ask_guest(self) -> dict[str, Any]:
-        """Ask the guest for what it counts, as a client does."""
-        answer: dict[str, Any] = json.loads(self.box.run(f'python3 -c "{ASK}"').stdout)
-        return answer
+        """Ask the guest for what it counts, as a client does; one that is paused is asked again."""
+        answers: list[dict[str, Any]] = []
+
+        def answered() -> bool:
+            done = self.box.run(f'python3 -c "{ASK}"', check=False)
+            answers.extend(json.loads(line) for line in done.stdout.splitlines() if line)
+            return bool(answers)
+
+        until(answered, "the guest answers", limit_s=60)
+        return answers[0]

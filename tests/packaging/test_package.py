@@ -14,6 +14,11 @@ def test_lintian_finds_nothing_that_is_not_explained(package: Path) -> None:
     assert done.status == 0, done.stdout
 
 
+def test_nothing_is_stopped_before_an_upgrade(package: Path, tmp_path: Path) -> None:
+    run(["dpkg-deb", "--control", package, tmp_path / "control"])
+    assert " stop " not in (tmp_path / "control/preinst").read_text()
+
+
 def test_installation_starts_nothing_and_brings_everything(box: Container) -> None:
     assert box.run("colod --version").stdout.startswith("colod ")
     assert box.run("systemctl is-enabled colod colod-drain", check=False).stdout.split() == [

@@ -45,13 +45,11 @@ def test_the_newest_entry_of_the_changelog_is_this_version() -> None:
     assert first.startswith(f"colod ({PROJECT['project']['version']})")
 
 
-def test_an_upgrade_does_not_stop_what_gives_pairings_up() -> None:
-    rules = (DEBIAN / "rules").read_text().replace("\\\n", " ")
-    lines = [line for line in rules.splitlines() if line.startswith("\tdh_installsystemd")]
-    (drain,) = [line for line in lines if "colod-drain.service" in line]
-    assert "--no-restart-after-upgrade" in drain
-    assert "--no-stop-on-upgrade" in drain
-    assert not [line for line in lines if "slice" in line or "rescue" in line]
-    assert [line.split()[-1] for line in lines] == ["colod.service", "colod-drain.service"], (
-        "without names debhelper would take all units, the slice with its sessions too"
-    )
+def test_debhelper_stops_nothing_and_scripts_restart_the_daemon_alone() -> None:
+    rules = (DEBIAN / "rules").read_text()
+    (call,) = re.findall(r"^\tdh_installsystemd (.*)$", rules, re.M)
+    assert call.split() == ["--no-enable", "--no-start", "--no-stop-on-upgrade", "colod.service"]
+    postinst = (DEBIAN / "colod.postinst").read_text()
+    assert re.findall(r"deb-systemd-invoke (.*?) >", postinst) == ["restart colod.service"]
+    for script in ("colod.preinst", "colod.postrm"):
+        assert "deb-systemd-invoke" not in (DEBIAN / script).read_text()
