@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test static unit integration proto proto-check format man lab-image lab test-xen test-xen-ci test-xen-long sim-long model-long mutants bench clean
+.PHONY: help venv demo test static unit integration proto proto-check format man lab-image lab test-xen test-xen-ci test-xen-long sim-long model-long mutants bench deb test-deb clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,7 +21,7 @@ demo: $(STAMP) ## Protect, watch and fail over a guest on the simulated Xen (no 
 test: $(STAMP) ## Set up and run every check and test that needs no hypervisor.
 	@deploy/test-prerequisites $(VENV)
 	@$(MAKE) --no-print-directory static
-	$(BIN)/python -m pytest tests --ignore=tests/xen --ignore=tests/bench
+	$(BIN)/python -m pytest tests --ignore=tests/xen --ignore=tests/bench --ignore=tests/packaging
 
 sim-long: $(STAMP) ## Ten thousand seeded runs of the daemons in virtual time (an hour).
 	$(BIN)/python -m tests.sim 1 10000
@@ -75,6 +75,13 @@ test-xen-long: $(STAMP) ## Soaks and many kills on the nested pair (root; hours)
 bench: $(STAMP) ## Benchmarks beside their rivals, as ratios, into docs/performance.md (root).
 	@deploy/bench-prerequisites
 	$(BIN)/python -m tests.bench --write docs/performance.md
+
+deb: ## Build the Debian package (Debian 12) into build/.
+	@deploy/build-deb
+
+test-deb: $(STAMP) ## Build, install, upgrade and remove the package in containers (root; minutes).
+	@deploy/deb-test-prerequisites
+	$(BIN)/python -m pytest tests/packaging -p no:randomly
 
 clean: ## Remove what the targets above made (the lab's cache too).
 	rm -rf $(VENV) build dist .lab *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -169,7 +169,7 @@ def _fill(folder: Path, say: Callable[[str], None]) -> None:
     shutil.rmtree(root)
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """Return the Debian mirror that this machine's own apt uses."""
     line_format = "$(RELEASE) $(COMPONENT) $(REPO_URI)"
     targets = run(["apt-get", "indextargets", "--format", line_format, "Created-By: Packages"])
@@ -187,7 +187,7 @@ def _debian_tree(say: Callable[[str], None]) -> Path:
             say("lab image: debootstrap (minutes)")
             include = f"--include={','.join(PACKAGES)}"
             argv = ["debootstrap", "--variant=minbase", include, SUITE]
-            done = run([*argv, unfinished / "root", _mirror()], timeout_s=1800, check=False)
+            done = run([*argv, unfinished / "root", mirror()], timeout_s=1800, check=False)
             run(["umount", unfinished / "root/proc"], check=False)
             if done.status != 0:
                 raise LabUnavailableError(f"debootstrap failed: {done.stdout[-2000:]}")
