@@ -46,6 +46,17 @@ def _way_out(view: View) -> str:
     return ""
 
 
+def _start_again(view: View) -> str:
+    """Say how a guest that has ended is started, also where its domain is still there.
+
+    The xl that `xl create` leaves to handle a guest's end takes the first checkpoint's suspension
+    for one, and exits.
+    """
+    start = "start it with xl create; it is paired again"
+    is_there = view.guest is Copy.DOWN
+    return f"xl destroy {view.journal.protection.guest}, then {start}" if is_there else start
+
+
 _ALONE = show(State.ALONE, _why_alone, _way_out)
 
 _BECOME_PRIMARY = Then(
@@ -129,7 +140,7 @@ OWNER_ALONE = (
         show(
             State.GUEST_SHUTDOWN,
             lambda v: v.journal.reason,
-            "start it with xl create; it is paired again",
+            _start_again,
         ),
     ),
     Rule(
