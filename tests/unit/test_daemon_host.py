@@ -104,6 +104,7 @@ def host_with(
         heartbeat=heartbeat,
         carriers=SimpleNamespace(lost_at=lambda address: None),
         quarantine=SimpleNamespace(is_kept=lambda domain, domid: False),
+        holds=SimpleNamespace(domid=lambda guest: 0),
         domains=NoXen(),
         journal=disk,
         history=SimpleNamespace(last_state=lambda guest: ""),

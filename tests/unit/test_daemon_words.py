@@ -155,6 +155,7 @@ class Bench:
             heartbeat=Heartbeat(),
             carriers=SimpleNamespace(lost_at=lambda address: None),
             quarantine=SimpleNamespace(is_kept=lambda domain, domid: False),
+            holds=SimpleNamespace(domid=lambda guest: 0, forget=lambda guest: None),
             domains=self.xen,
             toolstack=self.xen,
             boot="b",
