@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import select
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from colod.pidfd import open_pidfd
 from colod.transport.sockets import AsyncDescriptor
 
 _SAID_BYTES: Final = 4096
@@ -32,13 +32,7 @@ class Watched:
             ProcessLookupError: If there is no such process.
         """
         self.pid = pid
-        try:
-            self._pidfd = os.pidfd_open(pid)
-        except OSError as error:
-            # While the number is being given back. Source: Linux kernel/fork.c, pidfd_prepare.
-            if error.errno == errno.EINVAL:
-                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
-            raise
+        self._pidfd = open_pidfd(pid)
         self._descriptor = AsyncDescriptor(self._pidfd)
 
     @property

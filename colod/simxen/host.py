@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from colod.pidfd import open_pidfd
+
 DIR_VARIABLE = "COLOD_SIMXEN_DIR"
 BOOT_ID = "boot_id"
 """The file that takes the place of /proc/sys/kernel/random/boot_id once the power was cut."""
@@ -140,7 +142,7 @@ class Host:
 def signal_process(process: HostProcess, number: int) -> None:
     """Signal a recorded process, and never another one that has its PID by now."""
     try:
-        fd = os.pidfd_open(process.pid)
+        fd = open_pidfd(process.pid)
     except ProcessLookupError:
         return
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 import select
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from colod.errors import ToolstackError
+from colod.pidfd import open_pidfd
 from colod.threads import Threads
 from colod.toolstack.port import ProcessRef
 
@@ -79,15 +79,8 @@ def held(ref: ProcessRef) -> Iterator[int | None]:
     The pidfd pins whoever has the number now; only after that its start time tells who it is.
     """
     try:
-        pidfd = os.pidfd_open(ref.pid)
+        pidfd = open_pidfd(ref.pid)
     except (ProcessLookupError, ValueError, OverflowError):
-        yield None
-        return
-    except OSError as error:
-        # What the kernel says while the number is being given back. Source: Linux kernel/fork.c,
-        # pidfd_prepare.
-        if error.errno != errno.EINVAL:
-            raise
         yield None
         return
     try:
