@@ -115,25 +115,12 @@ def isolated(
         plan: list[str] = []
         if dry_run or not yes:
             plan = _foretold(client, request, timeout_s)
-            if not as_json:
-                layout.print_plan(plan)
-        if dry_run:
-            if as_json:
-                _print_json(guest, plan, None)
-            else:
-                click.echo(f"{guest}: nothing was done")
+        asking = "" if yes else f"Drill {guest}?"
+        if not _goes_on(context, guest, plan, asking, dry_run=dry_run, as_json=as_json):
             return
-        if not (yes or click.confirm(f"Drill {guest}?", err=True)):
-            click.echo("nothing was done", err=True)
-            context.exit(Exit.FAILED)
         with steps(quiet=as_json) as show:
             record = _carried_out(client, request, check_timeout_s, show)
-    if as_json:
-        _print_json(guest, plan, record)
-    else:
-        for line in _record_lines(record, layout.width()):
-            click.echo(line)
-    context.exit(_EXITS.get(record.verdict, Exit.FAILED))
+    _show_result(context, guest, plan, record, as_json=as_json)
 
 
 @drill.command()
@@ -168,17 +155,9 @@ def secondary(
         if dry_run or not yes:
             replies = client.drill_secondary(request, timeout_s=timeout_s)
             plan = [line for reply in replies for line in reply.plan]
-            if not as_json:
-                layout.print_plan(plan)
-        if dry_run:
-            if as_json:
-                _print_json(guest, plan, None)
-            else:
-                click.echo(f"{guest}: nothing was done")
+        asking = "" if yes else f"Throw the replica of {guest} away?"
+        if not _goes_on(context, guest, plan, asking, dry_run=dry_run, as_json=as_json):
             return
-        if not (yes or click.confirm(f"Throw the replica of {guest} away?", err=True)):
-            click.echo("nothing was done", err=True)
-            context.exit(Exit.FAILED)
         request.dry_run = False
         last: DrillReply | None = None
         with steps(quiet=as_json) as show:
@@ -189,12 +168,7 @@ def secondary(
             f"{guest}: the daemon ended its reports",
             advice="the replica is rebuilt all the same; see: colodctl status",
         )
-    if as_json:
-        _print_json(guest, plan, last.record)
-    else:
-        for line in _record_lines(last.record, layout.width()):
-            click.echo(line)
-    context.exit(_EXITS.get(last.record.verdict, Exit.FAILED))
+    _show_result(context, guest, plan, last.record, as_json=as_json)
 
 
 @drill.command()
@@ -221,6 +195,51 @@ def report(context: click.Context, guest: str | None, *, limit: int, as_json: bo
             click.echo(line)
     if not drills:
         click.echo("no drill is recorded on this host")
+
+
+def _goes_on(
+    context: click.Context,
+    guest: str,
+    plan: list[str],
+    asking: str,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> bool:
+    """Show what would be done, and tell whether it is to be; exit where that is denied.
+
+    Args:
+        context: Of the command.
+        guest: Whose drill it is.
+        plan: What would be done, for people; empty where nobody wants to know.
+        asking: What to ask first; "" for nothing.
+        dry_run: Whether that was all.
+        as_json: Whether a program reads it.
+    """
+    if plan and not as_json:
+        layout.print_plan(plan)
+    if dry_run:
+        if as_json:
+            _print_json(guest, plan, None)
+        else:
+            click.echo(f"{guest}: nothing was done")
+        return False
+    if asking and not click.confirm(asking, err=True):
+        click.echo("nothing was done", err=True)
+        context.exit(Exit.FAILED)
+    return True
+
+
+def _show_result(
+    context: click.Context, guest: str, plan: list[str], record: DrillRecord, *, as_json: bool
+) -> None:
+    """Show what a drill came to, and exit by its verdict."""
+    if as_json:
+        _print_json(guest, plan, record)
+    else:
+        for line in _record_lines(record, layout.width()):
+            click.echo(line)
+    context.exit(_EXITS.get(record.verdict, Exit.FAILED))
 
 
 def _print_json(guest: str, plan: list[str], record: DrillRecord | None) -> None:

@@ -11,32 +11,19 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import asdict, replace
-from typing import Any, Final
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Final
 
-import structlog
-
-from colod.daemon.drill_log import (
-    ABORTED,
-    FAILED,
-    PASSED,
-    SECONDARY,
-    Drill,
-    DrillLog,
-    Mark,
-    drill_message,
-)
+from colod.daemon.drill_log import ABORTED, PASSED, SECONDARY, Drill, DrillLog, Mark
+from colod.daemon.drill_run import DrillRun, record
 from colod.daemon.host import Host
 from colod.daemon.protection import ProtectionService
-from colod.daemon.unbroken import unbroken
 from colod.errors import ColodError, NotAllowedNow, OutcomeUnknown
 from colod.failover.effects import State
 from colod.failover.view import Answer, Contact, Replica, Wanted
 from colod.model import GuestName, Role
-from colod.observe.logs import Event
 from colod.v1 import admin_pb2, types_pb2
-
-_log = structlog.get_logger()
 
 DEFAULT_TIMEOUT_S: Final = 1800.0
 _STOP_S: Final = 10.0
@@ -44,7 +31,6 @@ _POLL_S: Final = 0.1
 _LOOK_S: Final = 1.0
 _DISCARD_S: Final = 120.0
 """Time for the old replica to go: replicated again only after it, the guest is unprotected."""
-_DETAIL_CHARS: Final = 500
 _DAEMON_ENDED: Final = "the daemon ended in the middle of it; the replica is rebuilt all the same"
 
 
@@ -78,13 +64,11 @@ class SecondaryDrills:
             return
         running = RebuildRun(self._host, self._log, service, request)
         self._running[service.guest] = running
-        running.task.add_done_callback(lambda _: self._running.pop(service.guest, None))
-        try:
-            yield reply
-            while (told := await running.told.get()) is not None:
+        running.start(lambda: self._running.pop(service.guest, None))
+        left = "colodctl went away; the replica is rebuilt all the same"
+        async with aclosing(running.follow(reply, if_left=left)) as replies:
+            async for told in replies:
                 yield told
-        finally:
-            running.give_up("colodctl went away; the replica is rebuilt all the same")
 
     def check_idle(self, service: ProtectionService) -> None:
         """Check that no drill of a guest's secondary is under way.
@@ -112,7 +96,7 @@ class SecondaryDrills:
         for mark in await asyncio.to_thread(self._log.left, SECONDARY):
             service = self._host.services.get(GuestName(mark.drill.guest))
             drill = replace(mark.drill, verdict=ABORTED, detail=_DAEMON_ENDED)
-            await _settle(self._log, service, drill)
+            await _protect_again(self._log, service, drill)
 
     async def stop(self) -> None:
         """Give up what is under way; the next daemon goes on with the pairing."""
@@ -123,7 +107,7 @@ class SecondaryDrills:
             await asyncio.wait([each.task for each in running], timeout=_STOP_S)
 
 
-class RebuildRun:
+class RebuildRun(DrillRun):
     """One drill under way."""
 
     def __init__(
@@ -133,9 +117,7 @@ class RebuildRun:
         service: ProtectionService,
         request: admin_pb2.DrillSecondaryRequest,
     ) -> None:
-        """Begin."""
-        self.told: asyncio.Queue[admin_pb2.DrillReply | None] = asyncio.Queue()
-        self.drill = Drill(
+        drill = Drill(
             id=uuid.uuid4().hex,
             unix_s=time.time(),
             host=host.parts.host,
@@ -144,52 +126,16 @@ class RebuildRun:
             generation=service.journal.generation,
             operator=request.operator,
         )
+        mark = Mark(drill=drill, domain="", image="")
+        super().__init__(log, mark, request.timeout_s or DEFAULT_TIMEOUT_S)
         self._host = host
-        self._log = log
         self._service = service
-        self._timeout_s = request.timeout_s or DEFAULT_TIMEOUT_S
-        self._why = ""
-        self.task = asyncio.create_task(self._run(), name=f"drill secondary {service.guest}")
 
-    def give_up(self, why: str) -> None:
-        """End it, unless it has ended."""
-        if not self._why and not self.task.done():
-            self._why = why
-            self.task.cancel()
+    def _late(self) -> str:
+        return f"not PROTECTED within {self._timeout_s:g} s: {self._service.trouble}"
 
-    async def _run(self) -> None:
-        """Carry it out, and see to it that the guest is replicated again, whatever came of it."""
-        try:
-            await self._carry_out()
-        finally:
-            self.told.put_nowait(None)
-
-    async def _carry_out(self) -> None:
-        _log.info(Event.DRILL_STARTED, protection=self.drill.guest, operator=self.drill.operator)
-        try:
-            mark = Mark(drill=self.drill, domain="", image="")
-            await asyncio.to_thread(self._log.begin, mark)
-            async with asyncio.timeout(self._timeout_s):
-                await self._steps()
-        except asyncio.CancelledError:
-            # What follows is to be done all the same: nobody else knows whose the suspension is.
-            if (task := asyncio.current_task()) is not None:
-                task.uncancel()
-            self._is(verdict=ABORTED, detail=self._why)
-        except TimeoutError:
-            detail = f"not PROTECTED within {self._timeout_s:g} s: {self._service.trouble}"
-            self._is(verdict=ABORTED, detail=detail[:_DETAIL_CHARS])
-        except (ColodError, OSError) as error:
-            self._is(verdict=FAILED, detail=str(error)[:_DETAIL_CHARS])
-        except Exception as error:
-            # A defect of ours: the guest is to be replicated all the same.
-            _log.exception(Event.DEFECT_DETECTED, protection=self.drill.guest)
-            self._is(verdict=FAILED, detail=f"a defect of colod: {error!r}"[:_DETAIL_CHARS])
-        await unbroken(self._end())
-
-    async def _end(self) -> None:
-        self.drill = await _settle(self._log, self._service, self.drill)
-        self._tell("done", record=drill_message(self.drill))
+    async def _settle(self) -> None:
+        self.drill = await _protect_again(self._log, self._service, self.drill)
 
     # --- the steps ------------------------------------------------------------------------------
 
@@ -260,14 +206,6 @@ class RebuildRun:
             if service.erased.is_set() or service.journal.wanted is not Wanted.PROTECTED:
                 raise NotAllowedNow(service.state, "something else was ordered meanwhile")
 
-    def _is(self, **changes: Any) -> None:
-        self.drill = replace(self.drill, **changes)
-
-    def _tell(self, step: str, **fields: Any) -> None:
-        self.told.put_nowait(
-            admin_pb2.DrillReply(id=self.drill.id, step=step, epoch=self.drill.epoch, **fields)
-        )
-
 
 _NO_REPLICA: Final = (
     types_pb2.REPLICA_STATE_UNSPECIFIED,
@@ -331,7 +269,7 @@ def plan_of(host: Host, service: ProtectionService) -> Sequence[str]:
     ]
 
 
-async def _settle(log: DrillLog, service: ProtectionService | None, drill: Drill) -> Drill:
+async def _protect_again(log: DrillLog, service: ProtectionService | None, drill: Drill) -> Drill:
     """Have the guest replicated again, record the drill, and return the record.
 
     What cannot be done stays marked for the next daemon.
@@ -342,14 +280,4 @@ async def _settle(log: DrillLog, service: ProtectionService | None, drill: Drill
             await service.want(Wanted.PROTECTED, instead_of=Wanted.SUSPENDED)
     except ColodError as error:
         left = f"not replicated: {error}; then: colodctl resume {drill.guest}"
-        drill = replace(drill, detail="; ".join(filter(None, (drill.detail, left))))
-    try:
-        if not log.has(drill.id):
-            await asyncio.to_thread(log.add, drill)
-        if not left:
-            await asyncio.to_thread(log.cleared, drill.guest)
-    except OSError as error:
-        drill = replace(drill, detail="; ".join(filter(None, (drill.detail, f"record: {error}"))))
-    fields = {key: value for key, value in asdict(drill).items() if key not in ("guest", "host")}
-    _log.info(Event.DRILL_FINISHED, protection=drill.guest, **fields)
-    return drill
+    return await record(log, drill, left)

@@ -11,12 +11,11 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import asdict, replace
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
-
-import structlog
+from typing import Final
 
 from colod.daemon.checkpoints import Checkpoints
 from colod.daemon.drill_log import (
@@ -27,13 +26,12 @@ from colod.daemon.drill_log import (
     Drill,
     DrillLog,
     Mark,
-    drill_message,
 )
 from colod.daemon.drill_plan import Plan, make_plan
+from colod.daemon.drill_run import DETAIL_CHARS, DrillRun, record
 from colod.daemon.host import Host
 from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService
-from colod.daemon.unbroken import unbroken
 from colod.errors import CheckpointError, ColodError, NotAllowedNow, NotFound
 from colod.model import GuestName
 from colod.observe.logs import Event
@@ -42,11 +40,8 @@ from colod.toolstack import isolation
 from colod.toolstack.port import DomainState
 from colod.v1 import admin_pb2
 
-_log = structlog.get_logger()
-
 DEFAULT_TIMEOUT_S: Final = 600.0
 _STOP_S: Final = 15.0  # systemd gives 30 s; what is left is marked for the next daemon
-_DETAIL_CHARS: Final = 500
 
 
 class Drills:
@@ -57,7 +52,7 @@ class Drills:
         self._host = host
         self.log = log
         self._checkpoints = Checkpoints(host.parts)
-        self._running: dict[GuestName, DrillRun] = {}
+        self._running: dict[GuestName, IsolatedRun] = {}
         self._clearing: asyncio.Task[None] | None = None
 
     async def run(
@@ -81,15 +76,12 @@ class Drills:
         if request.dry_run:
             yield reply
             return
-        running = DrillRun(self._host.parts, self._checkpoints, self.log, service, request, plan)
+        running = IsolatedRun(self._host.parts, self._checkpoints, self.log, service, request, plan)
         self._running[service.guest] = running
         running.start(lambda: self._running.pop(service.guest, None))
-        try:
-            yield reply
-            while (told := await running.told.get()) is not None:
+        async with aclosing(running.follow(reply, if_left="colodctl went away")) as replies:
+            async for told in replies:
                 yield told
-        finally:
-            running.give_up("colodctl went away")
 
     def checked(self, drill_id: str, status: int, said: str) -> None:
         """Take what the check of a drill said.
@@ -116,7 +108,7 @@ class Drills:
         for mark in await asyncio.to_thread(self.log.left):
             detail = "the daemon ended in the middle of it"
             drill = replace(mark.drill, verdict=ABORTED, detail=detail)
-            await _settle(self._host.parts, self.log, mark, drill)
+            await _clear_away(self._host.parts, self.log, mark, drill)
 
     async def stop(self) -> None:
         """Give up what is under way, and clear it away."""
@@ -129,7 +121,7 @@ class Drills:
             await asyncio.wait([each.task for each in running], timeout=_STOP_S)
 
 
-class DrillRun:
+class IsolatedRun(DrillRun):
     """One drill under way."""
 
     def __init__(
@@ -141,9 +133,7 @@ class DrillRun:
         request: admin_pb2.DrillRequest,
         plan: Plan,
     ) -> None:
-        self.told: asyncio.Queue[admin_pb2.DrillReply | None] = asyncio.Queue()
-        self.verdict: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-        self.drill = Drill(
+        drill = Drill(
             id=uuid.uuid4().hex,
             unix_s=time.time(),
             host=parts.host,
@@ -153,74 +143,29 @@ class DrillRun:
             check=request.check,
             network=request.bridge or "none",
         )
-        self._parts = parts
-        self._checkpoints = checkpoints
-        self._log = log
-        self._service = service
-        self._request = request
-        self._plan = plan
-        self._why = ""
-        self._task: asyncio.Task[None] | None = None
-
-    @property
-    def task(self) -> asyncio.Task[None]:
-        """What carries it out, once it was started."""
-        assert self._task is not None
-        return self._task
-
-    def start(self, on_end: Callable[[], object]) -> None:
-        """Begin; `on_end` is called when all is done."""
-        self._task = asyncio.create_task(self._run(), name=f"drill {self.drill.guest}")
-        self._task.add_done_callback(lambda _: on_end())
-
-    def give_up(self, why: str) -> None:
-        """End it, unless it has ended, and clear it away."""
-        if not self._why and not self.task.done():
-            self._why = why
-            self.task.cancel()
-
-    async def _run(self) -> None:
-        """Carry it out, clear it away, record it."""
-        try:
-            await self._carry_out()
-        finally:
-            self.told.put_nowait(None)
-
-    async def _carry_out(self) -> None:
-        plan, drill = self._plan, self.drill
         mark = Mark(
             drill=drill,
             domain=plan.domain,
             image=str(plan.image),
             files=(str(plan.config_file),),
         )
-        _log.info(Event.DRILL_STARTED, protection=drill.guest, operator=drill.operator)
-        try:
-            await asyncio.to_thread(self._log.begin, mark)
-            async with asyncio.timeout(self._request.timeout_s or DEFAULT_TIMEOUT_S):
-                await self._steps()
-        except asyncio.CancelledError:
-            # What follows is to be done all the same: nobody else knows of the domain.
-            if (task := asyncio.current_task()) is not None:
-                task.uncancel()
-            self._is(verdict=ABORTED, detail=self._why)
-        except TimeoutError:
-            self._is(verdict=ABORTED, detail="it was not done in time")
-        except (ColodError, OSError) as error:
-            self._is(verdict=FAILED, detail=str(error)[:_DETAIL_CHARS])
-        except Exception as error:
-            # A defect of ours: the domain is to be cleared away all the same.
-            _log.exception(Event.DEFECT_DETECTED, protection=drill.guest)
-            self._is(verdict=FAILED, detail=f"a defect of colod: {error!r}"[:_DETAIL_CHARS])
+        super().__init__(log, mark, request.timeout_s or DEFAULT_TIMEOUT_S)
+        self.verdict: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+        self._parts = parts
+        self._checkpoints = checkpoints
+        self._service = service
+        self._request = request
+        self._plan = plan
+
+    def _late(self) -> str:
+        return "it was not done in time"
+
+    async def _settle(self) -> None:
         has_run = self.drill.start_s >= 0
         keeps = self._request.keep and has_run and self.drill.verdict != ABORTED
         self._is(is_kept=keeps)
         self._tell("clearing")
-        await unbroken(self._end(mark))
-
-    async def _end(self, mark: Mark) -> None:
-        self.drill = await _settle(self._parts, self._log, mark, self.drill)
-        self._tell("done", record=drill_message(self.drill))
+        self.drill = await _clear_away(self._parts, self._log, self._mark, self.drill)
 
     # --- the steps ------------------------------------------------------------------------------
 
@@ -253,7 +198,7 @@ class DrillRun:
         domain = await self._parts.toolstack.restore_paused(
             self._plan.image,
             self._plan.domain,
-            timeout_s=self._request.timeout_s or DEFAULT_TIMEOUT_S,
+            timeout_s=self._timeout_s,
         )
         self._is(restore_s=time.monotonic() - begun)
         return domain.domid
@@ -282,7 +227,7 @@ class DrillRun:
         if status == 0:
             self._is(verdict=PASSED, detail="")
         else:
-            self._is(detail=said[:_DETAIL_CHARS] or f"the check ended with {status}", rto_s=-1.0)
+            self._is(detail=said[:DETAIL_CHARS] or f"the check ended with {status}", rto_s=-1.0)
 
     async def _look_once_more(self) -> None:
         """See that the guest is still there and did not end behind the check's back."""
@@ -291,22 +236,8 @@ class DrillRun:
             how = "is gone" if domain is None else f"is {domain.state}"
             self._is(verdict=FAILED, detail=f"{self._plan.domain} {how}", rto_s=-1.0)
 
-    def _is(self, **changes: Any) -> None:
-        self.drill = replace(self.drill, **changes)
 
-    def _tell(self, step: str, **fields: Any) -> None:
-        self.told.put_nowait(
-            admin_pb2.DrillReply(
-                id=self.drill.id,
-                step=step,
-                domain=self._plan.domain,
-                epoch=self.drill.epoch,
-                **fields,
-            )
-        )
-
-
-async def _settle(parts: Parts, log: DrillLog, mark: Mark, drill: Drill) -> Drill:
+async def _clear_away(parts: Parts, log: DrillLog, mark: Mark, drill: Drill) -> Drill:
     """Clear a drill away, record it, and return the record; what is left stays marked."""
     left = ""
     try:
@@ -315,18 +246,8 @@ async def _settle(parts: Parts, log: DrillLog, mark: Mark, drill: Drill) -> Dril
         await asyncio.to_thread(_remove, mark)
     except (ColodError, OSError) as error:
         left = f"not cleared away: {error}"
-        drill = replace(drill, detail="; ".join(filter(None, (drill.detail, left))))
-    try:
-        if not log.has(drill.id):  # else it was recorded, and could not be cleared away then
-            await asyncio.to_thread(log.add, drill)
-        if not left:
-            await asyncio.to_thread(log.cleared, drill.guest)
-    except OSError as error:
-        drill = replace(drill, detail="; ".join(filter(None, (drill.detail, f"record: {error}"))))
     event = Event.DRILL_FINISHED if not left else Event.DRILL_CLEARED
-    fields = {key: value for key, value in asdict(drill).items() if key not in ("guest", "host")}
-    _log.info(event, protection=drill.guest, **fields)
-    return drill
+    return await record(log, drill, left, event=event)
 
 
 def _prepare(plan: Plan) -> None:

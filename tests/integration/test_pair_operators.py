@@ -256,13 +256,8 @@ def test_a_guest_that_reboots_is_paired_anew(make_trial: MakeTrial) -> None:
     assert trial.status(trial.alpha).owner == "alpha"
 
 
-def test_a_guest_that_reboots_without_its_daemon_is_held_until_one_decides(
-    make_trial: MakeTrial,
-) -> None:
-    """The new domain has interfaces that no gate holds, and the other host may take over."""
-    trial = make_trial(suspect_s=8.0, silence_s=6.0)
-    trial.replicate()
-    before = trial.pair.ask_guest(limit_s=5)
+def reboot_without_daemon(trial: Trial) -> None:
+    """Kill alpha's daemon, reboot the guest, and see that what the reboot made is paused."""
     first = trial.seen(trial.alpha)
     assert first is not None
     trial.kill_daemon(trial.alpha)
@@ -273,6 +268,16 @@ def test_a_guest_that_reboots_without_its_daemon_is_held_until_one_decides(
         return seen is not None and seen.domid != first.domid and not seen.running
 
     until(is_held, "what the reboot made is paused")
+
+
+def test_a_guest_that_reboots_without_its_daemon_is_held_until_one_decides(
+    make_trial: MakeTrial,
+) -> None:
+    """The new domain has interfaces that no gate holds, and the other host may take over."""
+    trial = make_trial(suspect_s=8.0, silence_s=6.0)
+    trial.replicate()
+    before = trial.pair.ask_guest(limit_s=5)
+    reboot_without_daemon(trial)
     trial.until_state(trial.beta, "ALONE")
     assert not trial.runs(trial.alpha)
     assert trial.pair.ask_guest(limit_s=30)["boot_id"] == before["boot_id"]
@@ -287,16 +292,7 @@ def test_a_held_reboot_runs_once_a_daemon_has_settled_that_it_owns_the_guest(
     trial = make_trial(suspect_s=60.0, silence_s=40.0, resync="automatic")
     pairing = trial.replicate()
     before = trial.pair.ask_guest(limit_s=5)
-    first = trial.seen(trial.alpha)
-    assert first is not None
-    trial.kill_daemon(trial.alpha)
-    trial.alpha.xl("sim", "guest", "g1", "reboot")
-
-    def is_held() -> bool:
-        seen = trial.seen(trial.alpha)
-        return seen is not None and seen.domid != first.domid and not seen.running
-
-    until(is_held, "what the reboot made is paused")
+    reboot_without_daemon(trial)
     trial.alpha.start_daemon()
     trial.until_runs(trial.alpha)
     until(

@@ -13,7 +13,7 @@ import pytest
 from colod.daemon.checkpoints import Checkpoints
 from colod.daemon.drill_log import DrillLog
 from colod.daemon.drill_plan import Plan
-from colod.daemon.drills import DrillRun, Drills
+from colod.daemon.drills import Drills, IsolatedRun
 from colod.daemon.host import Host
 from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService
@@ -83,7 +83,7 @@ class Bench:
         self.log = DrillLog(root)
         self.parts = cast("Parts", SimpleNamespace(host="beta", toolstack=self.xen))
 
-    def run(self, **request: Any) -> DrillRun:
+    def run(self, **request: Any) -> IsolatedRun:
         guest = SimpleNamespace(guest="web", journal=SimpleNamespace(generation=3))
         plan = Plan(
             domain="web--drill",
@@ -93,7 +93,7 @@ class Bench:
             epoch=41,
             lines=(),
         )
-        return DrillRun(
+        return IsolatedRun(
             self.parts,
             cast("Checkpoints", Images()),
             self.log,
@@ -112,7 +112,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-async def finished(run: DrillRun) -> admin_pb2.DrillRecord:
+async def finished(run: IsolatedRun) -> admin_pb2.DrillRecord:
     """Carry a drill out; return its record."""
     run.start(lambda: None)
     await run.task
