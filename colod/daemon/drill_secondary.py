@@ -57,7 +57,7 @@ class SecondaryDrills:
         service = self._host.find(request.guest)
         await self.cleared()
         self.check_idle(service)
-        check_healthy(self._host, service)
+        await check_healthy(self._host, service)
         reply = admin_pb2.DrillReply(plan=plan_of(self._host, service), step="planned")
         if request.dry_run:
             yield reply
@@ -141,7 +141,7 @@ class RebuildRun(DrillRun):
 
     async def _steps(self) -> None:
         service, old = self._service, self._service.journal.pairing
-        check_healthy(self._host, service)  # once more, now that it is on disk what is begun
+        await check_healthy(self._host, service)  # once more, now that it is on disk what is begun
         begun = time.monotonic()
         self._tell("discarding")
         await service.want(Wanted.SUSPENDED, instead_of=Wanted.PROTECTED)
@@ -213,25 +213,27 @@ _NO_REPLICA: Final = (
 )
 
 
-def check_healthy(host: Host, service: ProtectionService) -> None:
+async def check_healthy(host: Host, service: ProtectionService) -> None:
     """Check that nothing is wrong with a protection: only then may its replica be thrown away.
 
     Raises:
         NotAllowedNow: If anything is, or this host would not pair again by itself.
+        ToolstackError: If xl does not answer.
     """
-    journal, view = service.journal, service.facts.view
+    journal = service.journal
     if journal.role is not Role.PRIMARY:
         raise NotAllowedNow(
             service.state,
             f"{journal.peer} is the primary of {service.guest}",
             advice=f"run it on {journal.peer}",
         )
-    if service.state is not State.PROTECTED or view is None:
+    if service.state is not State.PROTECTED or service.facts.view is None:
         raise NotAllowedNow(
             service.state,
             f"{service.guest} is not PROTECTED: its replica may be needed",
             advice="colodctl status tells why",
         )
+    view = await service.look_now()  # what was read of the witness before may be out of date
     reasons = {
         f"{journal.peer} is not heard": view.contact is not Contact.UP,
         f"{journal.peer} does not say that its replica follows": view.peer_replica

@@ -55,6 +55,11 @@ class Service:
         self.hangs_in: State | None = None
         self.error: JournalError | None = None
 
+    async def look_now(self) -> View:
+        """Return what was set."""
+        found: View = self.facts.view
+        return found
+
     async def want(self, wanted: Wanted, *, instead_of: Wanted) -> None:
         """Take an order."""
         if self.journal.wanted is not instead_of:
@@ -167,7 +172,7 @@ async def test_it_is_refused_where_a_failed_attempt_would_not_be_repeated(bench:
     bench.host.parts.automation.is_paused = True
     bench.host.parts.limits.resync_automatic = False
     with pytest.raises(NotAllowedNow, match=r"automation is paused.*resync is manual"):
-        check_healthy(cast("Host", bench.host), cast("ProtectionService", bench.service))
+        await check_healthy(cast("Host", bench.host), cast("ProtectionService", bench.service))
 
 
 async def test_a_caller_that_goes_away_leaves_the_guest_replicated(bench: Bench) -> None:
