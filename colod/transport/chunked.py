@@ -8,11 +8,11 @@ Before them each side writes `PREFACE`, the caller first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from colod.errors import PeerRefused, PeerUnreachable
 from colod.transport.base import Buffer
+from colod.transport.groups import groups
 from colod.transport.sockets import SocketConnection
 
 PREFACE: Final = b"colod-chunks/1\r\n"
@@ -96,7 +96,7 @@ class ChunkedConnection:
         if self._is_finished or self._is_over:
             raise self._broken("closed on this side")
         self._is_writing = True  # and stays so if it breaks off: no mark may follow half a chunk
-        for chunk in _chunks(parts):
+        for chunk in groups(parts, CHUNK_MAX_BYTES):
             size_bytes = sum(map(len, chunk))
             await self._carrier.write(size_bytes.to_bytes(_LENGTH_BYTES), *chunk)
         self._is_writing = False
@@ -157,19 +157,3 @@ class ChunkedConnection:
 
     def _broken(self, reason: str) -> PeerUnreachable:
         return PeerUnreachable(f"connection to {self._name} broke: {reason}")
-
-
-def _chunks(parts: tuple[Buffer, ...]) -> Iterator[list[memoryview]]:
-    """Give `parts` in groups of at most `CHUNK_MAX_BYTES`, none of them empty."""
-    group: list[memoryview] = []
-    room = CHUNK_MAX_BYTES
-    for part in parts:
-        rest = memoryview(part).cast("B") if len(part) else memoryview(b"")
-        while rest:
-            group.append(rest[:room])
-            rest, room = rest[room:], room - len(group[-1])
-            if not room:
-                yield group
-                group, room = [], CHUNK_MAX_BYTES
-    if group:
-        yield group

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from colod.errors import PeerUnreachable
 from colod.transport.base import Buffer
+from colod.transport.groups import groups
 
 CHUNK_MAX_BYTES: Final = 512 << 10
 """Most bytes of one message, its tag not counted."""
@@ -274,16 +275,6 @@ class MessageConnection:
 
 def _messages(parts: tuple[Buffer, ...]) -> Iterator[bytes]:
     """Give the bytes of `parts`, copied, in messages; none of them is empty."""
-    group: list[memoryview] = []
-    room = CHUNK_MAX_BYTES
     data = bytes((Tag.DATA,))
-    for part in parts:
-        rest = memoryview(part).cast("B") if len(part) else memoryview(b"")
-        while rest:
-            group.append(rest[:room])
-            rest, room = rest[room:], room - len(group[-1])
-            if not room:
-                yield b"".join((data, *group))
-                group, room = [], CHUNK_MAX_BYTES
-    if group:
+    for group in groups(parts, CHUNK_MAX_BYTES):
         yield b"".join((data, *group))

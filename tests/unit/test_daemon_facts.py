@@ -18,6 +18,7 @@ from colod.model import Disks, Epoch, GuestName, HostName, PairingId, Protection
 from colod.toolstack.port import Domain
 from colod.v1 import peer_pb2
 from colod.witness.base import Stored
+from tests.unit.fake_parts import limits_with, parts_with
 
 ALPHA, BETA = HostName("alpha"), HostName("beta")
 TERMS = Protection(guest=GuestName("g1"), primary=ALPHA, secondary=BETA, disks=Disks.NONE)
@@ -73,29 +74,14 @@ def parts_of(
     suspect_after_s: float = 5.0,
 ) -> Parts:
     """Return ports that know this."""
-    limits = SimpleNamespace(
-        beat_interval_s=1.0,
-        suspect_after_s=suspect_after_s,
-        carrier_grace_s=3.0,
-        resync_backoff_s=5.0,
-        resync_backoff_max_s=backoff_max_s,
-        takeover_automatic=True,
-        resync_automatic=False,
-        keep_quarantined=False,
-        self_fence_required=False,
-    )
-    parts = SimpleNamespace(
+    limits = limits_with(suspect_after_s=suspect_after_s, resync_backoff_max_s=backoff_max_s)
+    return parts_with(
         peer=peer,
         limits=limits,
         heartbeat=heartbeat,
-        carriers=SimpleNamespace(lost_at=lambda address: None),
-        quarantine=SimpleNamespace(is_kept=lambda domain, domid: False),
-        holds=SimpleNamespace(domid=lambda guest: 0),
         domains=domains,
-        boot="b",
         automation=SimpleNamespace(is_paused=is_paused),
     )
-    return cast("Parts", parts)
 
 
 class Pairings:

@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -26,6 +26,7 @@ from colod.observe.checks import FRESH_S
 from colod.toolstack.port import Domain
 from colod.v1 import peer_pb2
 from colod.witness.base import Stored
+from tests.unit.fake_parts import parts_with
 
 ALPHA, BETA, GUEST = HostName("alpha"), HostName("beta"), GuestName("g1")
 TERMS = Protection(guest=GUEST, primary=ALPHA, secondary=BETA, disks=Disks.NONE, interval_ms=50)
@@ -83,35 +84,17 @@ def host_with(
     *,
     joins_pairings: bool = True,
 ) -> Host:
-    limits = SimpleNamespace(
-        beat_interval_s=1.0,
-        suspect_after_s=5.0,
-        carrier_grace_s=3.0,
-        standstill_s=5.0,
-        resync_backoff_s=5.0,
-        resync_backoff_max_s=5.0,
-        takeover_automatic=True,
-        resync_automatic=False,
-        keep_quarantined=False,
-        self_fence_required=False,
-    )
-    heartbeat = SimpleNamespace(networks=(), answer=lambda guest, asked_after: None)
-    parts = SimpleNamespace(
+    parts = parts_with(
         host=ALPHA,
         peer=BETA,
-        boot="b",
-        limits=limits,
-        heartbeat=heartbeat,
-        carriers=SimpleNamespace(lost_at=lambda address: None),
-        quarantine=SimpleNamespace(is_kept=lambda domain, domid: False),
-        holds=SimpleNamespace(domid=lambda guest: 0),
+        heartbeat=SimpleNamespace(networks=(), answer=lambda guest, asked_after: None),
         domains=NoXen(),
         journal=disk,
         history=SimpleNamespace(last_state=lambda guest: ""),
         sessions=sessions,
         witness=FixedWitness(record),
     )
-    return Host(cast("Parts", parts), joins_pairings=joins_pairings)
+    return Host(parts, joins_pairings=joins_pairings)
 
 
 async def test_two_requests_for_one_guest_begin_one_protection(tmp_path: Path) -> None:

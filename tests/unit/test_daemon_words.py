@@ -35,6 +35,7 @@ from colod.model import (
 )
 from colod.toolstack.port import Domain, DomainState
 from colod.witness.base import Stored
+from tests.unit.fake_parts import limits_with, parts_with
 
 ALPHA, BETA, GAMMA = HostName("alpha"), HostName("beta"), HostName("gamma")
 GUEST = GuestName("web")
@@ -136,37 +137,19 @@ class Bench:
 
     def parts(self) -> Parts:
         """Return the ports of this host."""
-        limits = SimpleNamespace(
-            beat_interval_s=1.0,
-            suspect_after_s=0.5,
-            carrier_grace_s=3.0,
-            standstill_s=60.0,
-            resync_backoff_s=5.0,
-            resync_backoff_max_s=5.0,
-            takeover_automatic=True,
-            resync_automatic=False,
-            keep_quarantined=False,
-            self_fence_required=False,
-        )
-        parts = SimpleNamespace(
+        return parts_with(
             host=BETA,
             peer=self.peer,
-            limits=limits,
+            limits=limits_with(suspect_after_s=0.5, standstill_s=60.0),
             heartbeat=Heartbeat(),
-            carriers=SimpleNamespace(lost_at=lambda address: None),
-            quarantine=SimpleNamespace(is_kept=lambda domain, domid: False),
-            holds=SimpleNamespace(domid=lambda guest: 0, forget=lambda guest: None),
             domains=self.xen,
             toolstack=self.xen,
-            boot="b",
-            automation=SimpleNamespace(is_paused=False),
             witness=NoWitness(),
             fencer=self.agents,
             journal=self.store,
             history=self.history,
             sessions=self.folder / "sessions",
         )
-        return cast("Parts", parts)
 
     @contextlib.asynccontextmanager
     async def daemon(self, journal: Journal) -> AsyncIterator[ProtectionService]:
