@@ -69,6 +69,8 @@ ping_interval_s = 0.2
 xl = ["{bin}/colod-simxl"]
 xenstore = ["{bin}/colod-simxl", "xenstore"]
 launcher = "fork"
+guest_configs = "{configs}"
+guest_end_wait_s = 1.0
 
 [log]
 level = "debug"
@@ -368,6 +370,7 @@ class Pair:
                 options = f'directory = "{root}/links"'
             host.config.write_text(
                 CONFIG.format(
+                    configs=self.root,
                     name=host.name,
                     peer=other.name,
                     root=host.root,

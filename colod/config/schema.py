@@ -444,6 +444,20 @@ class ToolstackTable(Table):
         "Bound on one command of the toolstack. Smaller: a busy host's slow answer counts as "
         "unknown, and a takeover stops half-way for an operator. Larger: a hung xl is seen later.",
     )
+    guest_configs: AbsolutePath = Field(
+        default=Path("/etc/xen"),
+        description="Where each guest's configuration file is, `NAME.cfg`, on both hosts: a guest "
+        "that reboots is started from it again. The xl that does so elsewhere is gone after the "
+        "first checkpoint.",
+    )
+    guest_end_wait_s: float = _quantity(
+        10.0,
+        0.1,
+        600.0,
+        "How long a guest has been down before colod does what its configuration says (`on_reboot` "
+        "and so on). Smaller: an xl that is still there, and slow, does the same at the same time. "
+        "Larger: a guest that reboots is down for longer.",
+    )
 
 
 class SessionTable(Table):

@@ -83,6 +83,8 @@ class Actions:
             Do.RUN_GUEST: self._run_guest,
             Do.QUIESCE_GUEST: self._quiesce_guest,
             Do.RESUME_GUEST: self._resume_guest,
+            Do.CLEAR_ENDED: self._clear_ended,
+            Do.START_GUEST: self._start_guest,
             Do.DESTROY_GUEST: self._destroy_guest,
             Do.QUARANTINE_GUEST: self._quarantine_guest,
             Do.START_PAIRING: self._start_pairing,
@@ -210,6 +212,12 @@ class Actions:
 
     async def _resume_guest(self) -> None:
         await self._parts.toolstack.resume(self._subject.guest)
+
+    async def _clear_ended(self) -> None:
+        await self._subject.facts.ends.clear(self._subject.guest)
+
+    async def _start_guest(self) -> None:
+        await self._subject.facts.ends.start(self._subject.guest)
 
     async def _destroy_guest(self) -> None:
         await self._discard_gate()

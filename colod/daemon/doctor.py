@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
 
+from colod.daemon import guest_files
 from colod.daemon.adoption import strangers
 from colod.daemon.host import Host
 from colod.daemon.peer_calls import PEER_CALLS
@@ -247,4 +248,5 @@ async def _guest(host: Host, guest: GuestName) -> Sequence[admin_pb2.Finding]:
     facts = await toolstack.host_facts()
     stock = await inventory.take_stock(preflight.needs_of(config), simulated=facts.simulated)
     warnings = preflight.warnings(config=config, facts=facts, inventory=stock)
-    return [_finding("warning", guest, text) for text in warnings]
+    files = await guest_files.warnings(host.parts, guest)
+    return [_finding("warning", guest, text) for text in (*warnings, *files)]

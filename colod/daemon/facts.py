@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from colod.daemon.contact import PeerContact
 from colod.daemon.domains import copy_of
+from colod.daemon.ended import GuestEnds
 from colod.daemon.parts import Parts
 from colod.daemon.proof import Proof
 from colod.daemon.sessions import SessionHandle
@@ -77,6 +78,7 @@ class Facts:
         proof: What is known of the other host's being off.
         unarmed: Why this host's watchdog is not armed, "" while it is.
         read_at: Monotonic time of the witness's last answer, None before the first.
+        ends: Follows the ends of the guest's runs.
     """
 
     def __init__(self, parts: Parts, journal: Journal) -> None:
@@ -89,6 +91,7 @@ class Facts:
         self.proof = Proof()
         self.unarmed = UNARMED
         self.read_at: float | None = None
+        self.ends = GuestEnds(parts)
         self._looked_at = float("-inf")
         self._let_run_at = float("-inf")
         self._parts = parts
@@ -200,12 +203,16 @@ class Facts:
         theirs = None
         if is_peer:
             theirs = self._parts.heartbeat.answer(guest, asked_after=self._pairing_since)
+        end = await self.ends.look(journal, domains.get(guest))
         view = replace(
             local,
             new_id=uuid.uuid4().hex,
             guest=copy_of(domains.get(guest)),
             guest_domid=_domid(domains, guest),
             held_unnoted=self._is_held_unnoted(guest, session, _domid(domains, guest)),
+            ended=end.ended,
+            start_due=end.start_due,
+            end_trouble=end.trouble,
             incoming=guest + INCOMING_SUFFIX in domains,
             incoming_domid=_domid(domains, guest + INCOMING_SUFFIX),
             contact=contact,

@@ -42,6 +42,8 @@ class Limits:
     images_kept: int = 1
     scheduled_bytes: int = 0
     self_fence_required: bool = False
+    guest_configs: Path = Path("/etc/xen")
+    guest_end_wait_s: float = 10.0
 
     @classmethod
     def of(cls, config: Config) -> Self:
@@ -64,6 +66,8 @@ class Limits:
             hold_limit_bytes=config.output.limit_mib << 20,
             delta_codec=config.session.deltas,
             delta_store_bytes=config.session.page_store_mib << 20,
+            guest_configs=config.toolstack.guest_configs,
+            guest_end_wait_s=config.toolstack.guest_end_wait_s,
             self_fence_required=config.self_fence.is_required,
             image_directory=config.checkpoints.directory if config.checkpoints.keep else None,
             image_bytes=config.checkpoints.store_mib << 20,

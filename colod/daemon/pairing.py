@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from colod.daemon import guest_files
 from colod.daemon.parts import Parts
 from colod.daemon.peer_calls import PEER_CALLS
 from colod.daemon.sessions import SessionHandle, last_words, log_path, write_spec
@@ -70,7 +71,8 @@ class Pairing:
             raise PreflightRefused(reasons)
         needs = preflight.needs_of(config)
         stock = await inventory.take_stock(needs, simulated=facts.simulated)
-        return preflight.warnings(config=config, facts=facts, inventory=stock)
+        found = preflight.warnings(config=config, facts=facts, inventory=stock)
+        return [*found, *await guest_files.warnings(parts, guest)]
 
     async def start(self, journal: Journal, session: SessionHandle | None) -> None:
         """Begin the journal's pairing, as its primary; return once the sender runs.

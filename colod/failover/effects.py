@@ -45,6 +45,10 @@ class Do(StrEnum):
     """Pause the guest in the suspended window of a checkpoint, which so becomes its final one."""
     RESUME_GUEST = "resume_guest"
     """Make a guest run again that was left suspended when its xl died."""
+    CLEAR_ENDED = "clear_ended"
+    """Destroy the domain of a guest that has ended its run, as xl does where it still watches."""
+    START_GUEST = "start_guest"
+    """Start a guest that rebooted from its configuration file; verified by its running."""
     DESTROY_GUEST = "destroy_guest"
     """Destroy the local copy of a guest that the other host owns and runs."""
     QUARANTINE_GUEST = "quarantine_guest"
@@ -70,7 +74,7 @@ class Do(StrEnum):
     """Remove the protection from this host's journal."""
 
 
-MAY_RUN_GUEST = frozenset({Do.RUN_GUEST, Do.RESUME_GUEST, Do.RELEASE_SESSION})
+MAY_RUN_GUEST = frozenset({Do.RUN_GUEST, Do.RESUME_GUEST, Do.RELEASE_SESSION, Do.START_GUEST})
 """Effects after which a guest that was seen stopped may run; xl resumes what is released."""
 
 

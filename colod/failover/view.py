@@ -47,6 +47,19 @@ class Copy(StrEnum):
     """Shut down or crashed; xl has not cleaned it up yet."""
 
 
+class Ended(StrEnum):
+    """What is to be done with a domain whose guest has ended its run, as its configuration says."""
+
+    NOTHING = "nothing"
+    """It runs, or is to be left as it is."""
+    SOON = "soon"
+    """What its configuration says; for now xl may still be there to do it."""
+    CLEAR = "clear"
+    """Destroy it: the guest is to stay down."""
+    RESTART = "restart"
+    """Destroy it, and start the guest again."""
+
+
 class Link(StrEnum):
     """How a session stands, as far as decisions go."""
 
@@ -148,6 +161,7 @@ class Journal:
         force_reason: An operator's decision to take the guest over against the rules, not yet done.
         switchover: Id of the switchover that an operator asked this owner for, "" for none.
         fence_word: An operator's word that the other host is off, until that takeover ends.
+        restarting: Whether the guest rebooted, and this host, since `boot`, starts it again.
     """
 
     protection: Protection
@@ -170,6 +184,7 @@ class Journal:
     force_reason: str = ""
     switchover: str = ""
     fence_word: FenceWord | None = None
+    restarting: bool = False
 
     @property
     def peer(self) -> HostName:
@@ -217,6 +232,9 @@ class View:
         guest_domid: Its number, 0 where there is none.
         held_unnoted: Whether colod has paused it and could not note that: the session did, as the
             guest was rebooted while no daemon looked, or the daemon, whose disk is full.
+        ended: What is to be done with it where the guest has ended its run by itself.
+        start_due: Whether a guest that rebooted may be started now.
+        end_trouble: Why nothing is done about a guest that has ended, "" where something is.
         incoming: Whether the domain `GUEST--incoming` exists on this host.
         incoming_domid: Its number, 0 where there is none.
         link: The session of the journal's pairing on this host.
@@ -258,6 +276,9 @@ class View:
     guest: Copy = Copy.ABSENT
     guest_domid: int = 0
     held_unnoted: bool = False
+    ended: Ended = Ended.NOTHING
+    start_due: bool = False
+    end_trouble: str = ""
     incoming: bool = False
     incoming_domid: int = 0
     link: Link = Link.NONE

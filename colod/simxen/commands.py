@@ -1,5 +1,6 @@
 """xl's short commands on domains."""
 
+import json
 import os
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def create(host: Host, arguments: list[str]) -> int:
     except ConfigProblem as problem:
         fail(str(problem))
     if "n" in found:
+        print(json.dumps(config, indent=4))
         return 0
     try:
         with lifecycle.global_lock(host):

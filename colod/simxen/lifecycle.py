@@ -217,6 +217,11 @@ def _monitor(host: Host, domid: int, config: JsonObject, name: str) -> None:
         if reason is None:
             say(f"Domain {current} has been destroyed.")
             return
+        if reason == SHUTDOWN_SUSPEND:
+            # Also a checkpoint's: from the first one on nobody sees to the guest's end.
+            say("Domain has suspended.")
+            say("Done. Exiting now")
+            return
         current = _react(host, current, config, name, reason)
 
 
@@ -224,11 +229,7 @@ def _wait_death(host: Host, domid: int) -> int | None:
     try:
         with DomainLink(host, domid) as link:
             link.send("watch")
-            while True:
-                reason = int(link.receive(None)["reason"])
-                if reason != SHUTDOWN_SUSPEND:
-                    return reason
-                say("Domain has suspended.")
+            return int(link.receive(None)["reason"])
     except DomainGone:
         return None
 

@@ -19,6 +19,8 @@ from colod.toolstack.command import CommandRunner
 _UNIT = re.compile(r"[A-Za-z0-9_.:@+-]{1,240}")
 _START_LIMIT_S = 30.0
 
+_LASTING = ("Type=exec", "KillMode=process", "OOMPolicy=continue")
+
 # The middle process of the double fork. It starts the command in a session of its own, says its
 # number and ends at once, so that the command is nobody's child but init's. A command that cannot
 # be started at all is reported here; later failures are in its log.
@@ -57,6 +59,23 @@ class Launcher(Protocol):
         """
         ...
 
+    async def run(
+        self, argv: Sequence[str], *, unit: str, env: Mapping[str, str], timeout_s: float
+    ) -> None:
+        """Run `argv` to its end; what it leaves behind, such as xl's watch over a guest, goes on.
+
+        Args:
+            argv: The program and its arguments.
+            unit: As for `launch`.
+            env: As for `launch`.
+            timeout_s: Most seconds that it may take.
+
+        Raises:
+            ToolstackError: If it failed; with status None, if that is not known.
+            ValueError: If `unit` is no unit's name.
+        """
+        ...
+
 
 class ForkLauncher:
     """Starts commands by a double fork. They survive the daemon's SIGKILL."""
@@ -68,6 +87,13 @@ class ForkLauncher:
         _checked(unit)
         middle = (sys.executable, "-I", "-S", "-c", _FORK, str(log), *argv)
         await _run_once(middle, env)
+
+    async def run(
+        self, argv: Sequence[str], *, unit: str, env: Mapping[str, str], timeout_s: float
+    ) -> None:
+        """Run `argv` to its end, see `Launcher`; `unit` is not used but checked."""
+        _checked(unit)
+        await _run_once(argv, env, timeout_s)
 
 
 class SystemdLauncher:
@@ -93,9 +119,6 @@ class SystemdLauncher:
         unit does not take the others. Type=exec: a program that cannot be started is reported.
         """
         properties = (
-            "Type=exec",
-            "KillMode=process",
-            "OOMPolicy=continue",
             "OOMScoreAdjust=-900",
             # At shutdown the drain unit ends pairings in good order before their units are stopped.
             "Before=colod-drain.service",
@@ -104,14 +127,33 @@ class SystemdLauncher:
             f"StandardOutput=append:{log}",
             f"StandardError=append:{log}",
         )
+        return self._argv(argv, ("--quiet",), properties, unit, env)
+
+    async def run(
+        self, argv: Sequence[str], *, unit: str, env: Mapping[str, str], timeout_s: float
+    ) -> None:
+        """Run `argv` to its end, see `Launcher`; a unit of that name that runs is an error."""
+        # Not inside the daemon's unit, which sees other files than the guest's device models need.
+        options = ("--quiet", "--wait", "--pipe")
+        waiting = self._argv(argv, options, (f"RuntimeMaxSec={timeout_s:g}",), unit, env)
+        await _run_once(waiting, os.environ, timeout_s + _START_LIMIT_S)
+
+    def _argv(
+        self,
+        argv: Sequence[str],
+        options: Sequence[str],
+        properties: Sequence[str],
+        unit: str,
+        env: Mapping[str, str],
+    ) -> Sequence[str]:
         return (
             "systemd-run",
-            "--quiet",
+            *options,
             "--collect",
             f"--unit={_checked(unit)}",
             f"--slice={self._slice}",
             f"--description=colod: {unit}",
-            *(f"--property={each}" for each in properties),
+            *(f"--property={each}" for each in (*_LASTING, *properties)),
             *(f"--setenv={name}={value}" for name, value in sorted({**env, "LC_ALL": "C"}.items())),
             "--",
             # systemd would replace $NAME in an argument. Spec: systemd.service(5), "$$".
@@ -135,10 +177,12 @@ def launcher(kind: str) -> Launcher:
     raise ValueError(f"launcher {kind!r}: want systemd, fork or auto")
 
 
-async def _run_once(argv: Sequence[str], env: Mapping[str, str]) -> None:
+async def _run_once(
+    argv: Sequence[str], env: Mapping[str, str], timeout_s: float = _START_LIMIT_S
+) -> None:
     runner = CommandRunner(workers=1, env=env)
     try:
-        (await runner.run(argv, timeout_s=_START_LIMIT_S)).checked()
+        (await runner.run(argv, timeout_s=timeout_s)).checked()
     finally:
         runner.close()
 

@@ -30,6 +30,7 @@ _SHUTDOWN_STATES = {
     "c": DomainState.CRASHED,
     "w": DomainState.CRASHED,
 }
+_SHUTDOWN_REASONS = {"-": "poweroff", "r": "reboot", "c": "crash", "w": "watchdog"}
 
 
 class Unreadable(ValueError):
@@ -89,7 +90,7 @@ def _parse_row(line: str) -> Row:
 
 def _state(letters: str) -> tuple[DomainState, str]:
     paused, shutdown, reason, dying = tuple(letters[2:])
-    why = {"-": "poweroff", "r": "reboot"}.get(reason, "") if shutdown == "s" else ""
+    why = _SHUTDOWN_REASONS.get(reason, "") if shutdown == "s" else ""
     if dying == "d":
         return DomainState.DYING, why
     if shutdown == "s":
@@ -117,6 +118,22 @@ def parse_details(text: str, name: str) -> Mapping[str, Any] | None:
         if _name(config) == name:
             return config
     return None
+
+
+def name_of(text: str) -> str:
+    """Return the name in the configuration that `xl create --dryrun` prints.
+
+    Raises:
+        Unreadable: If it is not JSON, or has none.
+    """
+    try:
+        found = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise Unreadable(f"xl create --dryrun: {error}") from error
+    name = _name(found) if isinstance(found, dict) else ""
+    if not name:
+        raise Unreadable("xl create --dryrun: no name is in it")
+    return name
 
 
 def _name(config: Mapping[str, Any]) -> str:

@@ -33,7 +33,8 @@ class Domain:
         paused: Whether at least one pause reference is held, whatever else it does.
         memory_bytes: Memory it has now.
         cpu_time_s: Processor time it has used, in seconds.
-        shutdown_reason: `poweroff` or `reboot` when the guest ended its run itself, else empty.
+        shutdown_reason: `poweroff`, `reboot`, `crash` or `watchdog` when its run has ended, else
+            empty.
     """
 
     domid: int
@@ -209,6 +210,14 @@ class Toolstack(Protocol):
 
     def receive_argv(self) -> Sequence[str]:
         """Return the command that receives a guest on its standard input."""
+        ...
+
+    async def name_in(self, file: Path) -> str:
+        """Return the name that a guest's configuration file gives it."""
+        ...
+
+    def create_argv(self, file: Path) -> Sequence[str]:
+        """Return the command that starts a guest from its configuration file."""
         ...
 
     def pause_argv(self, name: str) -> Sequence[str]:

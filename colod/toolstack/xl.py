@@ -138,6 +138,15 @@ class XlToolstack:
         except Unreadable as error:
             raise ToolstackError(argv, done.status, str(error)) from error
 
+    async def name_in(self, file: Path) -> str:
+        """Return the name that a guest's configuration file gives it."""
+        argv = (*self._xl, "create", "-q", "-n", str(file))
+        done = await self._query(argv)
+        try:
+            return listing.name_of(done.stdout)
+        except Unreadable as error:
+            raise ToolstackError(argv, done.status, str(error)) from error
+
     # --- changes, each verified ----------------------------------------------------------------
 
     async def pause(self, name: str) -> None:
@@ -276,6 +285,10 @@ class XlToolstack:
     def receive_argv(self) -> Sequence[str]:
         """Return the command that receives a guest on its standard input."""
         return (*self._xl, "migrate-receive", "-r")
+
+    def create_argv(self, file: Path) -> Sequence[str]:
+        """Return the command that starts a guest from its configuration file."""
+        return (*self._xl, "create", str(file))
 
     def pause_argv(self, name: str) -> Sequence[str]:
         """Return the command that takes one pause reference on `name`."""

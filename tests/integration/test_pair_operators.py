@@ -226,12 +226,16 @@ def test_a_failover_that_the_record_does_not_allow_needs_a_reason(make_trial: Ma
     assert trial.runs(trial.beta)
 
 
-def test_a_guest_that_powers_off_is_not_failed_over(trial: Trial) -> None:
+def test_a_guest_that_powers_off_is_not_failed_over(make_trial: MakeTrial) -> None:
+    """Its own xl, which would destroy its domain, is gone since the first checkpoint."""
+    trial = make_trial(suspect_s=8.0, silence_s=6.0, resync="automatic")
     trial.replicate()
     trial.pair.ask_guest("poweroff", limit_s=5)
     trial.until_state(trial.alpha, "GUEST_SHUTDOWN")
     trial.until_state(trial.beta, "STOPPED")
     until(lambda: not any(host.guests() for host in trial.pair.hosts), "no copy is left")
+    trial.pair.create_guest()
+    trial.until_replicating()
 
 
 def test_a_guest_that_an_operator_destroys_is_not_failed_over(trial: Trial) -> None:
@@ -256,28 +260,54 @@ def test_a_guest_that_reboots_is_paired_anew(make_trial: MakeTrial) -> None:
     assert trial.status(trial.alpha).owner == "alpha"
 
 
-def reboot_without_daemon(trial: Trial) -> None:
-    """Kill alpha's daemon, reboot the guest, and see that what the reboot made is paused."""
+def test_a_guest_that_reboots_without_its_configuration_stays_down_and_colod_says_why(
+    make_trial: MakeTrial,
+) -> None:
+    trial = make_trial(suspect_s=8.0, silence_s=6.0, resync="automatic")
+    trial.replicate()
+    config = trial.pair.root / "g1.cfg"
+    text = config.read_text()
+    config.unlink()
+    trial.pair.ask_guest("reboot", limit_s=5)
+    until(lambda: "g1.cfg" in trial.status(trial.alpha).cause, "status names the file")
+    assert trial.status(trial.alpha).state == "GUEST_SHUTDOWN"
+    assert list(trial.alpha.guests()) == ["g1"]
+    config.write_text(text)
+    trial.until_replicating()
+
+
+def test_what_its_configuration_wants_preserved_is_left_as_it_is(make_trial: MakeTrial) -> None:
+    trial = make_trial(suspect_s=8.0, silence_s=6.0, resync="automatic")
+    trial.replicate(on_poweroff="preserve")
+    trial.pair.ask_guest("poweroff", limit_s=5)
+    until(lambda: "preserve" in trial.status(trial.alpha).cause, "status says what is wanted")
+    assert list(trial.alpha.guests()) == ["g1"]
+    assert "xl destroy g1" in trial.status(trial.alpha).advice
+
+
+def made_anew_without_daemon(trial: Trial) -> None:
+    """Kill alpha's daemon, create the guest anew as xl or a person may, and see it paused."""
     first = trial.seen(trial.alpha)
     assert first is not None
     trial.kill_daemon(trial.alpha)
-    trial.alpha.xl("sim", "guest", "g1", "reboot")
+    trial.alpha.xl("destroy", "g1")
+    trial.pair.create_guest()
 
     def is_held() -> bool:
         seen = trial.seen(trial.alpha)
         return seen is not None and seen.domid != first.domid and not seen.running
 
-    until(is_held, "what the reboot made is paused")
+    until(is_held, "the new domain is paused")
 
 
-def test_a_guest_that_reboots_without_its_daemon_is_held_until_one_decides(
+def test_a_guest_that_is_made_anew_without_its_daemon_is_held_until_one_decides(
     make_trial: MakeTrial,
 ) -> None:
     """The new domain has interfaces that no gate holds, and the other host may take over."""
     trial = make_trial(suspect_s=8.0, silence_s=6.0)
     trial.replicate()
     before = trial.pair.ask_guest(limit_s=5)
-    reboot_without_daemon(trial)
+    made_anew_without_daemon(trial)
     trial.until_state(trial.beta, "ALONE")
     assert not trial.runs(trial.alpha)
     assert trial.pair.ask_guest(limit_s=30)["boot_id"] == before["boot_id"]
@@ -286,13 +316,13 @@ def test_a_guest_that_reboots_without_its_daemon_is_held_until_one_decides(
     trial.until_runs(trial.beta)
 
 
-def test_a_held_reboot_runs_once_a_daemon_has_settled_that_it_owns_the_guest(
+def test_a_guest_that_is_held_so_runs_once_a_daemon_has_settled_that_it_owns_the_guest(
     make_trial: MakeTrial,
 ) -> None:
     trial = make_trial(suspect_s=60.0, silence_s=40.0, resync="automatic")
     pairing = trial.replicate()
     before = trial.pair.ask_guest(limit_s=5)
-    reboot_without_daemon(trial)
+    made_anew_without_daemon(trial)
     trial.alpha.start_daemon()
     trial.until_runs(trial.alpha)
     until(

@@ -46,6 +46,7 @@ class Faults:
             self._kill_daemon,
             self._kill_process,
             self._kill_process,
+            self._reboot_guest,
             self._partition,
             self._partition,
             self._lose_witness,
@@ -90,12 +91,27 @@ class Faults:
 
     async def tidy(self) -> None:
         """Be the operator who wants the guest protected, wherever it runs."""
+        self._start_what_is_down()
         for host in self._world.hosts.values():
             if host.name not in self._world.running() or host.daemon is None:
                 continue
             self._look_and_destroy(host.peer)
             with contextlib.suppress(ColodError):
                 await host.daemon.protect(GUEST, host.peer.name, Disks.NONE, 200, dry_run=False)
+
+    def _start_what_is_down(self) -> None:
+        """Start a guest that rebooted on a host where nobody protects it any more."""
+        hosts = self._world.hosts.values()
+        if any(host.daemon is None or host.daemon.services for host in hosts):
+            return
+        if self._world.running():
+            return
+        host = max(hosts, key=lambda each: each.xen.on_disk_s)
+        if (ended := host.xen.find(GUEST)) is not None and ended.ended:
+            host.xen.destroy(ended)
+        if host.xen.find(GUEST) is None and host.xen.on_disk_s:
+            self._world.note(f"the operator starts {GUEST} on {host.name}")
+            host.xen.start(GUEST)
 
     def _look_and_destroy(self, host: SimHost) -> None:
         """Do as advised with a copy whose protection was ended elsewhere: the other one runs."""
@@ -132,6 +148,14 @@ class Faults:
         else:
             self._note(f"kill-session {host.name} {victim.role}")
             victim.end()
+        return None
+
+    def _reboot_guest(self, host: SimHost) -> Ending | None:
+        guest = host.xen.find(GUEST)
+        if guest is None or not guest.may_run:
+            return None
+        self._note(f"reboot-guest {host.name}")
+        host.xen.reboot(guest)
         return None
 
     def _partition(self, host: SimHost) -> Ending | None:

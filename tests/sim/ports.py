@@ -256,6 +256,17 @@ class SimLauncher:
             place.session = Receiver(host, place.spec)
         await self._life.step(0.01)
 
+    async def run(
+        self, argv: Sequence[str], *, unit: str, env: Mapping[str, str], timeout_s: float
+    ) -> None:
+        """Start a guest as `xl create` does."""
+        await self._life.step(self._life.world.random.uniform(0.05, 0.4))
+        host = self._life.host
+        if self._life.world.random.random() < host.xl_failures:
+            raise ToolstackError(tuple(argv), 1, "an injected failure")
+        host.xen.start(argv[2])
+        await self._life.step(0.01)
+
 
 class SimHandle(SessionHandle):
     """The daemon's end of a session in memory: all it adds is how they are found and joined."""

@@ -341,7 +341,7 @@ class Sender(Session):
                 return False
             await self.step(0.2)
             self.say()
-        if domain.domid not in self.host.xen.domains:
+        if domain.domid not in self.host.xen.domains or domain.ended:
             return False
         domain.suspended = True
         self.world.changed()

@@ -65,6 +65,7 @@ def in_place(world: World, loop: VirtualLoop) -> Iterator[None]:
         "colod.daemon.facts.time": clock,
         "colod.daemon.contact.time": clock,
         "colod.daemon.domains.time": clock,
+        "colod.daemon.ended.time": clock,
         "colod.daemon.protection.time": clock,
         "colod.daemon.sessions.time": clock,
     }

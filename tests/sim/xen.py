@@ -33,6 +33,7 @@ class SimDomain:
         name: Its name.
         pauses: Pause references.
         suspended: Suspended for a checkpoint.
+        ended: Whether its guest has rebooted, and no xl sees to that.
         is_built: Whether it holds a whole guest, and not a part of one.
         is_mute: Whether its output is held.
         done_s: How far the guest has got, in seconds that it has run, when it last started.
@@ -44,6 +45,7 @@ class SimDomain:
     name: str
     pauses: int = 0
     suspended: bool = False
+    ended: bool = False
     is_built: bool = True
     is_mute: bool = False
     done_s: float = 0.0
@@ -53,7 +55,7 @@ class SimDomain:
     @property
     def may_run(self) -> bool:
         """Whether nothing keeps its vCPU from running."""
-        return self.is_built and self.pauses == 0 and not self.suspended
+        return self.is_built and self.pauses == 0 and not (self.suspended or self.ended)
 
 
 class SimXen:
@@ -63,6 +65,8 @@ class SimXen:
         self._host = host
         self._next_domid = 1
         self.domains: dict[int, SimDomain] = {}
+        self.on_disk_s = 0.0
+        """How far a guest gets to again that is started here."""
 
     def create(self, name: str, **fields: Any) -> SimDomain:
         """Add a domain."""
@@ -71,6 +75,19 @@ class SimXen:
         self._next_domid += 1
         self._host.world.changed()
         return domain
+
+    def reboot(self, domain: SimDomain) -> None:
+        """Have its guest end its run; what it did is on its disk."""
+        self._host.world.changed()
+        domain.ended, domain.suspended = True, False
+        self.on_disk_s = domain.done_s
+        self._host.world.changed()
+
+    def start(self, name: str) -> None:
+        """Start the guest from its disk, where its name is free."""
+        if self.find(name) is not None:
+            raise ToolstackError(("xl", "create"), 1, f"{name} already exists")
+        self.create(name, done_s=self.on_disk_s, born_s=self.on_disk_s)
 
     def find(self, name: str) -> SimDomain | None:
         """Return the domain of that name."""
@@ -234,13 +251,24 @@ class SimToolstack:
         """Return the command for the second pause."""
         return ("xl", "pause", name)
 
+    async def name_in(self, file: Path) -> str:
+        """Return the name that the file has, too."""
+        await self._call()
+        return file.stem
+
+    def create_argv(self, file: Path) -> Sequence[str]:
+        """Return what the launcher recognises."""
+        return ("xl", "create", file.stem)
+
     def exists_argv(self, name: str) -> Sequence[str]:
         """Return a command that looks."""
         return ("xl", "domid", name)
 
 
 def _shown(domain: SimDomain) -> Domain:
-    if domain.suspended:
+    if domain.ended:
+        state = DomainState.SHUTDOWN
+    elif domain.suspended:
         state = DomainState.SUSPENDED
     else:
         state = DomainState.PAUSED if domain.pauses else DomainState.RUNNING
@@ -251,4 +279,5 @@ def _shown(domain: SimDomain) -> Domain:
         paused=domain.pauses > 0,
         memory_bytes=MEMORY_BYTES,
         cpu_time_s=0.0,
+        shutdown_reason="reboot" if domain.ended else "",
     )

@@ -112,11 +112,47 @@ def test_a_systemd_unit_is_asked_for_that_no_other_unit_takes_along(tmp_path: Pa
     assert tuple(argv[len(own) + 1 :]) == ("xl", "remus", "a b", "exec $$X")
 
 
+async def test_a_command_is_run_to_its_end_and_what_it_leaves_goes_on(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    argv = ("sh", "-c", f"setsid sleep 600 >{os.devnull} 2>&1 & echo $! > {pid}")
+    await ForkLauncher().run(argv, unit=UNIT, env={"PATH": PATH}, timeout_s=60)
+    ref = await ref_in(pid)
+    assert process.kill(ref)
+
+
+async def test_a_command_that_fails_is_an_error_with_its_words() -> None:
+    argv = ("sh", "-c", "echo no memory >&2; exit 3")
+    with pytest.raises(ToolstackError, match="no memory") as caught:
+        await ForkLauncher().run(argv, unit=UNIT, env={"PATH": PATH}, timeout_s=60)
+    assert caught.value.status == 3
+
+
+async def test_systemd_is_asked_to_wait_outside_the_daemons_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `systemd-run --wait` is given, shown by a program of its name."""
+    said = tmp_path / "said"
+    fake = tmp_path / "systemd-run"
+    fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {said}\necho "no memory" >&2\nexit 4\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{PATH}")
+    argv = ("xl", "create", "/etc/xen/a.cfg")
+    with pytest.raises(ToolstackError, match="no memory"):
+        await SystemdLauncher().run(argv, unit=UNIT, env={"PATH": "/bin"}, timeout_s=60)
+    words = said.read_text().splitlines()
+    own = words[: words.index("--")]
+    assert {"--wait", "--pipe", "--collect", f"--unit={UNIT}", "--setenv=PATH=/bin"} <= set(own)
+    assert {"--property=KillMode=process", "--property=RuntimeMaxSec=60"} <= set(own)
+    assert tuple(words[len(own) + 1 :]) == argv
+
+
 @pytest.mark.parametrize("unit", ["", "a b", "a/b", "x" * 241, "a\n"])
 async def test_a_unit_name_that_systemd_refuses_is_refused(unit: str, tmp_path: Path) -> None:
     for kind in ("fork", "systemd"):
         with pytest.raises(ValueError, match="unit name"):
             await launcher(kind).launch(("true",), unit=unit, log=tmp_path / "log", env={})
+        with pytest.raises(ValueError, match="unit name"):
+            await launcher(kind).run(("true",), unit=unit, env={}, timeout_s=60)
 
 
 def test_kinds_of_launcher() -> None:

@@ -8,7 +8,7 @@ from colod.failover.record import OwnershipRecord
 from colod.failover.rules import facts as f
 from colod.failover.rules.causes import PAIRING_ON, why
 from colod.failover.rules.table import Not, Rule, Then, act, any_of, known, note, show, swap
-from colod.failover.view import Copy, View, Wanted
+from colod.failover.view import Copy, Ended, View, Wanted
 from colod.model import Role
 
 
@@ -46,13 +46,23 @@ def _way_out(view: View) -> str:
     return ""
 
 
-def _start_again(view: View) -> str:
-    """Say how a guest that has ended is started, also where its domain is still there.
+def _why_down(view: View) -> str:
+    """Say what is done about a guest that has ended, or why nothing is.
 
     The xl that `xl create` leaves to handle a guest's end takes the first checkpoint's suspension
-    for one, and exits.
+    for one, and exits: from then on it is colod that follows the guest's configuration.
     """
+    if f.is_restarting(view):
+        return f"it rebooted and cannot be started: {view.end_trouble}"
+    return view.end_trouble or view.journal.reason
+
+
+def _start_again(view: View) -> str:
+    if view.guest is Copy.DOWN and view.ended is Ended.SOON:
+        return "nothing yet: what its configuration says is done in a few seconds"
     start = "start it with xl create; it is paired again"
+    if f.is_restarting(view):
+        return f"it is tried again every 30 s; or {start}"
     is_there = view.guest is Copy.DOWN
     return f"xl destroy {view.journal.protection.guest}, then {start}" if is_there else start
 
@@ -130,6 +140,27 @@ OWNER_ALONE = (
         act(State.ALONE, Do.OPEN_GATE),
     ),
     Rule(
+        "note_started_again",
+        (f.owns_alone, f.is_restarting, f.guest_is_here, Not(f.end_is_to_be_cleared)),
+        note(None, restarting=False),
+    ),
+    Rule(
+        "clear_ended",
+        (f.owns_alone, f.end_is_to_be_cleared, Not(f.session_is_here)),
+        act(
+            State.GUEST_SHUTDOWN,
+            Do.CLEAR_ENDED,
+            lambda v: v.end_trouble,
+            restarting=lambda v: v.ended is Ended.RESTART,
+            boot=lambda v: v.boot,
+        ),
+    ),
+    Rule(
+        "start_again",
+        (f.owns_alone, f.is_restarting, f.guest_is_gone, f.start_is_due, Not(f.session_is_here)),
+        act(State.GUEST_SHUTDOWN, Do.START_GUEST, "it rebooted, and is started again"),
+    ),
+    Rule(
         "delete",
         (f.owns_alone, f.is_unprotected, f.witness_was_read),
         swap(State.STOPPED, _no_record),
@@ -139,7 +170,7 @@ OWNER_ALONE = (
         (f.owns_alone, f.guest_is_down, Not(f.session_is_here)),
         show(
             State.GUEST_SHUTDOWN,
-            lambda v: v.journal.reason,
+            _why_down,
             _start_again,
         ),
     ),

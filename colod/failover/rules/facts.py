@@ -8,6 +8,7 @@ from colod.failover.view import (
     Answer,
     Contact,
     Copy,
+    Ended,
     Fence,
     Link,
     Replica,
@@ -180,6 +181,26 @@ def guest_is_down(view: View) -> bool:
 def guest_may_be_gone(view: View) -> bool:
     """The guest is neither paused nor suspended here."""
     return view.guest not in (Copy.PAUSED, Copy.SUSPENDED)
+
+
+def guest_is_gone(view: View) -> bool:
+    """No domain of the guest's name exists here."""
+    return view.guest is Copy.ABSENT
+
+
+def end_is_to_be_cleared(view: View) -> bool:
+    """The guest has ended its run; nobody but this host destroys its domain."""
+    return view.guest is Copy.DOWN and view.ended in (Ended.CLEAR, Ended.RESTART)
+
+
+def is_restarting(view: View) -> bool:
+    """The guest rebooted, and this host starts it again."""
+    return view.journal.restarting and view.journal.boot == view.boot
+
+
+def start_is_due(view: View) -> bool:
+    """It may be started now."""
+    return view.start_due
 
 
 def incoming_is_here(view: View) -> bool:

@@ -15,6 +15,7 @@ from colod.failover.world.state import (
     TERMS,
     Bounds,
     Decide,
+    Domain,
     Host,
     Meeting,
     Move,
@@ -127,6 +128,9 @@ def _misdeed(i: int, host: Host, shared: Shared, decision: Decision) -> str:
         and not knows_pair
     ):
         return "a copy is run on a host that does not own the guest"
+    is_alone = record is not None and record.state is RecordState.ALONE
+    if effect is Do.START_GUEST and not (owner == HOSTS[i] and is_alone):
+        return "a guest is started on a host that does not own it alone"
     is_only = owner is None and host.guest is not None and host.guest.fresh
     if effect is Do.DESTROY_GUEST and (owner == HOSTS[i] or is_only):
         return "the owner's own copy is destroyed"
@@ -245,6 +249,10 @@ def _resume(host: Host) -> _Endings:
     yield "", resumed(host)
 
 
+def _start(host: Host) -> _Endings:
+    yield "", replace(host, guest=Domain())
+
+
 def _destroy(host: Host) -> _Endings:
     yield "", replace(host, guest=None)
 
@@ -290,6 +298,8 @@ _EFFECTS: dict[Do, Callable[[Host], _Endings]] = {
     Do.RUN_GUEST: _run,
     Do.QUIESCE_GUEST: _quiesce,
     Do.RESUME_GUEST: _resume,
+    Do.CLEAR_ENDED: _destroy,
+    Do.START_GUEST: _start,
     Do.DESTROY_GUEST: _destroy,
     Do.QUARANTINE_GUEST: _destroy,
     Do.RELEASE_SESSION: _release,

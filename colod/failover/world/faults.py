@@ -55,6 +55,8 @@ def accidents(i: int, host: Host, shared: Shared, bounds: Bounds) -> Iterator[Mo
         over = replace(spent, is_over=True)
         yield Move("the guest shuts down", replace(host, guest=None), over, is_fault=True)
         yield Move("the guest reboots", _reboots(host, bounds), spent, is_fault=True)
+        ended = replace(xl_dies(host), guest=replace(guest, ended=True))
+        yield Move("the guest reboots, and no xl sees to it", ended, spent, is_fault=True)
 
 
 def _reboots(host: Host, bounds: Bounds) -> Host:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from colod.failover.explorer import Verdict
 from colod.failover.record import RecordState
 from colod.failover.view import Fence, Link
-from colod.failover.world.state import HOSTS, Bounds, Host, Shared
+from colod.failover.world.state import HOSTS, Bounds, Domain, Host, Shared
 
 
 class Mark(NamedTuple):
@@ -49,6 +49,8 @@ def mark_of(host: Host) -> Mark:
     """Return what the promises look at of `host`."""
     guest, incoming, journal = host.guest, host.incoming, host.journal
     copy = guest or (incoming if host.xl and host.acked > 0 else None)
+    if copy is None and journal is not None and journal.restarting and _is_boot_of(host):
+        copy = Domain()  # its disk is all that there is of a guest that reboots
     return Mark(
         runs=guest is not None and guest.runs,
         speaks=guest is not None and guest.speaks,
@@ -65,6 +67,10 @@ def mark_of(host: Host) -> Mark:
         is_secondary=journal is not None and not host.is_sender,
         is_superseded=journal is not None and host.is_sender and journal.record is not None,
     )
+
+
+def _is_boot_of(host: Host) -> bool:
+    return host.journal is not None and host.is_up and host.journal.boot == str(host.boot)
 
 
 def grant_of(shared: Shared) -> Grant:

@@ -13,6 +13,7 @@ from colod.failover.view import (
     Answer,
     Contact,
     Copy,
+    Ended,
     Fence,
     Journal,
     Link,
@@ -35,6 +36,7 @@ class Domain:
     Attributes:
         pauses: Pause references that Xen counts.
         suspended: Whether libxc has suspended it for a checkpoint.
+        ended: Whether the guest has rebooted in it, and no xl sees to that any more.
         closed: Whether its output gate is closed.
         fresh: Whether it holds everything that the world has seen of the guest.
         whole: Incoming: whether it has a promotable epoch, so that a person may make a guest of it.
@@ -42,6 +44,7 @@ class Domain:
 
     pauses: int = 0
     suspended: bool = False
+    ended: bool = False
     closed: bool = False
     fresh: bool = True
     whole: bool = False
@@ -49,7 +52,7 @@ class Domain:
     @property
     def runs(self) -> bool:
         """Whether its processors run."""
-        return self.pauses == 0 and not self.suspended
+        return self.pauses == 0 and not (self.suspended or self.ended)
 
     @property
     def speaks(self) -> bool:
@@ -232,6 +235,8 @@ def view_of(host: Host, bounds: Bounds) -> View:
         last_generation=seen.last_generation,
         guest=copy_of(host.guest),
         held_unnoted=host.session_holds,
+        ended=Ended.RESTART if host.guest and host.guest.ended else Ended.NOTHING,
+        start_due=journal.restarting,
         incoming=host.incoming is not None,
         link=host.link,
         xl_alive=host.xl,
@@ -261,6 +266,8 @@ def copy_of(domain: Domain | None) -> Copy:
     """Return what `xl list` would show of a domain."""
     if domain is None:
         return Copy.ABSENT
+    if domain.ended:
+        return Copy.DOWN
     if domain.pauses:
         return Copy.PAUSED
     return Copy.SUSPENDED if domain.suspended else Copy.RUNNING

@@ -51,7 +51,7 @@ def spontaneous(host: Host) -> Iterator[tuple[str, Host]]:
     if host.xl and host.is_sender:
         if host.link is Link.NONE:
             yield "xl resumes the guest", replace(resumed(host), xl=False)
-        elif host.guest is None:
+        elif host.guest is None or host.guest.ended:
             yield "xl remus ends", breaks(replace(host, xl=False))
         else:
             yield from _checkpoints(host)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from colod.failover.effects import Do, State, Swap
-from colod.failover.view import Contact, Copy, Link, Replica, Wanted
+from colod.failover.view import Contact, Copy, Ended, Link, Replica, Wanted
 from tests.unit.failover_transcripts.situation import (
     AWAY,
     BETA,
@@ -15,7 +15,9 @@ from tests.unit.failover_transcripts.situation import (
     IN_PAIR,
     LATER,
     MINE,
+    PAIRED,
     PAUSED,
+    RESTARTING,
     SUSPENDED,
     THEIRS,
     UNPROTECTED,
@@ -220,6 +222,86 @@ ALONE = (
         primary(LATER, IN_PAIR, **(FOLLOWS | {"acked_epoch": 1}), guest=Copy.DOWN),
         "pairing",
         State.SYNCING,
+    ),
+    Transcript(
+        "a guest that has ended is left to xl for a while",
+        primary(LATER, guest=Copy.DOWN, ended=Ended.SOON, end_trouble="it rebooted"),
+        "guest_is_down",
+        State.GUEST_SHUTDOWN,
+        asks_person=True,
+    ),
+    Transcript(
+        "then its domain is cleared away",
+        primary(LATER, guest=Copy.DOWN, ended=Ended.CLEAR),
+        "clear_ended",
+        State.GUEST_SHUTDOWN,
+        Do.CLEAR_ENDED,
+    ),
+    Transcript(
+        "that it is to be started again is written down before",
+        primary(LATER, guest=Copy.DOWN, ended=Ended.RESTART),
+        "clear_ended",
+        State.GUEST_SHUTDOWN,
+        Do.CLEAR_ENDED,
+        notes=notes_of("restarting"),
+    ),
+    Transcript(
+        "but not while its session is there",
+        primary(
+            LATER, IN_PAIR, ended=Ended.CLEAR, **(FOLLOWS | {"guest": Copy.DOWN, "acked_epoch": 1})
+        ),
+        "pairing",
+        State.SYNCING,
+    ),
+    Transcript(
+        "a guest that rebooted is started again",
+        primary(LATER, RESTARTING, start_due=True, **GONE),
+        "start_again",
+        State.GUEST_SHUTDOWN,
+        Do.START_GUEST,
+    ),
+    Transcript(
+        "also one that is suspended, or not wanted protected any more",
+        primary(LATER, RESTARTING | UNPROTECTED, start_due=True, **GONE),
+        "start_again",
+        State.GUEST_SHUTDOWN,
+        Do.START_GUEST,
+    ),
+    Transcript(
+        "after a failure not at once",
+        primary(LATER, RESTARTING, end_trouble="no memory", **GONE),
+        "guest_is_down",
+        State.GUEST_SHUTDOWN,
+        asks_person=True,
+    ),
+    Transcript(
+        "not after the host was off: nobody knows what happened to it since",
+        primary(LATER, RESTARTING | {"boot": "before"}, start_due=True, **GONE),
+        "guest_is_down",
+        State.GUEST_SHUTDOWN,
+        asks_person=True,
+    ),
+    Transcript(
+        "not while the other host may take over",
+        primary(PAIRED, RESTARTING, start_due=True, **GONE),
+        "go_alone",
+        State.ARBITRATING,
+        Swap,
+        notes=notes_of("reason"),
+    ),
+    Transcript(
+        "once it is there, that is over",
+        primary(LATER, RESTARTING, guest=Copy.RUNNING),
+        "note_started_again",
+        None,
+        notes=notes_of("restarting"),
+    ),
+    Transcript(
+        "but not where what is there has ended and is to go",
+        primary(LATER, RESTARTING, guest=Copy.DOWN, ended=Ended.RESTART),
+        "clear_ended",
+        State.GUEST_SHUTDOWN,
+        Do.CLEAR_ENDED,
     ),
     Transcript(
         "a suspended protection stays so",

@@ -1,0 +1,67 @@
+"""The guests' configuration files here: what a guest is started from, and what starts it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from colod.daemon.parts import Parts
+from colod.errors import ToolstackError
+from colod.model import GuestName
+
+_AUTO: Final = "auto"
+"""Directory beside the files: xendomains starts what is in it. Source: Xen's xendomains script."""
+_MOST_LOOKED_AT: Final = 64
+
+
+def file_of(parts: Parts, guest: GuestName) -> Path:
+    """Return where the guest's configuration file is."""
+    return parts.limits.guest_configs / f"{guest}.cfg"
+
+
+async def check(parts: Parts, guest: GuestName) -> Path:
+    """Return the guest's file, once xl has read it and it is this guest's.
+
+    Raises:
+        ToolstackError: If it is not there, or of no use, or of another guest.
+    """
+    file = file_of(parts, guest)
+    name = await parts.toolstack.name_in(file)
+    if name != guest:
+        raise ToolstackError(("xl", "create", str(file)), 0, f"it is of {name!r}")
+    return file
+
+
+async def warnings(parts: Parts, guest: GuestName) -> Sequence[str]:
+    """Return what the operator should know of the guest's files."""
+    found = []
+    try:
+        await check(parts, guest)
+    except ToolstackError as error:
+        found.append(
+            f"Once it is protected it stays down when it reboots: put its configuration to "
+            f"{file_of(parts, guest)} on both hosts ({error.stderr_tail or error})."
+        )
+    for path in await asyncio.to_thread(_entries, parts.limits.guest_configs / _AUTO):
+        if await _is_of(parts, path, guest):
+            found.append(
+                f"xendomains starts it at boot, while the other host may run it: remove {path}, "
+                "on both hosts."
+            )
+    return found
+
+
+def _entries(directory: Path) -> Sequence[Path]:
+    try:
+        return sorted(directory.iterdir())[:_MOST_LOOKED_AT]
+    except OSError:
+        return ()
+
+
+async def _is_of(parts: Parts, path: Path, guest: GuestName) -> bool:
+    try:
+        return await parts.toolstack.name_in(path) == guest
+    except ToolstackError:
+        return False

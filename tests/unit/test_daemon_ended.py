@@ -1,0 +1,232 @@
+"""The ends of a guest's runs: what is done about them, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colod.daemon import ended
+from colod.daemon.ended import GuestEnds
+from colod.errors import ToolstackError
+from colod.failover.view import Ended, Journal
+from colod.model import GuestName, Role
+from colod.toolstack.port import Domain, DomainState
+from tests.unit.failover_transcripts.situation import ALPHA, TERMS
+from tests.unit.fake_parts import limits_with, parts_with
+
+WEB = GuestName("web")
+JOURNAL = Journal(protection=TERMS, host=ALPHA, role=Role.PRIMARY)
+RESTARTING = replace(JOURNAL, restarting=True)
+DOWN = Domain(
+    domid=7,
+    name="web",
+    state=DomainState.SHUTDOWN,
+    paused=False,
+    memory_bytes=1 << 20,
+    cpu_time_s=1.0,
+    shutdown_reason="reboot",
+)
+RUNNING = replace(DOWN, domid=8, state=DomainState.RUNNING, shutdown_reason="")
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Xen:
+    """A toolstack and a launcher that do what the test says, and note what they were asked."""
+
+    def __init__(self) -> None:
+        self.domain: Domain | None = DOWN
+        self.config: dict[str, Any] = {}
+        self.names = {Path("/etc/xen/web.cfg"): "web"}
+        self.refuses = ""
+        self.asked: list[str] = []
+
+    async def find(self, name: str) -> Domain | None:
+        return self.domain
+
+    async def domain_config(self, name: str) -> Mapping[str, Any]:
+        self.asked.append("config")
+        if self.refuses:
+            raise ToolstackError(("xl", "list", "-l"), 1, self.refuses)
+        return self.config
+
+    async def destroy(self, name: str) -> None:
+        self.asked.append("destroy")
+        self.domain = None
+
+    async def name_in(self, file: Path) -> str:
+        if file not in self.names:
+            raise ToolstackError(("xl", "create", str(file)), 3, f"no {file}")
+        return self.names[file]
+
+    def create_argv(self, file: Path) -> Sequence[str]:
+        return ("xl", "create", str(file))
+
+    async def run(
+        self, argv: Sequence[str], *, unit: str, env: Mapping[str, str], timeout_s: float
+    ) -> None:
+        self.asked.append(" ".join(argv))
+        if self.refuses:
+            raise ToolstackError(tuple(argv), 1, self.refuses)
+        self.domain = RUNNING
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(ended, "time", found)
+    return found
+
+
+@pytest.fixture
+def xen() -> Xen:
+    return Xen()
+
+
+@pytest.fixture
+def ends(xen: Xen, clock: Clock) -> GuestEnds:
+    limits = limits_with(guest_configs=Path("/etc/xen"), guest_end_wait_s=10.0)
+    return GuestEnds(parts_with(toolstack=xen, launcher=xen, limits=limits, session_env={}))
+
+
+async def look_later(ends: GuestEnds, clock: Clock, domain: Domain) -> ended.End:
+    """Look at a domain when its end was first seen, and again when xl has had its time."""
+    assert (await ends.look(JOURNAL, domain)).ended is Ended.SOON
+    clock.now += 10.0
+    return await ends.look(JOURNAL, domain)
+
+
+async def test_xl_is_given_time_before_anything_is_done(
+    ends: GuestEnds, xen: Xen, clock: Clock
+) -> None:
+    for _ in range(10):
+        found = await ends.look(JOURNAL, DOWN)
+        assert (found.ended, found.trouble) == (Ended.SOON, "it rebooted")
+        clock.now += 0.99
+    assert xen.asked == []
+    clock.now += 0.2
+    assert (await ends.look(JOURNAL, DOWN)).ended is Ended.RESTART
+
+
+async def test_the_time_begins_anew_with_each_domain(ends: GuestEnds, clock: Clock) -> None:
+    await look_later(ends, clock, DOWN)
+    assert (await ends.look(JOURNAL, replace(DOWN, domid=9))).ended is Ended.SOON
+
+
+async def test_and_with_one_that_was_seen_to_run_in_between(ends: GuestEnds, clock: Clock) -> None:
+    await look_later(ends, clock, DOWN)
+    assert (await ends.look(JOURNAL, replace(RUNNING, domid=7))) == ended.End()
+    assert (await ends.look(JOURNAL, DOWN)).ended is Ended.SOON
+
+
+@pytest.mark.parametrize(
+    ("reason", "config", "wanted"),
+    [
+        ("reboot", {}, Ended.RESTART),
+        ("poweroff", {}, Ended.CLEAR),
+        ("crash", {}, Ended.CLEAR),
+        ("watchdog", {}, Ended.CLEAR),
+        ("", {}, Ended.CLEAR),
+        ("reboot", {"on_reboot": "destroy"}, Ended.CLEAR),
+        ("poweroff", {"on_poweroff": "restart"}, Ended.RESTART),
+        ("crash", {"on_crash": "restart", "on_watchdog": "destroy"}, Ended.RESTART),
+        ("watchdog", {"on_crash": "destroy", "on_watchdog": "restart"}, Ended.RESTART),
+        ("crash", {"on_crash": "preserve"}, Ended.NOTHING),
+        ("crash", {"on_crash": "coredump-restart"}, Ended.NOTHING),
+        ("reboot", {"on_reboot": "rename-restart"}, Ended.NOTHING),
+    ],
+)
+async def test_what_its_configuration_says_is_done(
+    ends: GuestEnds, xen: Xen, clock: Clock, reason: str, config: dict[str, Any], wanted: Ended
+) -> None:
+    xen.config = config
+    state = DomainState.CRASHED if reason in ("crash", "watchdog") else DomainState.SHUTDOWN
+    found = await look_later(ends, clock, replace(DOWN, state=state, shutdown_reason=reason))
+    assert found.ended is wanted
+    if wanted is Ended.NOTHING:
+        assert f"= {next(iter(config.values()))}" in found.trouble
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [({}, "no /etc/xen/web.cfg"), ({Path("/etc/xen/web.cfg"): "other"}, "it is of 'other'")],
+)
+async def test_a_guest_is_not_cleared_away_that_could_not_be_started(
+    ends: GuestEnds, xen: Xen, clock: Clock, names: dict[Path, str], words: str
+) -> None:
+    xen.names = names
+    found = await look_later(ends, clock, DOWN)
+    assert found.ended is Ended.NOTHING
+    assert "not started again" in found.trouble
+    assert words in found.trouble
+    xen.names = {Path("/etc/xen/web.cfg"): "web"}
+    clock.now += 5.0
+    assert (await ends.look(JOURNAL, DOWN)).ended is Ended.RESTART
+
+
+async def test_xl_that_does_not_answer_is_asked_again_but_not_with_each_look(
+    ends: GuestEnds, xen: Xen, clock: Clock
+) -> None:
+    xen.refuses = "busy"
+    found = await look_later(ends, clock, DOWN)
+    assert found.ended is Ended.NOTHING
+    assert "busy" in found.trouble
+    for _ in range(20):
+        await ends.look(JOURNAL, DOWN)
+    assert xen.asked == ["config"]
+
+
+async def test_only_a_domain_that_has_ended_is_cleared_away(ends: GuestEnds, xen: Xen) -> None:
+    xen.domain = RUNNING
+    with pytest.raises(ToolstackError, match="it is running"):
+        await ends.clear(WEB)
+    assert xen.asked == []
+    xen.domain = DOWN
+    await ends.clear(WEB)
+    assert xen.asked == ["destroy"]
+    await ends.clear(WEB)
+    assert xen.asked == ["destroy"]
+
+
+async def test_a_guest_is_started_from_its_file(ends: GuestEnds, xen: Xen) -> None:
+    xen.domain = None
+    assert (await ends.look(JOURNAL, None)).start_due is False
+    assert (await ends.look(RESTARTING, None)).start_due is True
+    await ends.start(WEB)
+    assert xen.asked == ["xl create /etc/xen/web.cfg"]
+
+
+async def test_a_start_that_failed_is_tried_again_after_a_while_and_says_why(
+    ends: GuestEnds, xen: Xen, clock: Clock
+) -> None:
+    xen.domain, xen.refuses = None, "no memory"
+    with pytest.raises(ToolstackError, match="no memory"):
+        await ends.start(WEB)
+    found = await ends.look(RESTARTING, None)
+    assert found.start_due is False
+    assert "no memory" in found.trouble
+    assert (await ends.look(JOURNAL, None)).trouble == ""
+    clock.now += 30.0
+    assert (await ends.look(RESTARTING, None)).start_due is True
+    xen.refuses = ""
+    await ends.start(WEB)
+    assert (await ends.look(RESTARTING, None)).trouble == ""
+
+
+async def test_a_file_that_became_another_guests_is_not_started(ends: GuestEnds, xen: Xen) -> None:
+    xen.domain, xen.names = None, {Path("/etc/xen/web.cfg"): "other"}
+    with pytest.raises(ToolstackError, match="it is of 'other'"):
+        await ends.start(WEB)
+    assert xen.asked == []
