@@ -451,7 +451,7 @@ class ToolstackTable(Table):
         "first checkpoint.",
     )
     guest_end_wait_s: float = _quantity(
-        10.0,
+        15.0,
         0.1,
         600.0,
         "How long a guest has been down before colod does what its configuration says (`on_reboot` "

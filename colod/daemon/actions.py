@@ -217,7 +217,7 @@ class Actions:
         await self._subject.facts.ends.clear(self._subject.guest)
 
     async def _start_guest(self) -> None:
-        await self._subject.facts.ends.start(self._subject.guest)
+        self._subject.facts.ends.start(self._subject.guest)
 
     async def _destroy_guest(self) -> None:
         await self._discard_gate()

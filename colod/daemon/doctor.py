@@ -240,13 +240,13 @@ def _strangers(host: Host) -> Sequence[admin_pb2.Finding]:
 
 async def _guest(host: Host, guest: GuestName) -> Sequence[admin_pb2.Finding]:
     toolstack = host.parts.toolstack
+    files = await guest_files.warnings(host.parts, guest)
     if await toolstack.find(guest) is None:
         if guest in host.services:
-            return []
+            return [_finding("warning", guest, text) for text in files]
         raise NotFound(f"neither a protection nor a domain {guest} on this host")
     config = await toolstack.domain_config(guest)
     facts = await toolstack.host_facts()
     stock = await inventory.take_stock(preflight.needs_of(config), simulated=facts.simulated)
     warnings = preflight.warnings(config=config, facts=facts, inventory=stock)
-    files = await guest_files.warnings(host.parts, guest)
     return [_finding("warning", guest, text) for text in (*warnings, *files)]

@@ -6,30 +6,39 @@ for the guest's end, and exits. Source: Xen tools/xl/xl_vmcontrol.c, handle_doma
 
 from __future__ import annotations
 
+import asyncio
 import time
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from colod.daemon import guest_files
 from colod.daemon.parts import Parts
-from colod.errors import ColodError, ToolstackError
+from colod.errors import ColodError
 from colod.failover.view import Ended, Journal
 from colod.model import GuestName
 from colod.observe.logs import Event
-from colod.toolstack.port import Domain, DomainState
+from colod.toolstack.port import ENDED, Domain
 
 _log = structlog.get_logger()
 
 START_S: Final = 180.0
 """Most seconds for xl to create the domain: its disks and its kernel may be slow to come."""
 _RETRY_S: Final = 30.0
+_SETTLE_S: Final = 2.0
+"""xl itself waits so long between a domain's end and the next: its devices go late."""
 _ASK_AGAIN_S: Final = 5.0
 
-_KEYS: Final = {"reboot": "on_reboot", "poweroff": "on_poweroff", "watchdog": "on_watchdog"}
-_USUAL: Final = {"on_reboot": "restart", "on_poweroff": "destroy"}
-"""What xl does where the configuration is silent: xl.cfg(5), "Event Actions"."""
+_HOW: Final = {
+    "reboot": ("on_reboot", "it rebooted"),
+    "poweroff": ("on_poweroff", "it shut down"),
+    "crash": ("on_crash", "it crashed"),
+    "watchdog": ("on_watchdog", "its watchdog fired"),
+    "soft_reset": ("on_soft_reset", "it asked for a soft reset"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,9 @@ class GuestEnds:
         self._since = 0.0
         self._asked_at = float("-inf")
         self._end = End()
+        self._uuid = ""
         self._start_at = float("-inf")
+        self._starting: asyncio.Task[None] | None = None
         self._trouble = ""
 
     async def look(self, journal: Journal, domain: Domain | None) -> End:
@@ -61,15 +72,14 @@ class GuestEnds:
             journal: What is on disk.
             domain: The domain of the guest's name.
         """
-        if domain is None:
-            is_due = journal.restarting and time.monotonic() >= self._start_at
-            return End(start_due=is_due, trouble=self._trouble if journal.restarting else "")
-        if domain.state not in (DomainState.SHUTDOWN, DomainState.CRASHED):
+        if domain is None or domain.state not in ENDED:
             self._domid = 0
-            return End()
+            trouble = self._trouble if journal.restarting_since else ""
+            return End(start_due=domain is None and self._may_start(), trouble=trouble)
         now = time.monotonic()
         if domain.domid != self._domid:
             self._domid, self._since, self._end = domain.domid, now, End()
+            self._asked_at = float("-inf")
         if now - self._since < self._parts.limits.guest_end_wait_s:
             return End(Ended.SOON, trouble=_how(domain))
         if now - self._asked_at >= _ASK_AGAIN_S:
@@ -77,61 +87,83 @@ class GuestEnds:
             self._end = await self._wanted(journal.protection.guest, domain)
         return self._end
 
+    def _may_start(self) -> bool:
+        is_free = self._starting is None and not self._parts.automation.is_paused
+        return is_free and time.monotonic() >= self._start_at
+
     async def _wanted(self, guest: GuestName, domain: Domain) -> End:
-        """Return what the guest's configuration wants done about this end."""
-        key = _KEYS.get(domain.shutdown_reason, "on_crash")
+        """Return what the guest's configuration wants done about this end.
+
+        libxl leaves out what is `destroy`: xl puts the other defaults in. Source: Xen
+        tools/libs/light/libxl_types.idl, on_*, init_val; tools/xl/xl_parse.c.
+        """
+        if domain.shutdown_reason not in _HOW:
+            return End(trouble="it ended for a reason that xl does not name")
+        key, how = _HOW[domain.shutdown_reason]
         try:
             config = await self._parts.toolstack.domain_config(guest)
-            action = str(config.get(key, _USUAL.get(key, "destroy")))
+            action = str(config.get(key, "destroy"))
             if action == "destroy":
-                return End(Ended.CLEAR, trouble=_how(domain))
+                return End(Ended.CLEAR, trouble=how)
             if action == "restart":
                 await guest_files.check(self._parts, guest)
-                return End(Ended.RESTART, trouble=_how(domain))
+                self._uuid = _uuid_of(config)
+                return End(Ended.RESTART, trouble=how)
         except ColodError as error:
-            return End(trouble=f"{_how(domain)}, and is not started again: {error}")
-        return End(trouble=f"{_how(domain)}, and its configuration says {key} = {action}")
+            return End(trouble=f"{how}, and is not started again: {error}")
+        return End(trouble=f"{how}, and its configuration says {key} = {action}")
 
     async def clear(self, guest: GuestName) -> None:
-        """Destroy the domain of a guest that has ended.
+        """Destroy the domain that was last seen to have ended.
 
         Raises:
-            ToolstackError: If it could not be done, or if the guest runs.
+            ToolstackError: If it could not be done, or if another domain has the guest's name.
         """
-        domain = await self._parts.toolstack.find(guest)
-        if domain is None:
-            return
-        if domain.state not in (DomainState.SHUTDOWN, DomainState.CRASHED):
-            raise ToolstackError(("xl", "destroy", guest), 0, f"it is {domain.state}")
-        await self._parts.toolstack.destroy(guest)
-        self._start_at, self._trouble = float("-inf"), ""
-        _log.info(Event.GUEST_CLEARED, protection=guest, domid=domain.domid, how=_how(domain))
+        domid, how = self._domid, self._end.trouble
+        await self._parts.toolstack.clear_ended(guest, domid)
+        self._start_at, self._trouble = time.monotonic() + _SETTLE_S, ""
+        _log.info(Event.GUEST_CLEARED, protection=guest, domid=domid, how=how)
 
-    async def start(self, guest: GuestName) -> None:
-        """Start the guest from its configuration file, and see that its domain is there.
+    def start(self, guest: GuestName) -> None:
+        """Begin to start the guest from its configuration file; what comes of it, `look` tells.
 
-        Raises:
-            ColodError: If it could not be started; it may be tried again after a while.
+        Beside the decisions: it takes long, and the domain is there, paused, from its beginning.
         """
         self._start_at = time.monotonic() + _RETRY_S
+        self._starting = asyncio.create_task(self._start(guest))
+        self._starting.add_done_callback(self._started)
+
+    async def _start(self, guest: GuestName) -> None:
         try:
             file = await guest_files.check(self._parts, guest)
             await self._parts.launcher.run(
-                self._parts.toolstack.create_argv(file),
-                unit=f"colod-start-{guest}",
+                self._parts.toolstack.create_argv(file, self._uuid),
+                # Another one each time: what an earlier one has left may keep its unit.
+                unit=f"colod-start-{guest}-{uuid.uuid4().hex[:8]}",
                 env=self._parts.session_env,
                 timeout_s=START_S,
             )
-            domain = await self._parts.toolstack.find(guest)
-            if domain is None:
-                raise ToolstackError(("xl", "create", guest), 0, "it is not there")
         except ColodError as error:
-            self._trouble = str(error)
-            raise
+            self._trouble = f"it rebooted, and cannot be started: {error}"
+            _log.warning(Event.GUEST_UNSTARTED, protection=guest, error=str(error))
+            return
         self._trouble = ""
-        _log.info(Event.GUEST_STARTED, protection=guest, domid=domain.domid)
+        _log.info(Event.GUEST_STARTED, protection=guest)
+
+    def _started(self, _: asyncio.Task[None]) -> None:
+        self._starting = None
+        self._start_at = max(self._start_at, time.monotonic() + _SETTLE_S)
 
 
 def _how(domain: Domain) -> str:
-    words = {"reboot": "it rebooted", "poweroff": "it shut down", "watchdog": "its watchdog fired"}
-    return words.get(domain.shutdown_reason, "it crashed")
+    return _HOW.get(domain.shutdown_reason, ("", "it ended"))[1]
+
+
+def _uuid_of(config: Mapping[str, Any]) -> str:
+    """Return the guest's UUID: a reboot keeps it, as xl's own does."""
+    created = config.get("c_info")
+    found = str(created.get("uuid", "")) if isinstance(created, dict) else ""
+    try:
+        return str(uuid.UUID(found))
+    except ValueError:
+        return ""

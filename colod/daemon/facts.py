@@ -207,6 +207,7 @@ class Facts:
         view = replace(
             local,
             new_id=uuid.uuid4().hex,
+            uptime_s=time.monotonic(),  # since the boot, for every process: clock_gettime(2)
             guest=copy_of(domains.get(guest)),
             guest_domid=_domid(domains, guest),
             held_unnoted=self._is_held_unnoted(guest, session, _domid(domains, guest)),

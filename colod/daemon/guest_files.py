@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from colod.daemon.parts import Parts
 from colod.errors import ToolstackError
@@ -27,23 +27,26 @@ async def check(parts: Parts, guest: GuestName) -> Path:
     Raises:
         ToolstackError: If it is not there, or of no use, or of another guest.
     """
-    file = file_of(parts, guest)
-    name = await parts.toolstack.name_in(file)
-    if name != guest:
-        raise ToolstackError(("xl", "create", str(file)), 0, f"it is of {name!r}")
-    return file
+    await _config(parts, guest)
+    return file_of(parts, guest)
 
 
 async def warnings(parts: Parts, guest: GuestName) -> Sequence[str]:
     """Return what the operator should know of the guest's files."""
     found = []
     try:
-        await check(parts, guest)
+        config = await _config(parts, guest)
     except ToolstackError as error:
         found.append(
             f"Once it is protected it stays down when it reboots: put its configuration to "
             f"{file_of(parts, guest)} on both hosts ({error.stderr_tail or error})."
         )
+    else:
+        if not all(map(_has_address, config.get("nics", []))):
+            found.append(
+                "A reboot gives it other network addresses: put mac= to each vif in "
+                f"{file_of(parts, guest)}."
+            )
     for path in await asyncio.to_thread(_entries, parts.limits.guest_configs / _AUTO):
         if await _is_of(parts, path, guest):
             found.append(
@@ -51,6 +54,24 @@ async def warnings(parts: Parts, guest: GuestName) -> Sequence[str]:
                 "on both hosts."
             )
     return found
+
+
+async def _config(parts: Parts, guest: GuestName) -> Mapping[str, Any]:
+    file = file_of(parts, guest)
+    config = await parts.toolstack.file_config(file)
+    if (name := _name(config)) != guest:
+        raise ToolstackError(("xl", "create", str(file)), 0, f"it is of {name!r}")
+    return config
+
+
+def _name(config: Mapping[str, Any]) -> str:
+    created = config.get("c_info")
+    return str(created.get("name", "")) if isinstance(created, dict) else ""
+
+
+def _has_address(nic: object) -> bool:
+    """Whether a network interface has an address of its own: libxl leaves out one to be made."""
+    return isinstance(nic, dict) and bool(nic.get("mac"))
 
 
 def _entries(directory: Path) -> Sequence[Path]:
@@ -62,6 +83,6 @@ def _entries(directory: Path) -> Sequence[Path]:
 
 async def _is_of(parts: Parts, path: Path, guest: GuestName) -> bool:
     try:
-        return await parts.toolstack.name_in(path) == guest
+        return _name(await parts.toolstack.file_config(path)) == guest
     except ToolstackError:
         return False

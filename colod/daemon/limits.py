@@ -43,7 +43,7 @@ class Limits:
     scheduled_bytes: int = 0
     self_fence_required: bool = False
     guest_configs: Path = Path("/etc/xen")
-    guest_end_wait_s: float = 10.0
+    guest_end_wait_s: float = 15.0
 
     @classmethod
     def of(cls, config: Config) -> Self:

@@ -17,19 +17,22 @@ from typing import Final
 from colod.daemon.host import Host
 from colod.daemon.protection import ProtectionService
 from colod.failover.effects import State
+from colod.failover.rules.facts import is_restarting
+from colod.failover.view import Ended
 
 _AT_REST: Final = frozenset(
     {State.ALONE, State.SUSPENDED, State.GUEST_SHUTDOWN, State.STOPPED},
 )
+_TO_BE_DONE: Final = frozenset({Ended.SOON, Ended.CLEAR, Ended.RESTART})
 
 
 def is_free(service: ProtectionService) -> bool:
     """Tell whether nothing of this protection needs anybody who decides.
 
-    Something does in a pair, even in one that works; while a write or an errand is under way; and
-    while the guest is held.
+    Something does in a pair, even in one that works; while a write or an errand is under way; while
+    the guest is held; and while it has ended and is to be cleared away or started again.
     """
-    journal, decision = service.journal, service.decision
+    journal, decision, view = service.journal, service.decision, service.facts.view
     return service.erased.is_set() or (
         service.has_looked
         and service.state in _AT_REST
@@ -38,6 +41,8 @@ def is_free(service: ProtectionService) -> bool:
         and journal.pairing is None
         and journal.pending is None
         and not journal.held
+        and view is not None
+        and not (view.ended in _TO_BE_DONE or is_restarting(view))
     )
 
 

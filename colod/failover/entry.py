@@ -65,7 +65,7 @@ def _to_fields(journal: Journal) -> dict[str, Any]:
         "held_domid": journal.held_domid,
         "replica_domid": journal.replica_domid,
         "fence_word": journal.fence_word and asdict(journal.fence_word),
-        "restarting": journal.restarting,
+        "restarting_since": journal.restarting_since,
     }
     return {name: value for name, value in newer.items() if value} | {
         "format": FORMAT_VERSION,

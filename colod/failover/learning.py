@@ -33,7 +33,7 @@ def learn(journal: Journal, record: OwnershipRecord, revision: int) -> Journal:
         may_hand_back=_may_hand_back(journal, record) if is_new_grant else journal.may_hand_back,
         force_reason="" if is_outdated else journal.force_reason,
         switchover="" if is_new_grant else journal.switchover,
-        restarting=journal.restarting and not is_new_grant,
+        restarting_since=0.0 if is_new_grant else journal.restarting_since,
         fence_word=None if is_new_grant or record.activated else journal.fence_word,
     )
 

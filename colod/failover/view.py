@@ -161,7 +161,8 @@ class Journal:
         force_reason: An operator's decision to take the guest over against the rules, not yet done.
         switchover: Id of the switchover that an operator asked this owner for, "" for none.
         fence_word: An operator's word that the other host is off, until that takeover ends.
-        restarting: Whether the guest rebooted, and this host, since `boot`, starts it again.
+        restarting_since: When it was decided to start a guest that rebooted again, in seconds since
+            the boot `boot`; 0 where it was not.
     """
 
     protection: Protection
@@ -184,7 +185,7 @@ class Journal:
     force_reason: str = ""
     switchover: str = ""
     fence_word: FenceWord | None = None
-    restarting: bool = False
+    restarting_since: float = 0.0
 
     @property
     def peer(self) -> HostName:
@@ -226,6 +227,7 @@ class View:
         journal: What is on disk.
         boot: The host's present boot id.
         new_id: 32 fresh hexadecimal digits for whatever the decision must name.
+        uptime_s: Seconds since that boot, above 0.
         answer: How the witness stands; `record` and `revision` are its answer when READ.
         last_generation: Generation of a deleted record, where the witness has none.
         guest: The domain under the guest's own name on this host.
@@ -234,7 +236,7 @@ class View:
             guest was rebooted while no daemon looked, or the daemon, whose disk is full.
         ended: What is to be done with it where the guest has ended its run by itself.
         start_due: Whether a guest that rebooted may be started now.
-        end_trouble: Why nothing is done about a guest that has ended, "" where something is.
+        end_trouble: How the guest's run ended, and what keeps colod from seeing to it.
         incoming: Whether the domain `GUEST--incoming` exists on this host.
         incoming_domid: Its number, 0 where there is none.
         link: The session of the journal's pairing on this host.
@@ -269,6 +271,7 @@ class View:
     journal: Journal
     boot: str
     new_id: str
+    uptime_s: float = 1.0
     answer: Answer = Answer.STALE
     record: OwnershipRecord | None = None
     revision: int = 0

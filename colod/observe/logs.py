@@ -51,6 +51,7 @@ class Event(StrEnum):
     GUEST_CONTINUED = "guest.continued"
     GUEST_STALLED = "guest.stalled"
     GUEST_STARTED = "guest.started"
+    GUEST_UNSTARTED = "guest.unstarted"
     HISTORY_UNWRITTEN = "history.unwritten"
     HTTP_FAILED = "http.failed"
     IMAGE_FAILED = "image.failed"

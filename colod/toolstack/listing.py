@@ -30,7 +30,13 @@ _SHUTDOWN_STATES = {
     "c": DomainState.CRASHED,
     "w": DomainState.CRASHED,
 }
-_SHUTDOWN_REASONS = {"-": "poweroff", "r": "reboot", "c": "crash", "w": "watchdog"}
+_SHUTDOWN_REASONS = {
+    "-": "poweroff",
+    "r": "reboot",
+    "c": "crash",
+    "w": "watchdog",
+    "S": "soft_reset",
+}
 
 
 class Unreadable(ValueError):
@@ -120,20 +126,19 @@ def parse_details(text: str, name: str) -> Mapping[str, Any] | None:
     return None
 
 
-def name_of(text: str) -> str:
-    """Return the name in the configuration that `xl create --dryrun` prints.
+def parse_dry_run(text: str) -> Mapping[str, Any]:
+    """Return the configuration that `xl create --dryrun` prints.
 
     Raises:
-        Unreadable: If it is not JSON, or has none.
+        Unreadable: If it is not JSON, or has no name.
     """
     try:
         found = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise Unreadable(f"xl create --dryrun: {error}") from error
-    name = _name(found) if isinstance(found, dict) else ""
-    if not name:
+    if not isinstance(found, dict) or not _name(found):
         raise Unreadable("xl create --dryrun: no name is in it")
-    return name
+    return found
 
 
 def _name(config: Mapping[str, Any]) -> str:

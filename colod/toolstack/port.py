@@ -22,6 +22,10 @@ class DomainState(StrEnum):
     DYING = "dying"
 
 
+ENDED = frozenset({DomainState.SHUTDOWN, DomainState.CRASHED})
+"""What a domain does whose guest has ended its run, and that nobody has destroyed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
     """A domain on this host.
@@ -33,8 +37,8 @@ class Domain:
         paused: Whether at least one pause reference is held, whatever else it does.
         memory_bytes: Memory it has now.
         cpu_time_s: Processor time it has used, in seconds.
-        shutdown_reason: `poweroff`, `reboot`, `crash` or `watchdog` when its run has ended, else
-            empty.
+        shutdown_reason: `poweroff`, `reboot`, `crash`, `watchdog` or `soft_reset` when its run has
+            ended, else empty.
     """
 
     domid: int
@@ -156,6 +160,13 @@ class Toolstack(Protocol):
         """Destroy the domain and verify that it is gone, or dying: it never runs again."""
         ...
 
+    async def clear_ended(self, name: str, domid: int) -> None:
+        """Destroy the domain of that name and number, whose guest has ended; verify it.
+
+        Another domain of the name, or one that runs, is an error and is left alone.
+        """
+        ...
+
     async def rename(self, name: str, new_name: str) -> None:
         """Give the domain another name and verify it; its state stays."""
         ...
@@ -212,12 +223,17 @@ class Toolstack(Protocol):
         """Return the command that receives a guest on its standard input."""
         ...
 
-    async def name_in(self, file: Path) -> str:
-        """Return the name that a guest's configuration file gives it."""
+    async def file_config(self, file: Path) -> Mapping[str, Any]:
+        """Return what a guest's configuration file comes to; made as `domain_config`'s."""
         ...
 
-    def create_argv(self, file: Path) -> Sequence[str]:
-        """Return the command that starts a guest from its configuration file."""
+    def create_argv(self, file: Path, uuid: str = "") -> Sequence[str]:
+        """Return the command that starts a guest from its configuration file.
+
+        Args:
+            file: The file.
+            uuid: What the guest is to have in place of the file's; "" for that.
+        """
         ...
 
     def pause_argv(self, name: str) -> Sequence[str]:

@@ -15,6 +15,7 @@ from colod.toolstack import discard, listing, process
 from colod.toolstack.command import CommandRunner, Commands, Completed
 from colod.toolstack.listing import Row, Unreadable
 from colod.toolstack.port import (
+    ENDED,
     Discarded,
     Domain,
     DomainState,
@@ -138,12 +139,12 @@ class XlToolstack:
         except Unreadable as error:
             raise ToolstackError(argv, done.status, str(error)) from error
 
-    async def name_in(self, file: Path) -> str:
-        """Return the name that a guest's configuration file gives it."""
+    async def file_config(self, file: Path) -> Mapping[str, Any]:
+        """Return what a guest's configuration file comes to; made as `domain_config`'s."""
         argv = (*self._xl, "create", "-q", "-n", str(file))
         done = await self._query(argv)
         try:
-            return listing.name_of(done.stdout)
+            return listing.parse_dry_run(done.stdout)
         except Unreadable as error:
             raise ToolstackError(argv, done.status, str(error)) from error
 
@@ -183,6 +184,15 @@ class XlToolstack:
         """Destroy the domain and verify that it is gone, its memory too."""
         row = await self._require(name)
         await self._destroy(row.domain, await self._designator(name))
+
+    async def clear_ended(self, name: str, domid: int) -> None:
+        """Destroy the domain of that name and number, whose guest has ended; verify it."""
+        domain = (await self._require(name)).domain
+        if domain.domid != domid or domain.state not in ENDED:
+            is_so = f"domain {domain.domid} named {name} is {domain.state}"
+            raise ToolstackError((*self._xl, "list"), 0, f"{is_so}, not {domid}, which had ended")
+        # By its number, which no other domain gets.
+        await self._destroy(domain, str(domid))
 
     async def rename(self, name: str, new_name: str) -> None:
         """Give the domain another name and verify it; its state stays."""
@@ -286,9 +296,9 @@ class XlToolstack:
         """Return the command that receives a guest on its standard input."""
         return (*self._xl, "migrate-receive", "-r")
 
-    def create_argv(self, file: Path) -> Sequence[str]:
+    def create_argv(self, file: Path, uuid: str = "") -> Sequence[str]:
         """Return the command that starts a guest from its configuration file."""
-        return (*self._xl, "create", str(file))
+        return (*self._xl, "create", str(file), *([f'uuid="{uuid}"'] if uuid else []))
 
     def pause_argv(self, name: str) -> Sequence[str]:
         """Return the command that takes one pause reference on `name`."""

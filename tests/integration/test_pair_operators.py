@@ -276,6 +276,15 @@ def test_a_guest_that_reboots_without_its_configuration_stays_down_and_colod_say
     trial.until_replicating()
 
 
+def test_a_guest_that_is_not_to_reboot_is_cleared_away(make_trial: MakeTrial) -> None:
+    """An installer's guest: libxl's JSON says nothing where it says `destroy`."""
+    trial = make_trial(suspect_s=8.0, silence_s=6.0, resync="automatic")
+    trial.replicate(on_reboot="destroy")
+    trial.pair.ask_guest("reboot", limit_s=5)
+    until(lambda: not any(host.guests() for host in trial.pair.hosts), "no copy is left")
+    assert trial.status(trial.alpha).state == "GUEST_SHUTDOWN"
+
+
 def test_what_its_configuration_wants_preserved_is_left_as_it_is(make_trial: MakeTrial) -> None:
     trial = make_trial(suspect_s=8.0, silence_s=6.0, resync="automatic")
     trial.replicate(on_poweroff="preserve")

@@ -100,18 +100,18 @@ class Faults:
                 await host.daemon.protect(GUEST, host.peer.name, Disks.NONE, 200, dry_run=False)
 
     def _start_what_is_down(self) -> None:
-        """Start a guest that rebooted on a host where nobody protects it any more."""
+        """Start a guest that rebooted on a host that does not protect it any more."""
         hosts = self._world.hosts.values()
-        if any(host.daemon is None or host.daemon.services for host in hosts):
-            return
-        if self._world.running():
+        if self._world.running() or any(host.daemon is None for host in hosts):
             return
         host = max(hosts, key=lambda each: each.xen.on_disk_s)
+        if host.xen.on_disk_s == 0.0 or (host.daemon and host.daemon.services):
+            return
         if (ended := host.xen.find(GUEST)) is not None and ended.ended:
             host.xen.destroy(ended)
-        if host.xen.find(GUEST) is None and host.xen.on_disk_s:
+        if host.xen.find(GUEST) is None:
             self._world.note(f"the operator starts {GUEST} on {host.name}")
-            host.xen.start(GUEST)
+            host.xen.built(host.xen.start(GUEST), is_good=True)
 
     def _look_and_destroy(self, host: SimHost) -> None:
         """Do as advised with a copy whose protection was ended elsewhere: the other one runs."""
@@ -119,7 +119,7 @@ class Faults:
         copy = host.xen.find(GUEST)
         if service is None or copy is None or service.state is not State.QUARANTINED:
             return
-        if copy.pauses and "xl destroy" in service.decision.advice:
+        if (copy.pauses or copy.ended) and "xl destroy" in service.decision.advice:
             self._world.note(f"the operator destroys {copy.name} on {host.name}")
             host.xen.destroy(copy)
 

@@ -259,13 +259,15 @@ class SimLauncher:
     async def run(
         self, argv: Sequence[str], *, unit: str, env: Mapping[str, str], timeout_s: float
     ) -> None:
-        """Start a guest as `xl create` does."""
-        await self._life.step(self._life.world.random.uniform(0.05, 0.4))
-        host = self._life.host
-        if self._life.world.random.random() < host.xl_failures:
+        """Start a guest as `xl create` does: it goes on whatever becomes of the daemon."""
+        random, host = self._life.world.random, self._life.host
+        await self._life.step(random.uniform(0.05, 0.4))
+        domain, is_good = host.xen.start(argv[2]), random.random() >= host.xl_failures
+        seconds = random.uniform(0.1, 4.0)
+        asyncio.get_running_loop().call_later(seconds, host.xen.built, domain, is_good)
+        await self._life.step(seconds + 0.1)
+        if not is_good:
             raise ToolstackError(tuple(argv), 1, "an injected failure")
-        host.xen.start(argv[2])
-        await self._life.step(0.01)
 
 
 class SimHandle(SessionHandle):

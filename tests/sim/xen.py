@@ -83,11 +83,21 @@ class SimXen:
         self.on_disk_s = domain.done_s
         self._host.world.changed()
 
-    def start(self, name: str) -> None:
-        """Start the guest from its disk, where its name is free."""
+    def start(self, name: str) -> SimDomain:
+        """Make the guest's domain from its disk, paused, where its name is free."""
         if self.find(name) is not None:
             raise ToolstackError(("xl", "create"), 1, f"{name} already exists")
-        self.create(name, done_s=self.on_disk_s, born_s=self.on_disk_s)
+        return self.create(name, pauses=1, done_s=self.on_disk_s, born_s=self.on_disk_s)
+
+    def built(self, domain: SimDomain, is_good: bool) -> None:
+        """End its making: it runs, or goes."""
+        if domain.domid not in self.domains:
+            return
+        if is_good:
+            domain.pauses -= 1
+            self._host.world.changed()
+        else:
+            self.destroy(domain)
 
     def find(self, name: str) -> SimDomain | None:
         """Return the domain of that name."""
@@ -149,7 +159,11 @@ class SimToolstack:
     async def domain_config(self, name: str) -> Mapping[str, Any]:
         """Return a small guest's."""
         await self._call()
-        return {"c_info": {"type": "pv", "name": name}, "b_info": {"max_vcpus": 1, "type.pv": {}}}
+        return {
+            "c_info": {"type": "pv", "name": name},
+            "b_info": {"max_vcpus": 1, "type.pv": {}},
+            "on_reboot": "restart",
+        }
 
     async def vifs(self, domid: int) -> Sequence[Vif]:
         """Return its one interface."""
@@ -188,6 +202,15 @@ class SimToolstack:
         """Destroy it."""
         await self._call()
         self._xen.destroy(self._domain(name))
+        await self._call()
+
+    async def clear_ended(self, name: str, domid: int) -> None:
+        """Destroy it, if its guest has ended."""
+        await self._call()
+        domain = self._domain(name)
+        if domain.domid != domid or not domain.ended:
+            raise ToolstackError(("xl", "list"), 0, "another one")
+        self._xen.destroy(domain)
         await self._call()
 
     async def rename(self, name: str, new_name: str) -> None:
@@ -251,12 +274,12 @@ class SimToolstack:
         """Return the command for the second pause."""
         return ("xl", "pause", name)
 
-    async def name_in(self, file: Path) -> str:
-        """Return the name that the file has, too."""
+    async def file_config(self, file: Path) -> Mapping[str, Any]:
+        """Return what little there is of a guest that the file is named for."""
         await self._call()
-        return file.stem
+        return {"c_info": {"name": file.stem}}
 
-    def create_argv(self, file: Path) -> Sequence[str]:
+    def create_argv(self, file: Path, uuid: str = "") -> Sequence[str]:
         """Return what the launcher recognises."""
         return ("xl", "create", file.stem)
 

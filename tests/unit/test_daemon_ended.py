@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from colod.daemon import ended
 from colod.daemon.ended import GuestEnds
+from colod.daemon.parts import Parts
 from colod.errors import ToolstackError
 from colod.failover.view import Ended, Journal
 from colod.model import GuestName, Role
@@ -20,7 +22,8 @@ from tests.unit.fake_parts import limits_with, parts_with
 
 WEB = GuestName("web")
 JOURNAL = Journal(protection=TERMS, host=ALPHA, role=Role.PRIMARY)
-RESTARTING = replace(JOURNAL, restarting=True)
+RESTARTING = replace(JOURNAL, restarting_since=1.0)
+UUID = "11223344-5566-7788-99aa-bbccddeeff00"
 DOWN = Domain(
     domid=7,
     name="web",
@@ -48,13 +51,11 @@ class Xen:
 
     def __init__(self) -> None:
         self.domain: Domain | None = DOWN
-        self.config: dict[str, Any] = {}
+        self.config: dict[str, Any] = {"on_reboot": "restart", "c_info": {"uuid": UUID}}
         self.names = {Path("/etc/xen/web.cfg"): "web"}
         self.refuses = ""
+        self.units: list[str] = []
         self.asked: list[str] = []
-
-    async def find(self, name: str) -> Domain | None:
-        return self.domain
 
     async def domain_config(self, name: str) -> Mapping[str, Any]:
         self.asked.append("config")
@@ -62,22 +63,24 @@ class Xen:
             raise ToolstackError(("xl", "list", "-l"), 1, self.refuses)
         return self.config
 
-    async def destroy(self, name: str) -> None:
-        self.asked.append("destroy")
+    async def clear_ended(self, name: str, domid: int) -> None:
+        self.asked.append(f"clear {name} {domid}")
         self.domain = None
 
-    async def name_in(self, file: Path) -> str:
+    async def file_config(self, file: Path) -> Mapping[str, Any]:
         if file not in self.names:
             raise ToolstackError(("xl", "create", str(file)), 3, f"no {file}")
-        return self.names[file]
+        return {"c_info": {"name": self.names[file]}}
 
-    def create_argv(self, file: Path) -> Sequence[str]:
-        return ("xl", "create", str(file))
+    def create_argv(self, file: Path, uuid: str = "") -> Sequence[str]:
+        return ("xl", "create", str(file), uuid)
 
     async def run(
         self, argv: Sequence[str], *, unit: str, env: Mapping[str, str], timeout_s: float
     ) -> None:
         self.asked.append(" ".join(argv))
+        self.units.append(unit)
+        await asyncio.sleep(0)
         if self.refuses:
             raise ToolstackError(tuple(argv), 1, self.refuses)
         self.domain = RUNNING
@@ -96,9 +99,14 @@ def xen() -> Xen:
 
 
 @pytest.fixture
-def ends(xen: Xen, clock: Clock) -> GuestEnds:
+def parts(xen: Xen, clock: Clock) -> Parts:
     limits = limits_with(guest_configs=Path("/etc/xen"), guest_end_wait_s=10.0)
-    return GuestEnds(parts_with(toolstack=xen, launcher=xen, limits=limits, session_env={}))
+    return parts_with(toolstack=xen, launcher=xen, limits=limits, session_env={})
+
+
+@pytest.fixture
+def ends(parts: Parts) -> GuestEnds:
+    return GuestEnds(parts)
 
 
 async def look_later(ends: GuestEnds, clock: Clock, domain: Domain) -> ended.End:
@@ -134,24 +142,26 @@ async def test_and_with_one_that_was_seen_to_run_in_between(ends: GuestEnds, clo
 @pytest.mark.parametrize(
     ("reason", "config", "wanted"),
     [
-        ("reboot", {}, Ended.RESTART),
-        ("poweroff", {}, Ended.CLEAR),
-        ("crash", {}, Ended.CLEAR),
-        ("watchdog", {}, Ended.CLEAR),
-        ("", {}, Ended.CLEAR),
-        ("reboot", {"on_reboot": "destroy"}, Ended.CLEAR),
+        ("reboot", {}, Ended.CLEAR),
+        ("reboot", {"on_reboot": "restart"}, Ended.RESTART),
+        ("reboot", {"on_reboot": "restart_rename"}, Ended.NOTHING),
+        ("poweroff", {"on_reboot": "restart"}, Ended.CLEAR),
         ("poweroff", {"on_poweroff": "restart"}, Ended.RESTART),
-        ("crash", {"on_crash": "restart", "on_watchdog": "destroy"}, Ended.RESTART),
-        ("watchdog", {"on_crash": "destroy", "on_watchdog": "restart"}, Ended.RESTART),
+        ("crash", {}, Ended.CLEAR),
+        ("crash", {"on_crash": "restart"}, Ended.RESTART),
         ("crash", {"on_crash": "preserve"}, Ended.NOTHING),
-        ("crash", {"on_crash": "coredump-restart"}, Ended.NOTHING),
-        ("reboot", {"on_reboot": "rename-restart"}, Ended.NOTHING),
+        ("crash", {"on_crash": "coredump_restart"}, Ended.NOTHING),
+        ("watchdog", {"on_crash": "preserve"}, Ended.CLEAR),
+        ("watchdog", {"on_watchdog": "restart"}, Ended.RESTART),
+        ("soft_reset", {"on_soft_reset": "soft_reset"}, Ended.NOTHING),
+        ("soft_reset", {}, Ended.CLEAR),
     ],
 )
 async def test_what_its_configuration_says_is_done(
     ends: GuestEnds, xen: Xen, clock: Clock, reason: str, config: dict[str, Any], wanted: Ended
 ) -> None:
     xen.config = config
+    """What libxl leaves out of its JSON is `destroy`: xl puts its other defaults in."""
     state = DomainState.CRASHED if reason in ("crash", "watchdog") else DomainState.SHUTDOWN
     found = await look_later(ends, clock, replace(DOWN, state=state, shutdown_reason=reason))
     assert found.ended is wanted
@@ -188,32 +198,58 @@ async def test_xl_that_does_not_answer_is_asked_again_but_not_with_each_look(
     assert xen.asked == ["config"]
 
 
-async def test_only_a_domain_that_has_ended_is_cleared_away(ends: GuestEnds, xen: Xen) -> None:
-    xen.domain = RUNNING
-    with pytest.raises(ToolstackError, match="it is running"):
-        await ends.clear(WEB)
+async def test_an_end_of_an_unknown_kind_is_left_to_a_person(
+    ends: GuestEnds, xen: Xen, clock: Clock
+) -> None:
+    found = await look_later(ends, clock, replace(DOWN, shutdown_reason=""))
+    assert found.ended is Ended.NOTHING
+    assert "does not name" in found.trouble
     assert xen.asked == []
-    xen.domain = DOWN
-    await ends.clear(WEB)
-    assert xen.asked == ["destroy"]
-    await ends.clear(WEB)
-    assert xen.asked == ["destroy"]
 
 
-async def test_a_guest_is_started_from_its_file(ends: GuestEnds, xen: Xen) -> None:
-    xen.domain = None
-    assert (await ends.look(JOURNAL, None)).start_due is False
+async def test_the_very_domain_that_was_seen_to_have_ended_is_cleared_away(
+    ends: GuestEnds, xen: Xen, clock: Clock
+) -> None:
+    await look_later(ends, clock, DOWN)
+    await ends.clear(WEB)
+    assert xen.asked == ["config", "clear web 7"]
+
+
+async def start(ends: GuestEnds) -> None:
+    """Begin a start, and wait until it is over."""
+    ends.start(WEB)
+    assert (await ends.look(RESTARTING, None)).start_due is False
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_a_guest_is_started_from_its_file_and_keeps_its_uuid(
+    ends: GuestEnds, xen: Xen, clock: Clock
+) -> None:
+    await look_later(ends, clock, DOWN)
+    await ends.clear(WEB)
+    assert (await ends.look(RESTARTING, None)).start_due is False
+    clock.now += 2.0
     assert (await ends.look(RESTARTING, None)).start_due is True
-    await ends.start(WEB)
-    assert xen.asked == ["xl create /etc/xen/web.cfg"]
+    await start(ends)
+    assert xen.asked[-1] == f"xl create /etc/xen/web.cfg {UUID}"
+
+
+@pytest.mark.parametrize("said", [{}, {"c_info": "what"}, {"c_info": {"uuid": "rm -rf"}}])
+async def test_a_uuid_that_is_none_is_not_given(
+    ends: GuestEnds, xen: Xen, clock: Clock, said: dict[str, Any]
+) -> None:
+    xen.config = {"on_reboot": "restart", **said}
+    await look_later(ends, clock, DOWN)
+    await start(ends)
+    assert xen.asked[-1] == "xl create /etc/xen/web.cfg "
 
 
 async def test_a_start_that_failed_is_tried_again_after_a_while_and_says_why(
     ends: GuestEnds, xen: Xen, clock: Clock
 ) -> None:
     xen.domain, xen.refuses = None, "no memory"
-    with pytest.raises(ToolstackError, match="no memory"):
-        await ends.start(WEB)
+    await start(ends)
     found = await ends.look(RESTARTING, None)
     assert found.start_due is False
     assert "no memory" in found.trouble
@@ -221,12 +257,21 @@ async def test_a_start_that_failed_is_tried_again_after_a_while_and_says_why(
     clock.now += 30.0
     assert (await ends.look(RESTARTING, None)).start_due is True
     xen.refuses = ""
-    await ends.start(WEB)
+    await start(ends)
     assert (await ends.look(RESTARTING, None)).trouble == ""
+    assert len(set(xen.units)) == 2
+
+
+async def test_nothing_is_started_while_operators_have_paused_colod(
+    ends: GuestEnds, parts: Parts
+) -> None:
+    assert (await ends.look(RESTARTING, None)).start_due is True
+    cast("Any", parts.automation).is_paused = True
+    assert (await ends.look(RESTARTING, None)).start_due is False
 
 
 async def test_a_file_that_became_another_guests_is_not_started(ends: GuestEnds, xen: Xen) -> None:
     xen.domain, xen.names = None, {Path("/etc/xen/web.cfg"): "other"}
-    with pytest.raises(ToolstackError, match="it is of 'other'"):
-        await ends.start(WEB)
+    await start(ends)
+    assert "it is of 'other'" in (await ends.look(RESTARTING, None)).trouble
     assert xen.asked == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -18,10 +20,12 @@ WEB = GuestName("web")
 class Names:
     """Reads a file as xl would: its whole text is the guest's name; "bad" is none."""
 
-    async def name_in(self, file: Path) -> str:
+    nics: tuple[Mapping[str, Any], ...] = ()
+
+    async def file_config(self, file: Path) -> Mapping[str, Any]:
         if not (name := _text(file)) or name == "bad":
             raise ToolstackError(("xl", "create", str(file)), 1, f"cannot read {file.name}")
-        return name
+        return {"c_info": {"name": name}, "nics": self.nics}
 
 
 def _text(file: Path) -> str:
@@ -53,6 +57,23 @@ async def test_one_whose_file_is_of_no_use_is_told_of(
     assert "stays down when it reboots" in found
     assert f"{tmp_path}/web.cfg" in found
     assert words in found
+
+
+@pytest.mark.parametrize(
+    ("nics", "is_told"),
+    [
+        ([{"mac": "00:16:3e:00:00:01"}], False),
+        ([{"mac": "00:16:3e:00:00:01"}, {"bridge": "br0"}], True),
+        (["what"], True),
+    ],
+)
+async def test_a_guest_that_would_get_another_address_is_told_of(
+    parts: Parts, tmp_path: Path, nics: list[Any], *, is_told: bool
+) -> None:
+    (tmp_path / "web.cfg").write_text("web")
+    cast("Any", parts.toolstack).nics = nics
+    found = await guest_files.warnings(parts, WEB)
+    assert [("mac=" in each) for each in found] == [True] * is_told
 
 
 async def test_what_xendomains_starts_is_told_of_by_the_name_in_it(

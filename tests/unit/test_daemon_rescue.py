@@ -14,7 +14,7 @@ import pytest
 from colod.daemon.host import Host
 from colod.daemon.rescue import free_all, is_free
 from colod.failover.effects import Decision, Do, State
-from colod.failover.view import Journal
+from colod.failover.view import Ended, Journal, View
 from colod.model import Disks, GuestName, HostName, PairingId, Protection, Role
 
 ALONE = Decision(rule="rest", state=State.ALONE)
@@ -36,7 +36,13 @@ class Guest:
         self.guest, self.decision = name, decision
         self.erased = asyncio.Event()
         self.has_looked, self.trouble = True, ""
+        self.ended = Ended.NOTHING
         self._changed = asyncio.Event()
+
+    @property
+    def facts(self) -> SimpleNamespace:
+        view = View(journal=self.journal, boot="b", new_id="", ended=self.ended)
+        return SimpleNamespace(view=view)
 
     @property
     def state(self) -> State:
@@ -101,6 +107,19 @@ async def test_it_stays_for_what_is_not_settled(decision: Decision) -> None:
 async def test_a_guest_that_is_held_hangs_on_it() -> None:
     assert not is_free(cast("Any", Guest("web", held=True)))
     assert is_free(cast("Any", Guest("web")))
+
+
+@pytest.mark.parametrize("ended", list(Ended))
+async def test_so_does_one_that_is_to_be_cleared_away_or_started_again(ended: Ended) -> None:
+    guest = Guest("web", Decision(rule="rest", state=State.GUEST_SHUTDOWN))
+    guest.ended = ended
+    assert is_free(cast("Any", guest)) is (ended is Ended.NOTHING)
+
+
+async def test_so_does_one_that_is_being_started_again_in_this_boot_only() -> None:
+    down = Decision(rule="rest", state=State.GUEST_SHUTDOWN)
+    assert not is_free(cast("Any", Guest("web", down, boot="b", restarting_since=0.5)))
+    assert is_free(cast("Any", Guest("web", down, boot="before", restarting_since=0.5)))
 
 
 async def test_at_its_limit_it_names_what_is_left() -> None:

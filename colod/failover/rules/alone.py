@@ -53,7 +53,7 @@ def _why_down(view: View) -> str:
     for one, and exits: from then on it is colod that follows the guest's configuration.
     """
     if f.is_restarting(view):
-        return f"it rebooted and cannot be started: {view.end_trouble}"
+        return view.end_trouble or "it rebooted, and is started again"
     return view.end_trouble or view.journal.reason
 
 
@@ -62,9 +62,20 @@ def _start_again(view: View) -> str:
         return "nothing yet: what its configuration says is done in a few seconds"
     start = "start it with xl create; it is paired again"
     if f.is_restarting(view):
-        return f"it is tried again every 30 s; or {start}"
+        return f"it is tried again every 30 s, unless colod is paused (colodctl pause); or {start}"
     is_there = view.guest is Copy.DOWN
     return f"xl destroy {view.journal.protection.guest}, then {start}" if is_there else start
+
+
+def _restarting_since(view: View) -> float:
+    if view.ended is not Ended.RESTART:
+        return 0.0
+    return view.journal.restarting_since if f.is_restarting(view) else view.uptime_s
+
+
+def _look_at_start(view: View) -> str:
+    guest = view.journal.protection.guest
+    return f"if no xl create of it runs any more: xl destroy {guest}, then xl create"
 
 
 _ALONE = show(State.ALONE, _why_alone, _way_out)
@@ -141,8 +152,8 @@ OWNER_ALONE = (
     ),
     Rule(
         "note_started_again",
-        (f.owns_alone, f.is_restarting, f.guest_is_here, Not(f.end_is_to_be_cleared)),
-        note(None, restarting=False),
+        (f.owns_alone, f.restart_is_noted, f.guest_runs),
+        note(None, restarting_since=0.0),
     ),
     Rule(
         "clear_ended",
@@ -151,7 +162,7 @@ OWNER_ALONE = (
             State.GUEST_SHUTDOWN,
             Do.CLEAR_ENDED,
             lambda v: v.end_trouble,
-            restarting=lambda v: v.ended is Ended.RESTART,
+            restarting_since=_restarting_since,
             boot=lambda v: v.boot,
         ),
     ),
@@ -159,6 +170,12 @@ OWNER_ALONE = (
         "start_again",
         (f.owns_alone, f.is_restarting, f.guest_is_gone, f.start_is_due, Not(f.session_is_here)),
         act(State.GUEST_SHUTDOWN, Do.START_GUEST, "it rebooted, and is started again"),
+    ),
+    # Its domain is there, paused, from the beginning of the start; what it lacks nobody may run.
+    Rule(
+        "await_start",
+        (f.owns_alone, f.restart_is_noted, f.guest_is_paused, Not(f.session_is_here)),
+        show(State.GUEST_SHUTDOWN, _why_down, _look_at_start),
     ),
     Rule(
         "delete",

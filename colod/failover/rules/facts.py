@@ -18,6 +18,9 @@ from colod.failover.view import (
 )
 from colod.model import Role
 
+RESTART_S = 900.0
+"""How long a guest that rebooted is tried to be started: later it may be down for other reasons."""
+
 # --- the witness ------------------------------------------------------------------------------
 
 
@@ -153,6 +156,11 @@ def guest_runs(view: View) -> bool:
     return view.guest is Copy.RUNNING
 
 
+def guest_has_run(view: View) -> bool:
+    """The guest runs here, or has ended its run since this host let it."""
+    return view.guest is Copy.RUNNING or (view.guest is Copy.DOWN and view.journal.started)
+
+
 def held_unnoted(view: View) -> bool:
     """Colod has paused the guest, and the journal does not say so yet."""
     return view.held_unnoted
@@ -194,8 +202,15 @@ def end_is_to_be_cleared(view: View) -> bool:
 
 
 def is_restarting(view: View) -> bool:
-    """The guest rebooted, and this host starts it again."""
-    return view.journal.restarting and view.journal.boot == view.boot
+    """The guest rebooted not long ago, and this host starts it again."""
+    since = view.journal.restarting_since
+    is_recent = since > 0.0 and view.uptime_s - since < RESTART_S
+    return is_recent and view.journal.boot == view.boot
+
+
+def restart_is_noted(view: View) -> bool:
+    """The journal says that the guest is to be started again."""
+    return view.journal.restarting_since > 0.0
 
 
 def start_is_due(view: View) -> bool:

@@ -167,7 +167,7 @@ OWNER_UNACTIVATED = (
     ),
     Rule(
         "activate",
-        (f.owns_unactivated, f.guest_runs, f.witness_was_read),
+        (f.owns_unactivated, f.guest_has_run, f.witness_was_read),
         swap(State.PROMOTING, _activated, started=True),
     ),
     # What is started by hand from now on is nobody's replica, and nobody's stranger.

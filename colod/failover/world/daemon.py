@@ -131,6 +131,10 @@ def _misdeed(i: int, host: Host, shared: Shared, decision: Decision) -> str:
     is_alone = record is not None and record.state is RecordState.ALONE
     if effect is Do.START_GUEST and not (owner == HOSTS[i] and is_alone):
         return "a guest is started on a host that does not own it alone"
+    if effect is Do.RUN_GUEST and host.guest and host.guest.unbuilt:
+        return "a guest is run that xl still makes"
+    if effect is Do.CLEAR_ENDED and not (host.guest and host.guest.ended):
+        return "a guest is destroyed that has not ended"
     is_only = owner is None and host.guest is not None and host.guest.fresh
     if effect is Do.DESTROY_GUEST and (owner == HOSTS[i] or is_only):
         return "the owner's own copy is destroyed"
@@ -250,7 +254,8 @@ def _resume(host: Host) -> _Endings:
 
 
 def _start(host: Host) -> _Endings:
-    yield "", replace(host, guest=Domain())
+    """Begin `xl create`, which goes on whatever becomes of the daemon."""
+    yield "", replace(host, guest=Domain(pauses=1, unbuilt=True))
 
 
 def _destroy(host: Host) -> _Endings:

@@ -55,8 +55,12 @@ def accidents(i: int, host: Host, shared: Shared, bounds: Bounds) -> Iterator[Mo
         over = replace(spent, is_over=True)
         yield Move("the guest shuts down", replace(host, guest=None), over, is_fault=True)
         yield Move("the guest reboots", _reboots(host, bounds), spent, is_fault=True)
+    has_run = host.is_sender or (host.journal is not None and host.journal.started)
+    if "guest" in bounds.kinds and guest is not None and guest.runs and has_run:
         ended = replace(xl_dies(host), guest=replace(guest, ended=True))
         yield Move("the guest reboots, and no xl sees to it", ended, spent, is_fault=True)
+    if "guest" in bounds.kinds and guest is not None and guest.unbuilt:
+        yield Move("xl create fails", replace(host, guest=None), spent, is_fault=True)
 
 
 def _reboots(host: Host, bounds: Bounds) -> Host:

@@ -49,7 +49,7 @@ def mark_of(host: Host) -> Mark:
     """Return what the promises look at of `host`."""
     guest, incoming, journal = host.guest, host.incoming, host.journal
     copy = guest or (incoming if host.xl and host.acked > 0 else None)
-    if copy is None and journal is not None and journal.restarting and _is_boot_of(host):
+    if copy is None and _is_restarting(host):
         copy = Domain()  # its disk is all that there is of a guest that reboots
     return Mark(
         runs=guest is not None and guest.runs,
@@ -69,8 +69,11 @@ def mark_of(host: Host) -> Mark:
     )
 
 
-def _is_boot_of(host: Host) -> bool:
-    return host.journal is not None and host.is_up and host.journal.boot == str(host.boot)
+def _is_restarting(host: Host) -> bool:
+    journal = host.journal
+    if journal is None or not host.is_up:
+        return False
+    return journal.restarting_since > 0.0 and journal.boot == str(host.boot)
 
 
 def grant_of(shared: Shared) -> Grant:

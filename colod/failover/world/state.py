@@ -37,6 +37,7 @@ class Domain:
         pauses: Pause references that Xen counts.
         suspended: Whether libxc has suspended it for a checkpoint.
         ended: Whether the guest has rebooted in it, and no xl sees to that any more.
+        unbuilt: Whether `xl create` still makes it.
         closed: Whether its output gate is closed.
         fresh: Whether it holds everything that the world has seen of the guest.
         whole: Incoming: whether it has a promotable epoch, so that a person may make a guest of it.
@@ -45,6 +46,7 @@ class Domain:
     pauses: int = 0
     suspended: bool = False
     ended: bool = False
+    unbuilt: bool = False
     closed: bool = False
     fresh: bool = True
     whole: bool = False
@@ -236,7 +238,7 @@ def view_of(host: Host, bounds: Bounds) -> View:
         guest=copy_of(host.guest),
         held_unnoted=host.session_holds,
         ended=Ended.RESTART if host.guest and host.guest.ended else Ended.NOTHING,
-        start_due=journal.restarting,
+        start_due=True,
         incoming=host.incoming is not None,
         link=host.link,
         xl_alive=host.xl,

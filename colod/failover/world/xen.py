@@ -57,6 +57,8 @@ def spontaneous(host: Host) -> Iterator[tuple[str, Host]]:
             yield from _checkpoints(host)
     elif host.xl and sees_end(host):
         yield "xl takes over", takes_over(host)
+    if host.guest is not None and host.guest.unbuilt:
+        yield "xl create ends", replace(host, guest=Domain(), answer=Answer.STALE)
     incoming = host.incoming
     if incoming is not None and incoming.pauses == 1 and host.link in (*LIVE, Link.BROKEN):
         yield (

@@ -243,7 +243,7 @@ ALONE = (
         "clear_ended",
         State.GUEST_SHUTDOWN,
         Do.CLEAR_ENDED,
-        notes=notes_of("restarting"),
+        notes=notes_of("restarting_since"),
     ),
     Transcript(
         "but not while its session is there",
@@ -290,11 +290,32 @@ ALONE = (
         notes=notes_of("reason"),
     ),
     Transcript(
-        "once it is there, that is over",
+        "not long afterwards: by then it may be down for another reason",
+        primary(LATER, RESTARTING, start_due=True, uptime_s=900.5, **GONE),
+        "guest_is_down",
+        State.GUEST_SHUTDOWN,
+        asks_person=True,
+    ),
+    Transcript(
+        "what is still being made is left to xl, and nobody is told to run it",
+        primary(LATER, RESTARTING, **PAUSED),
+        "await_start",
+        State.GUEST_SHUTDOWN,
+        asks_person=True,
+    ),
+    Transcript(
+        "however long that takes",
+        primary(LATER, RESTARTING, uptime_s=9000.0, **PAUSED),
+        "await_start",
+        State.GUEST_SHUTDOWN,
+        asks_person=True,
+    ),
+    Transcript(
+        "once it runs, that is over",
         primary(LATER, RESTARTING, guest=Copy.RUNNING),
         "note_started_again",
         None,
-        notes=notes_of("restarting"),
+        notes=notes_of("restarting_since"),
     ),
     Transcript(
         "but not where what is there has ended and is to go",

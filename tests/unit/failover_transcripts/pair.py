@@ -530,6 +530,20 @@ PROMOTION = (
         Swap,
     ),
     Transcript(
+        "one that ended its run before that was written down has run, too",
+        secondary(TAKEN, MINE | {"started": True}, guest=Copy.DOWN),
+        "activate",
+        State.PROMOTING,
+        Swap,
+    ),
+    Transcript(
+        "one that is down without ever having been let run is no guest of ours",
+        secondary(TAKEN, MINE, guest=Copy.DOWN),
+        "nothing_to_run",
+        State.MANUAL_HOLD,
+        asks_person=True,
+    ),
+    Transcript(
         "nor is the other host fenced again then",
         secondary(TAKEN, MINE | {"started": True}, guest=Copy.RUNNING, fence=Fence.NEEDED),
         "activate",

@@ -100,7 +100,7 @@ GONE: dict[str, Any] = {"guest": Copy.ABSENT}
 STALE: dict[str, Any] = {"answer": Answer.STALE}
 AWAY: dict[str, Any] = {"answer": Answer.UNREACHABLE}
 UNPROTECTED: dict[str, Any] = {"wanted": Wanted.UNPROTECTED}
-RESTARTING: dict[str, Any] = {"restarting": True}
+RESTARTING: dict[str, Any] = {"restarting_since": 0.5}
 SUSPENDED: dict[str, Any] = {"wanted": Wanted.SUSPENDED}
 LOST: dict[str, Any] = {"contact": Contact.LOST}
 
