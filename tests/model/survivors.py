@@ -12,6 +12,7 @@ _IMPLIED = {
     "quiesce: without 'goes_well'": "`hold` takes a guest that runs in a broken pair",
     "take_back: without 'has_lost'": "a secondary's `force` writes the same record",
     "give_switchover_up: after give_away": "what fits both, `resume_from_switchover` takes first",
+    "note_started_again: without 'owns_alone'": "`hold` and `activate` take any other that runs",
     "forget_pairing: without 'not copy_is_here'": "the rows before it take any copy",
 }
 
@@ -21,6 +22,7 @@ _INDIFFERENT = {
     "release_given_up: after release_unwanted": "both release; only the reason noted differs",
     "leave_pairing: after resume": "neither needs the other's work, and both are done",
     "note_running: after open_gate": "neither needs the other's work, and both are done",
+    "open_gate: after note_started_again": "neither needs the other's work, and both are done",
     "keep_orphan: after sync": "a session whose xl is gone is a broken one in a moment",
     "erase: after forget_stranger": "what is noted on the way is erased with the rest",
     "become_primary: after let_run": "a secondary that owns alone was seen running: not paused",
@@ -51,6 +53,9 @@ _APART = {
     "release_broken: after release_orphan": "the session is there, or not",
     "release_orphan: after release_given_up": "the session is not there, or it is",
     "release_unwanted: after leave_pairing": "the session is there, or not",
+    "note_started_again: after clear_ended": "the guest runs, or has ended",
+    "clear_ended: after start_again": "its domain is there, or not",
+    "await_start: after guest_is_down": "its domain is there, paused, or it is down",
     "resume: after note_running": "the guest is suspended, or not",
     "stay_suspended: after pair": "`release_unwanted` has taken any session that is not wanted",
     "alone: after take_back": "this host owns the guest, or the other one does",

@@ -171,16 +171,16 @@ OWNER_ALONE = (
         (f.owns_alone, f.is_restarting, f.guest_is_gone, f.start_is_due, Not(f.session_is_here)),
         act(State.GUEST_SHUTDOWN, Do.START_GUEST, "it rebooted, and is started again"),
     ),
+    Rule(
+        "delete",
+        (f.owns_alone, f.is_unprotected, f.witness_was_read),
+        swap(State.STOPPED, _no_record),
+    ),
     # Its domain is there, paused, from the beginning of the start; what it lacks nobody may run.
     Rule(
         "await_start",
         (f.owns_alone, f.restart_is_noted, f.guest_is_paused, Not(f.session_is_here)),
         show(State.GUEST_SHUTDOWN, _why_down, _look_at_start),
-    ),
-    Rule(
-        "delete",
-        (f.owns_alone, f.is_unprotected, f.witness_was_read),
-        swap(State.STOPPED, _no_record),
     ),
     Rule(
         "guest_is_down",
