@@ -146,22 +146,31 @@ def fence_confirm(context: click.Context, *, guest: str, reason: str, as_json: b
 
 
 @click.command()
+@click.option(
+    "--switch-over",
+    is_flag=True,
+    help="First give the guests that run here to the other host; where one cannot go, no session "
+    "is ended.",
+)
 @_timeout_option
 @json_option
 @click.pass_context
-def drain(context: click.Context, *, timeout_s: float, as_json: bool) -> None:
+def drain(context: click.Context, *, switch_over: bool, timeout_s: float, as_json: bool) -> None:
     """End all sessions of this host in good order, as before a shutdown.
 
-    What it owns goes on alone; replicas that it holds are given up.
+    What it owns goes on alone, here; replicas that it holds are given up.
     """
     with connect(context) as client:
-        ended = list(client.drain(timeout_s=timeout_s).ended)
+        reply = client.drain(switch_over=switch_over, timeout_s=timeout_s)
+    given, ended = list(reply.given_away), list(reply.ended)
     if as_json:
-        print_json(DrainDocument(ended=ended))
+        print_json(DrainDocument(ended=ended, given_away=given))
         return
+    for guest in given:
+        click.echo(f"given to the other host: {guest}")
     for line in ended:
         click.echo(f"ended: {line}")
-    if not ended:
+    if not (given or ended):
         click.echo("nothing to end")
 
 

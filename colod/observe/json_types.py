@@ -346,6 +346,7 @@ class DrainDocument(TypedDict):
     """The sessions that were ended."""
 
     ended: list[str]
+    given_away: list[str]
 
 
 class DrillDocument(TypedDict):

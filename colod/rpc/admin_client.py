@@ -99,9 +99,12 @@ class AdminClient:
         """Give a guest of this host to the other one, or say what would be done."""
         return self._call(self._stub.Switchover, request, timeout_s)
 
-    def drain(self, *, timeout_s: float = CHANGE_TIMEOUT_S) -> admin_pb2.DrainReply:
-        """End all sessions of this host in good order."""
-        return self._call(self._stub.Drain, admin_pb2.DrainRequest(), timeout_s)
+    def drain(
+        self, *, switch_over: bool = False, timeout_s: float = CHANGE_TIMEOUT_S
+    ) -> admin_pb2.DrainReply:
+        """End all sessions of this host in good order; before that, if asked, give guests away."""
+        request = admin_pb2.DrainRequest(switch_over=switch_over)
+        return self._call(self._stub.Drain, request, timeout_s)
 
     def set_automation(
         self, request: admin_pb2.SetAutomationRequest

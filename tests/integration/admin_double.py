@@ -136,7 +136,8 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
 
     async def Drain(self, request: Any, context: Any) -> admin_pb2.DrainReply:
         self._take(request)
-        return admin_pb2.DrainReply(ended=self.ended)
+        given = ["db"] if request.switch_over else []
+        return admin_pb2.DrainReply(ended=self.ended, given_away=given)
 
     async def FenceConfirm(self, request: Any, context: Any) -> admin_pb2.FenceConfirmReply:
         self._take(request)

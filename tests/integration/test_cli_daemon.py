@@ -690,7 +690,14 @@ def test_drain_names_what_it_ended(daemon: FakeDaemon, colodctl: Run) -> None:
     assert colodctl("drain").out == "nothing to end\n"
     daemon.ended = ["web: alone on this host"]
     assert colodctl("drain").out == "ended: web: alone on this host\n"
-    assert colodctl("drain", "--json").json["ended"] == daemon.ended
+    assert colodctl("drain", "--json").json == {
+        "schema": 1,
+        "ended": daemon.ended,
+        "given_away": [],
+    }
+    assert colodctl("drain", "--switch-over").out == (
+        "given to the other host: db\nended: web: alone on this host\n"
+    )
 
 
 def test_history_shows_each_change_with_its_cause(daemon: FakeDaemon, colodctl: Run) -> None:

@@ -75,7 +75,7 @@ DOCUMENTED: Mapping[str, dict[str, Any]] = {
     "fence-confirm": {"guest": "web", "given_to": ["fencing"]},
     "pause": {"paused": True, "here_only": False, "peer_error": None},
     "unpause": {"paused": False, "here_only": False, "peer_error": None},
-    "drain": {"ended": []},
+    "drain": {"ended": [], "given_away": []},
     "doctor": {"findings": [{"severity": "ok", "subject": "xl", "text": "answers", "advice": ""}]},
     "drill report": {"drills": []},
     "lag": {

@@ -179,6 +179,27 @@ def test_while_automation_is_paused_a_guest_runs_on_alone_and_is_paired_when_ask
     until(trial.is_in_step, "both hosts are in step")
 
 
+def test_a_host_gives_its_guests_away_before_it_is_drained(make_trial: MakeTrial) -> None:
+    trial = make_trial(suspect_s=8.0, silence_s=6.0, hold="automatic")
+    trial.replicate()
+    drained = json.loads(trial.alpha.ctl("drain", "--switch-over", "--json"))
+    assert drained["given_away"] == ["g1"]
+    trial.until_state(trial.beta, "ALONE", "SUSPENDED")
+    assert trial.runs(trial.beta)
+    until(lambda: not trial.alpha.guests(), "nothing is left at alpha")
+    until(lambda: not any(each.session_pids() for each in trial.pair.hosts), "no session is left")
+
+
+def test_no_pairing_is_ended_where_a_guest_cannot_be_given_away(trial: Trial) -> None:
+    pairing = trial.replicate()  # its output is not held, so no checkpoint would be its last
+    kept = trial.alpha.try_ctl("drain", "--switch-over")
+    assert kept.returncode == 4
+    assert "output of g1 is not held" in kept.stderr
+    assert "no pairing was ended" in kept.stderr
+    trial.until_epochs_go_on()
+    assert trial.status(trial.alpha).pairing == pairing
+
+
 def test_a_drained_host_keeps_what_may_be_the_last_copy_and_says_so(make_trial: MakeTrial) -> None:
     trial = make_trial(suspect_s=3.0, silence_s=2.0, extra='takeover = "manual"\n')
     trial.replicate()
