@@ -691,7 +691,7 @@ def test_drain_names_what_it_ended(daemon: FakeDaemon, colodctl: Run) -> None:
     daemon.ended = ["web: alone on this host"]
     assert colodctl("drain").out == "ended: web: alone on this host\n"
     assert colodctl("drain", "--json").json == {
-        "schema": 1,
+        "schema_version": 1,
         "ended": daemon.ended,
         "given_away": [],
     }
