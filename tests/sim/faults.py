@@ -24,6 +24,14 @@ Ending = tuple[float, Callable[[], None]]
 _WISHES = ("failover", "switchover", "drain", "suspend", "resume", "unprotect")
 
 
+def _asks_for_start(host: SimHost) -> bool:
+    """Whether status says that the guest has ended, and to start it."""
+    service = host.daemon.services.get(GUEST) if host.daemon else None
+    if service is None or service.state is not State.GUEST_SHUTDOWN:
+        return False
+    return "xl create" in service.decision.advice
+
+
 async def _for_a_while(seconds: float, end: Callable[[], None]) -> None:
     await asyncio.sleep(seconds)
     end()
@@ -46,7 +54,7 @@ class Faults:
             self._kill_daemon,
             self._kill_process,
             self._kill_process,
-            self._reboot_guest,
+            self._end_guest,
             self._partition,
             self._partition,
             self._lose_witness,
@@ -100,18 +108,25 @@ class Faults:
                 await host.daemon.protect(GUEST, host.peer.name, Disks.NONE, 200, dry_run=False)
 
     def _start_what_is_down(self) -> None:
-        """Start a guest that rebooted on a host that does not protect it any more."""
+        """Start a guest that ended: as advised, or where nobody protects it any more."""
         hosts = self._world.hosts.values()
         if self._world.running() or any(host.daemon is None for host in hosts):
             return
+        for host in hosts:
+            if _asks_for_start(host) and host.xen.find(GUEST) is None:
+                self._start(host)
+                return
         host = max(hosts, key=lambda each: each.xen.on_disk_s)
         if host.xen.on_disk_s == 0.0 or (host.daemon and host.daemon.services):
             return
         if (ended := host.xen.find(GUEST)) is not None and ended.ended:
             host.xen.destroy(ended)
         if host.xen.find(GUEST) is None:
-            self._world.note(f"the operator starts {GUEST} on {host.name}")
-            host.xen.built(host.xen.start(GUEST), is_good=True)
+            self._start(host)
+
+    def _start(self, host: SimHost) -> None:
+        self._world.note(f"the operator starts {GUEST} on {host.name}")
+        host.xen.built(host.xen.start(GUEST), is_good=True)
 
     def _look_and_destroy(self, host: SimHost) -> None:
         """Do as advised with a copy whose protection was ended elsewhere: the other one runs."""
@@ -150,12 +165,13 @@ class Faults:
             victim.end()
         return None
 
-    def _reboot_guest(self, host: SimHost) -> Ending | None:
+    def _end_guest(self, host: SimHost) -> Ending | None:
         guest = host.xen.find(GUEST)
         if guest is None or not guest.may_run:
             return None
-        self._note(f"reboot-guest {host.name}")
-        host.xen.reboot(guest)
+        how = self._random.choice(("reboot", "poweroff"))
+        self._note(f"{how}-guest {host.name}")
+        host.xen.end(guest, how)
         return None
 
     def _partition(self, host: SimHost) -> Ending | None:

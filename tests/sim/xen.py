@@ -33,7 +33,7 @@ class SimDomain:
         name: Its name.
         pauses: Pause references.
         suspended: Suspended for a checkpoint.
-        ended: Whether its guest has rebooted, and no xl sees to that.
+        ended: How its guest's run has ended (`reboot`, `poweroff`), and no xl sees to that; or "".
         is_built: Whether it holds a whole guest, and not a part of one.
         is_mute: Whether its output is held.
         done_s: How far the guest has got, in seconds that it has run, when it last started.
@@ -45,7 +45,7 @@ class SimDomain:
     name: str
     pauses: int = 0
     suspended: bool = False
-    ended: bool = False
+    ended: str = ""
     is_built: bool = True
     is_mute: bool = False
     done_s: float = 0.0
@@ -76,10 +76,10 @@ class SimXen:
         self._host.world.changed()
         return domain
 
-    def reboot(self, domain: SimDomain) -> None:
+    def end(self, domain: SimDomain, how: str) -> None:
         """Have its guest end its run; what it did is on its disk."""
         self._host.world.changed()
-        domain.ended, domain.suspended = True, False
+        domain.ended, domain.suspended = how, False
         self.on_disk_s = domain.done_s
         self._host.world.changed()
 
@@ -302,5 +302,5 @@ def _shown(domain: SimDomain) -> Domain:
         paused=domain.pauses > 0,
         memory_bytes=MEMORY_BYTES,
         cpu_time_s=0.0,
-        shutdown_reason="reboot" if domain.ended else "",
+        shutdown_reason=domain.ended,
     )
