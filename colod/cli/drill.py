@@ -15,7 +15,6 @@ from colod.cli.daemon import (
     check_may_ask,
     connect,
     json_option,
-    known,
     newest,
     operator,
     print_json,
@@ -26,7 +25,7 @@ from colod.cli.progress import ShowStep, steps
 from colod.errors import ColodError, NotFound, OutcomeUnknown
 
 if TYPE_CHECKING:
-    from colod.observe.json_types import Drill, DrillDocument, DrillsDocument
+    from colod.observe.json_types import DrillDocument, DrillsDocument
     from colod.rpc.admin_client import AdminClient
     from colod.v1.admin_pb2 import DrillRecord, DrillReply, DrillRequest
 
@@ -187,7 +186,9 @@ def report(context: click.Context, guest: str | None, *, limit: int, as_json: bo
     with connect(context) as client:
         drills = list(newest(lambda most: client.drills(guest or "", most), limit).drills)
     if as_json:
-        listed: DrillsDocument = {"drills": [record_json(each) for each in drills]}
+        from colod.observe.documents import drill_json
+
+        listed: DrillsDocument = {"drills": [drill_json(each) for each in drills]}
         print_json(listed)
         return
     for each in drills:
@@ -244,11 +245,13 @@ def _show_result(
 
 def _print_json(guest: str, plan: list[str], record: DrillRecord | None) -> None:
     """Print a drill, or that one was only foretold."""
+    from colod.observe.documents import drill_json
+
     content: DrillDocument = {
         "guest": guest,
         "dry_run": record is None,
         "plan": plan,
-        "drill": None if record is None else record_json(record),
+        "drill": None if record is None else drill_json(record),
     }
     print_json(content)
 
@@ -313,39 +316,6 @@ def _carried_out(
     return last.record
 
 
-def record_json(record: DrillRecord) -> Drill:
-    """Return a drill as its documented JSON object."""
-    return {
-        "id": record.id,
-        "unix_s": record.unix_s,
-        "host": record.host,
-        "guest": record.guest,
-        "kind": record.kind,
-        "epoch": record.epoch or None,
-        "generation": record.generation,
-        "verdict": record.verdict,
-        "detail": record.detail,
-        "operator": record.operator,
-        "check": record.check or None,
-        "network": record.network,
-        "rpo_s": known(record.rpo_s),
-        "image_s": known(record.image_s),
-        "restore_s": known(record.restore_s),
-        "start_s": known(record.start_s),
-        "check_s": known(record.check_s),
-        "rto_s": known(record.rto_s),
-        "is_kept": record.is_kept,
-        "discard_s": _of_secondary(record, record.discard_s),
-        "unprotected_s": _of_secondary(record, record.unprotected_s),
-        "protect_s": _of_secondary(record, record.protect_s),
-    }
-
-
-def _of_secondary(record: DrillRecord, measured: float) -> float | None:
-    """Return what only a drill of a secondary measures; an older daemon does not say -1 of it."""
-    return known(measured) if record.kind == "secondary" else None
-
-
 def verdict_text(record: DrillRecord) -> str:
     """Return what a drill came to, in a line without its time."""
     epoch = f"epoch {record.epoch}" if record.epoch else "no epoch"
@@ -353,6 +323,8 @@ def verdict_text(record: DrillRecord) -> str:
 
 
 def _record_lines(record: DrillRecord, columns: int) -> Iterator[str]:
+    from colod.observe.documents import of_secondary
+
     yield from layout.pairs([(layout.instant(record.unix_s), verdict_text(record))], columns)
     parts = [
         f"{label} {layout.seconds(value)}"
@@ -363,9 +335,9 @@ def _record_lines(record: DrillRecord, columns: int) -> Iterator[str]:
             ("restore", record.restore_s),
             ("start", record.start_s),
             ("check", record.check_s),
-            ("unprotected", _of_secondary(record, record.unprotected_s)),
-            ("old replica gone", _of_secondary(record, record.discard_s)),
-            ("new one PROTECTED", _of_secondary(record, record.protect_s)),
+            ("unprotected", of_secondary(record, record.unprotected_s)),
+            ("old replica gone", of_secondary(record, record.discard_s)),
+            ("new one PROTECTED", of_secondary(record, record.protect_s)),
         )
         if value is not None and value >= 0
     ]

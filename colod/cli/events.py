@@ -128,15 +128,14 @@ def _parts(event: Event) -> Iterator[str]:
 
 
 def _print_json(event: Event) -> None:
-    from colod.cli.drill import record_json
-    from colod.observe.documents import automation_json, entry_json
+    from colod.observe.documents import automation_json, drill_json, entry_json
 
     content: EventDocument = {
         "unix_s": event.unix_s,
         "host": event.host,
         "guest": event.guest or None,
         "change": entry_json(event.change) if event.change else None,
-        "drill": record_json(event.drill) if event.drill else None,
+        "drill": drill_json(event.drill) if event.drill else None,
         "automation": automation_json(event.automation) if event.automation else None,
         "daemon_reachable": event.reachable,
     }

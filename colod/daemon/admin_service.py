@@ -282,7 +282,11 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 
     async def Drills(self, request: admin_pb2.DrillsRequest, context: Any) -> Any:
         """Return drills of this host, oldest first."""
-        found = self._drills.log.of(request.guest, request.limit)
+        return self.past_drills(request.guest, request.limit)
+
+    def past_drills(self, guest: str, limit: int) -> admin_pb2.DrillsReply:
+        """Return the newest `limit` drills of this host, of a guest or of all, oldest first."""
+        found = self._drills.log.of(guest, limit)
         return admin_pb2.DrillsReply(drills=[drill_message(each) for each in found])
 
     async def Quarantine(self, request: admin_pb2.QuarantineRequest, context: Any) -> Any:

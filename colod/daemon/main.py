@@ -42,6 +42,7 @@ from colod.daemon.status import history_of
 from colod.errors import ColodError, ConfigError, NetworkError, StateHeld
 from colod.model import HostName
 from colod.observe import logs
+from colod.observe.app import Sources
 from colod.observe.http import HttpServer
 from colod.observe.logs import Event
 from colod.rpc import pki
@@ -347,11 +348,17 @@ class Daemon:
         async def status() -> admin_pb2.StatusReply:
             return admin.status()
 
+        async def drills(guest: str, limit: int) -> admin_pb2.DrillsReply:
+            return admin.past_drills(guest, limit)
+
         try:
             self._http = HttpServer(
                 self._config.observe.listen,
-                lambda: self._ask_loop(status()),
-                lambda guest, limit: history_of(host.parts.history.of(guest, limit)),
+                Sources(
+                    lambda: self._ask_loop(status()),
+                    lambda guest, limit: history_of(host.parts.history.of(guest, limit)),
+                    lambda guest, limit: self._ask_loop(drills(guest, limit)),
+                ),
                 host.parts.identity.server_context,
             )
         except NetworkError as error:

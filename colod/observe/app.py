@@ -19,8 +19,9 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from colod.errors import ColodError, NotFound
 from colod.model import parse_guest_name
+from colod.observe import page
 from colod.observe.checks import CHECKS, Asked, judge, verdict_json
-from colod.observe.documents import history_json, status_json
+from colod.observe.documents import drills_json, history_json, status_json
 from colod.observe.metrics import StatusCollector
 from colod.observe.schema import versioned
 from colod.v1 import admin_pb2
@@ -42,6 +43,18 @@ StatusSource = Callable[[], admin_pb2.StatusReply]
 HistorySource = Callable[[str, int], admin_pb2.HistoryReply]
 """Gives the newest changes of state, at most so many, of a guest (of all when ""); as above, but
 never late."""
+
+DrillSource = Callable[[str, int], admin_pb2.DrillsReply]
+"""Gives the newest drills of this host, as above. Raises TimeoutError if the loop is stuck."""
+
+
+class Sources(NamedTuple):
+    """Where everything that is answered comes from."""
+
+    status: StatusSource
+    history: HistorySource
+    drills: DrillSource
+
 
 _Query = Mapping[str, str]
 
@@ -69,10 +82,11 @@ class Answer(NamedTuple):
 class App:
     """The WSGI application."""
 
-    def __init__(self, status: StatusSource, history: HistorySource) -> None:
-        """Answer from `status` and `history`."""
-        self._status = Shared(status)
-        self._history = history
+    def __init__(self, sources: Sources) -> None:
+        """Answer from `sources`."""
+        self._status = Shared(sources.status)
+        self._history = sources.history
+        self._drills = sources.drills
         self._looking = threading.Lock()
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Undescribed(self._status))
@@ -95,6 +109,8 @@ class App:
 
     def _answer(self, environ: WSGIEnvironment) -> Answer:
         path = str(environ.get("PATH_INFO", ""))
+        if path == "/":
+            return Answer(HTTPStatus.OK, page.headers(), page.page())
         if path == "/livez":
             return self._livez()
         if path == "/metrics":
@@ -117,6 +133,8 @@ class App:
             return self._whole_status(_parameters(query, {"guest"}))
         if name == "history":
             return self._changes(_parameters(query, {"guest", "limit"}))
+        if name == "drills":
+            return self._past_drills(_parameters(query, {"guest", "limit"}))
         return _text(HTTPStatus.NOT_FOUND)
 
     def _livez(self) -> Answer:
@@ -169,6 +187,14 @@ class App:
         if guest and not reply.entries:  # the protection may have ended: its history stays
             _known_guest(given, self._status())
         return _json(HTTPStatus.OK, history_json(reply))
+
+    def _past_drills(self, given: _Query) -> Answer:
+        limit, guest = _limit(given.get("limit", str(HISTORY_LIMIT))), _guest(given)
+        with self._looking:
+            reply = self._drills(guest, limit)
+        if guest and not reply.drills:
+            _known_guest(given, self._status())
+        return _json(HTTPStatus.OK, drills_json(reply))
 
 
 class Shared:

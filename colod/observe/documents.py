@@ -167,6 +167,44 @@ def history_json(reply: admin_pb2.HistoryReply) -> json_types.HistoryDocument:
     return {"entries": [entry_json(entry) for entry in reply.entries]}
 
 
+def drills_json(reply: admin_pb2.DrillsReply) -> json_types.DrillsDocument:
+    """Return drills as their documented JSON object."""
+    return {"drills": [drill_json(each) for each in reply.drills]}
+
+
+def drill_json(record: admin_pb2.DrillRecord) -> json_types.Drill:
+    """Return a drill as its documented JSON object."""
+    return {
+        "id": record.id,
+        "unix_s": record.unix_s,
+        "host": record.host,
+        "guest": record.guest,
+        "kind": record.kind,
+        "epoch": record.epoch or None,
+        "generation": record.generation,
+        "verdict": record.verdict,
+        "detail": record.detail,
+        "operator": record.operator,
+        "check": record.check or None,
+        "network": record.network,
+        "rpo_s": _known(record.rpo_s),
+        "image_s": _known(record.image_s),
+        "restore_s": _known(record.restore_s),
+        "start_s": _known(record.start_s),
+        "check_s": _known(record.check_s),
+        "rto_s": _known(record.rto_s),
+        "is_kept": record.is_kept,
+        "discard_s": of_secondary(record, record.discard_s),
+        "unprotected_s": of_secondary(record, record.unprotected_s),
+        "protect_s": of_secondary(record, record.protect_s),
+    }
+
+
+def of_secondary(record: admin_pb2.DrillRecord, measured: float) -> float | None:
+    """Return what only a drill of a secondary measures; an older daemon does not say -1 of it."""
+    return _known(measured) if record.kind == "secondary" else None
+
+
 def entry_json(entry: admin_pb2.HistoryEntry) -> json_types.Change:
     """Return one change of state as its documented JSON object."""
     return {

@@ -23,7 +23,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from colod.config.schema import split_address
 from colod.errors import NetworkError
-from colod.observe.app import App, HistorySource, StatusSource
+from colod.observe.app import App, Sources
 
 MAX_CONNECTIONS: Final = 16
 MAX_REQUEST_BYTES: Final = 8192
@@ -44,8 +44,7 @@ class HttpServer:
     def __init__(
         self,
         listen: str,
-        status: StatusSource,
-        history: HistorySource,
+        sources: Sources,
         tls: Callable[[], ssl.SSLContext],
         *,
         limit_s: float = LIMIT_S,
@@ -54,8 +53,7 @@ class HttpServer:
 
         Args:
             listen: `ADDRESS:PORT`; port 0 takes any.
-            status: Where the status comes from.
-            history: Where the changes of state come from.
+            sources: Where everything that is answered comes from.
             tls: Makes what TLS needs; called where the address is not a loopback one.
             limit_s: Longest life of a connection.
 
@@ -69,7 +67,7 @@ class HttpServer:
             self._server = _Server(address, None if is_local else tls(), limit_s)
         except (OSError, ValueError, TypeError) as error:  # of the address, or of the certificates
             raise NetworkError(f"observe.listen {listen}: {error}") from error
-        self._server.set_app(App(status, history))
+        self._server.set_app(App(sources))
         self._thread = threading.Thread(target=self._server.serve_forever, name="http")
         self._thread.start()
 

@@ -14,6 +14,7 @@ import pytest
 
 from colod.errors import NetworkError
 from colod.model import HostName
+from colod.observe.app import Sources
 from colod.observe.http import MAX_CONNECTIONS, MAX_REQUEST_BYTES, HttpServer
 from colod.rpc import pki
 from colod.rpc.tls import load_identity
@@ -28,6 +29,13 @@ def history(guest: str, limit: int) -> admin_pb2.HistoryReply:
     return admin_pb2.HistoryReply(entries=[admin_pb2.HistoryEntry(guest="g", to_state="ALONE")])
 
 
+def drills(guest: str, limit: int) -> admin_pb2.DrillsReply:
+    return admin_pb2.DrillsReply(drills=[admin_pb2.DrillRecord(guest="g", verdict="passed")])
+
+
+SOURCES = Sources(lambda: STATUS, history, drills)
+
+
 def no_tls() -> ssl.SSLContext:
     raise AssertionError("a loopback address needs no TLS")
 
@@ -35,7 +43,7 @@ def no_tls() -> ssl.SSLContext:
 @pytest.fixture
 def server() -> Iterator[HttpServer]:
     """A server on loopback."""
-    made = HttpServer("127.0.0.1:0", lambda: STATUS, history, no_tls)
+    made = HttpServer("127.0.0.1:0", SOURCES, no_tls)
     yield made
     made.stop()
 
@@ -43,7 +51,7 @@ def server() -> Iterator[HttpServer]:
 @pytest.fixture(scope="module")
 def steady() -> Iterator[HttpServer]:
     """One for all tests that leave no connection behind: to stop takes half a second."""
-    made = HttpServer("127.0.0.1:0", lambda: STATUS, history, no_tls)
+    made = HttpServer("127.0.0.1:0", SOURCES, no_tls)
     yield made
     made.stop()
 
@@ -68,7 +76,9 @@ def test_metrics_are_served(server: HttpServer) -> None:
     ("path", "method", "expected"),
     [
         ("/livez", "GET", 200),
-        ("/", "GET", 404),
+        ("/", "GET", 200),
+        ("/", "POST", 405),
+        ("/page.html", "GET", 404),
         ("/../etc/passwd", "GET", 404),
         ("/metrics", "POST", 405),
         ("/metrics", "DELETE", 405),
@@ -111,7 +121,7 @@ def test_a_loop_that_is_stuck_is_not_alive() -> None:
     def stuck() -> admin_pb2.StatusReply:
         raise TimeoutError
 
-    server = HttpServer("127.0.0.1:0", stuck, history, no_tls)
+    server = HttpServer("127.0.0.1:0", Sources(stuck, history, drills), no_tls)
     try:
         assert answer_of(server, "/livez")[0] == answer_of(server, "/metrics")[0] == 503
     finally:
@@ -158,7 +168,7 @@ def test_odd_requests_are_answered_or_refused(
 
 
 def test_a_client_that_trickles_is_cut_off() -> None:
-    server = HttpServer("127.0.0.1:0", lambda: STATUS, history, no_tls, limit_s=0.5)
+    server = HttpServer("127.0.0.1:0", SOURCES, no_tls, limit_s=0.5)
     began = time.monotonic()
     try:
         with socket.create_connection(server.address, 10) as client:
@@ -214,7 +224,7 @@ def until_alive(ask: Callable[[], int]) -> None:
 
 def test_an_address_that_is_taken_is_an_error(server: HttpServer) -> None:
     with pytest.raises(NetworkError, match=r"observe\.listen"):
-        HttpServer(f"127.0.0.1:{server.address[1]}", lambda: STATUS, history, no_tls)
+        HttpServer(f"127.0.0.1:{server.address[1]}", SOURCES, no_tls)
 
 
 @pytest.fixture
@@ -232,7 +242,7 @@ def remote(authority: Path) -> Iterator[HttpServer]:
     identity = load_identity(
         authority / "ca.pem", authority / "alpha.pem", authority / "alpha.key", host="alpha"
     )
-    made = HttpServer("0.0.0.0:0", lambda: STATUS, history, identity.server_context)
+    made = HttpServer("0.0.0.0:0", SOURCES, identity.server_context)
     yield made
     made.stop()
 

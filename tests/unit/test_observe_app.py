@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from colod.observe.app import METHODS, SHARED_S, App, Shared
+from colod.observe.app import METHODS, SHARED_S, App, Shared, Sources
 from colod.observe.checks import CHECKS
 from colod.observe.documents import status_json
 from colod.observe.schema import versioned
@@ -59,6 +62,15 @@ def history(guest: str, limit: int) -> admin_pb2.HistoryReply:
     return admin_pb2.HistoryReply(entries=found[-limit:])
 
 
+def drills(guest: str, limit: int) -> admin_pb2.DrillsReply:
+    found = [admin_pb2.DrillRecord(guest=each, kind="isolated", verdict="passed") for each in "ab"]
+    chosen = [each for each in found if guest in ("", each.guest)]
+    return admin_pb2.DrillsReply(drills=chosen[-limit:])
+
+
+SOURCES = Sources(lambda: STATUS, history, drills)
+
+
 class Said(NamedTuple):
     """One answer."""
 
@@ -83,7 +95,7 @@ def ask(target: str, method: str = "GET", app: App | None = None) -> Said:
         started.append((int(status[:3]), dict(headers)))
         return lambda data: None
 
-    answer = validator(app or App(lambda: STATUS, history))(environ, start)
+    answer = validator(app or App(SOURCES))(environ, start)
     try:
         body = b"".join(answer)
     finally:
@@ -109,6 +121,9 @@ def ask(target: str, method: str = "GET", app: App | None = None) -> Said:
         ("/secondary?guest=web", 503),
         ("/status", 200),
         ("/history", 200),
+        ("/drills", 200),
+        ("/drills?guest=a&limit=1", 200),
+        ("/", 200),
         ("/metrics", 200),
     ],
 )
@@ -185,7 +200,9 @@ def test_what_cannot_be_understood_is_refused_in_words(target: str, words: str) 
     assert words in said.json["error"]["message"]
 
 
-@pytest.mark.parametrize("target", ["/", "/nowhere", "/status/", "//status", "/PRIMARY", "status"])
+@pytest.mark.parametrize(
+    "target", ["/nowhere", "/status/", "/page.html", "//status", "/PRIMARY", "status"]
+)
 def test_other_paths_are_not_found(target: str) -> None:
     assert ask(target if target.startswith("/") else f"/x{target}").status == 404
 
@@ -204,7 +221,7 @@ def test_the_document_names_every_path_with_its_parameters() -> None:
     assert named == {
         *("/livez", "/readyz", "/metrics", "/status[?guest=G]", "/history[?guest=G][&limit=N]"),
         *("/health[?guest=G]", "/protected[?guest=G]", "/primary?guest=G"),
-        "/secondary?guest=G[&lag=S]",
+        *("/secondary?guest=G[&lag=S]", "/", "/drills[?guest=G][&limit=N]"),
     }
     assert {each.strip("/[").split("?")[0].rstrip("[") for each in named} >= CHECKS.keys()
 
@@ -220,13 +237,14 @@ def test_no_request_makes_it_fail(path: str, query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["/livez", "/metrics", "/readyz", "/status", "/history", "/primary?guest=web"]
+    "target",
+    ["/livez", "/metrics", "/readyz", "/status", "/history", "/drills", "/primary?guest=web"],
 )
 def test_a_loop_that_is_stuck_answers_nothing_as_if_it_were_so(target: str) -> None:
     def stuck(*_: Any) -> Any:
         raise TimeoutError
 
-    assert ask(target, app=App(stuck, stuck)).status == 503
+    assert ask(target, app=App(Sources(stuck, stuck, stuck))).status == 503
 
 
 def test_a_crowd_costs_the_loop_one_answer() -> None:
@@ -261,3 +279,29 @@ def test_a_status_is_not_kept_for_a_loop_that_has_got_stuck() -> None:
     for _ in range(2):
         with pytest.raises(TimeoutError):
             shared()
+
+
+def test_drills_are_those_that_the_command_shows() -> None:
+    shown = ask("/drills?guest=b").json
+    assert [(each["guest"], each["verdict"]) for each in shown["drills"]] == [("b", "passed")]
+    assert shown["schema_version"] == 1
+
+
+@pytest.mark.parametrize(("query", "status"), [("guest=none", 404), ("limit=0", 400), ("x=1", 400)])
+def test_drills_that_cannot_be_asked_for(query: str, status: int) -> None:
+    assert ask(f"/drills?{query}").status == status
+
+
+def test_the_page_runs_and_loads_nothing_but_what_is_in_it() -> None:
+    said = ask("/")
+    policy = said.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    for tag in ("script", "style"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", said.body.decode(), re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert not re.search(rb"""(src|href)=["']?(https?:)?//""", said.body)
+    # What a browser would run beside the one script, or what would make markup of a text.
+    assert not re.search(
+        rb"\son[a-z]+=|innerHTML|outerHTML|insertAdjacent|document\.write", said.body
+    )
