@@ -47,6 +47,7 @@ EXITS: Final[Mapping[type[ColodError], Exit]] = {
     errors.FenceUnconfirmed: Exit.UNKNOWN,
     errors.NotAllowedNow: Exit.REFUSED,
     errors.NotFound: Exit.NOT_FOUND,
+    errors.NotPermitted: Exit.REFUSED,
     errors.OutcomeUnknown: Exit.UNKNOWN,
     errors.OwnershipLost: Exit.REFUSED,
     errors.PeerRefused: Exit.REFUSED,

@@ -23,6 +23,7 @@ import structlog
 from colod import __version__
 from colod.config import DEFAULT_PATH, Config, load_config
 from colod.daemon.admin_service import AdminService
+from colod.daemon.audit import AuditLog
 from colod.daemon.carrier import CarrierWatch
 from colod.daemon.compose import compose
 from colod.daemon.drill_log import DrillLog
@@ -190,11 +191,13 @@ class Daemon:
         return 0
 
     async def _serve_operators(self, host: Host, admin: AdminService, *, simulated: bool) -> None:
+        audit = AuditLog(self._config.host.state_directory)
         server = await start_admin_server(
             admin,
             self._config.admin_socket,
             group=self._config.admin.group,
             on_defect=self._defect,
+            audit=audit,
         )
         _log.info(Event.DAEMON_STARTED, version=__version__, simulated=simulated)
         notify("READY=1", f"STATUS={len(host.services)} protections")
@@ -202,6 +205,7 @@ class Daemon:
             await self._serve(host)
         finally:
             await server.stop()
+            await asyncio.to_thread(audit.close)
 
     async def rescue(self, limit_s: float | None = None) -> int:
         """Decide until nothing hangs on it; see `colod.daemon.rescue`.
