@@ -1,4 +1,4 @@
-"""Certificates of operators, sound and odd."""
+"""Certificates of operators, sound and odd, for tests of the port for remote operators."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import NameOID
+
+from colod.rpc.remote_host import RemoteHost
 
 
 def sign(
@@ -71,3 +73,14 @@ def sign(
     secret.touch(mode=0o600)
     secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return path
+
+
+def remote(port: int, authority: Path, certificate: Path, *, name: str = "host-a") -> RemoteHost:
+    """Return the way to a port of loopback, by a certificate of which the key is beside it."""
+    return RemoteHost(
+        address=f"127.0.0.1:{port}",
+        name=name,
+        ca=authority / "ca.pem",
+        certificate=certificate,
+        key=certificate.with_suffix(".key"),
+    )
