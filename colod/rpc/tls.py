@@ -44,6 +44,9 @@ authorities that sign requests keep it. Kubernetes has its groups in the organiz
 company's name in a company's certificates, and units are what is below it.
 """
 
+ROLE_UNITS: Final = tuple(f"{ROLE_PREFIX}{role}" for role in ("viewer", "operator", "admin"))
+"""Those that there are; no host has one of them. Other units of a host's are its owner's."""
+
 
 @dataclass(frozen=True, slots=True)
 class TlsIdentity:
@@ -186,7 +189,7 @@ def caller_names(auth_context: Mapping[str, Sequence[bytes]]) -> Sequence[str]:
 
 
 def caller_roles(auth_context: Mapping[str, Sequence[bytes]]) -> Sequence[str]:
-    """Return the roles that a caller's certificate names; a host's names none.
+    """Return the operators' roles that a caller's certificate has; a host's has none.
 
     Raises:
         ValueError: If the certificate cannot be read.
@@ -195,14 +198,18 @@ def caller_roles(auth_context: Mapping[str, Sequence[bytes]]) -> Sequence[str]:
 
 
 def role_units(certificate: x509.Certificate) -> Sequence[str]:
-    """Return the organizational units that name a role, be it one that there is or not."""
+    """Return the organizational units that name a role, be it one of `ROLE_UNITS` or not."""
     units = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
     return tuple(unit for each in units if (unit := str(each.value)).startswith(ROLE_PREFIX))
 
 
 @lru_cache(maxsize=64)  # a heartbeat's caller is asked for each time
 def _roles_in(pem: bytes) -> Sequence[str]:
-    return role_units(x509.load_pem_x509_certificate(pem))
+    return _roles(x509.load_pem_x509_certificate(pem))
+
+
+def _roles(certificate: x509.Certificate) -> Sequence[str]:
+    return tuple(unit for unit in role_units(certificate) if unit in ROLE_UNITS)
 
 
 def _missing_uses(certificate: x509.Certificate) -> Sequence[str]:
@@ -236,7 +243,7 @@ def _mistakes(identity: TlsIdentity, host: str) -> Iterator[str]:
         yield f"tls.certificate: has {found}, host.name is {host!r}"
     if missing := _missing_uses(certificate):
         yield f"tls.certificate: not for {' and '.join(missing)}: a host calls and is called"
-    if roles := role_units(certificate):
+    if roles := _roles(certificate):
         yield f"tls.certificate: is an operator's ({', '.join(roles)}): a host has no role"
     if not is_key_of(key, certificate):
         yield "tls.key: is not the key of tls.certificate"

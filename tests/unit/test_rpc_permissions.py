@@ -97,6 +97,19 @@ def test_an_operators_certificate_is_no_hosts_identity(authority: Path) -> None:
         tls.load_identity(authority / "ca.pem", made, made.with_suffix(".key"), host="host-a")
 
 
+def test_the_roles_that_no_host_has_are_all_roles() -> None:
+    assert tuple(role.unit for role in OperatorRole) == tls.ROLE_UNITS
+
+
+def test_a_host_may_have_units_of_its_own(authority: Path) -> None:
+    made = sign(authority, "ours", names=["host-a"], units=["colod-hosts"], hosts=["host-a"])
+    key = made.with_suffix(".key")
+    assert tls.load_identity(authority / "ca.pem", made, key, host="host-a")
+    assert tls.caller_roles({"x509_pem_cert": (made.read_bytes(),)}) == ()
+    with pytest.raises(NotPermitted, match="not known, colod-hosts"):
+        remote_operator(caller(made.read_bytes()))
+
+
 ODD: dict[str, tuple[dict[str, Any], str]] = {
     "none": ({}, "names no role: want one organizational unit of colod-viewer, colod-operator"),
     "of others": ({"units": ["admin", "Colod-admin"]}, "names no role"),
