@@ -220,8 +220,14 @@ class StateHeld(ColodError):
     code = "state.held"
 
 
+class NotPermitted(ColodError):
+    """Who asks has not proven a role that may do that; nothing was done."""
+
+    code = "operator.not_permitted"
+
+
 class DaemonUnreachable(ColodError):
-    """The daemon on this host does not answer its socket; nothing was asked of it."""
+    """The daemon does not answer, here or at the address given; nothing was asked of it."""
 
     code = "daemon.unreachable"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from colod.cli.remote import NAMES, remote_host
 from colod.errors import ColodError, ConfigError, NotFound
 from colod.failover.record import MAX_REASON_CHARS
 from colod.model import parse_guest_name, parse_host_name
@@ -32,14 +34,17 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 DEFAULT_SOCKET: Final = Path("/run/colod/admin.sock")
 _COMPLETION_TIMEOUT_S: Final = 1.0
+_OPERATOR_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 def connect(context: click.Context) -> AdminClient:
-    """Return a client of the daemon that `--socket` or the configuration names.
+    """Return a client of the daemon that `--host`, `--socket` or the configuration names.
 
     Raises:
-        ConfigError: If `--config` names a file that is not valid.
+        ConfigError: If `--config` names a file that is not valid, or a certificate is not.
         DaemonUnreachable: If nobody answers there.
+        NotPermitted: If the certificate cannot be believed there.
+        click.UsageError: If the options for `--host` are not complete.
     """
     return connector(context)()
 
@@ -49,10 +54,12 @@ def connector(context: click.Context) -> Callable[[], AdminClient]:
 
     Raises:
         ConfigError: If `--config` names a file that is not valid.
+        click.UsageError: If the options for `--host` are not complete.
     """
     from colod.rpc.admin_client import AdminClient
 
-    return partial(AdminClient, _socket(context))
+    where = remote_host(context, _chosen(context)) or _socket(context)
+    return partial(AdminClient, where, operator=_operator_if_known())
 
 
 def newest(ask: Callable[[int], _Answer], limit: int) -> _Answer:
@@ -91,6 +98,13 @@ def operator() -> str:
     return os.environ.get("SUDO_USER") or getpass.getuser()
 
 
+def _operator_if_known() -> str:
+    try:
+        return operator()
+    except (OSError, KeyError):  # a user without an entry; what is only shown needs no name
+        return ""
+
+
 def config_path(context: click.Context) -> Path:
     """Return where the configuration is."""
     from colod.config import DEFAULT_PATH
@@ -100,13 +114,16 @@ def config_path(context: click.Context) -> Path:
 
 
 def _chosen(context: click.Context) -> Mapping[str, Any]:
-    """Return the `socket` and the `config` that the command line names, None where it does not.
+    """Return what the command line names, None where it does not: `socket`, `config`, and `NAMES`.
 
     While a word is completed nothing is run, so nothing has noted them: they are parsed only.
     """
     root = context.find_root()
     if root.obj is None:
-        return {"socket": root.params.get("socket"), "config": root.params.get("config_path")}
+        parsed = root.params
+        return {"config": parsed.get("config_path")} | {
+            name: parsed.get(name) for name in ("socket", *NAMES)
+        }
     noted: Mapping[str, Any] = root.obj
     return noted
 
@@ -182,7 +199,7 @@ class GuestParameter(_TextParameter):
         try:
             with connect(ctx) as client:
                 reply = client.status(timeout_s=_COMPLETION_TIMEOUT_S)
-        except ColodError:
+        except (ColodError, click.UsageError):
             return []
         guests = (protection.guest for protection in reply.protections)
         return [CompletionItem(guest) for guest in guests if guest.startswith(incomplete)]
@@ -201,6 +218,20 @@ class HostParameter(_TextParameter):
             self.fail(str(error), param, ctx)
 
 
+class OperatorNameParameter(_TextParameter):
+    """What an operator's orders are recorded under; also a name of files."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, or fail if a certificate or a directory could not have it."""
+        if not _OPERATOR_NAME.fullmatch(value):
+            self.fail(
+                "want 1 to 64 letters, digits and . _ @ -, a letter or digit first", param, ctx
+            )
+        return value
+
+
 class ReasonParameter(_TextParameter):
     """Why an order is given, for whoever reads the record later."""
 
@@ -217,6 +248,7 @@ class ReasonParameter(_TextParameter):
 
 GUEST: Final = GuestParameter()
 HOST: Final = HostParameter()
+OPERATOR_NAME: Final = OperatorNameParameter()
 REASON: Final = ReasonParameter()
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
 

@@ -29,8 +29,8 @@ class Exit(IntEnum):
     OK = 0, "Done, and its effect was verified."
     FAILED = 1, "It failed, or `doctor` found an error."
     USAGE = 2, "The command line is wrong; nothing was asked."
-    UNREACHABLE = 3, "No daemon answers on this host; nothing was asked."
-    REFUSED = 4, "The daemon, the peer or the rules refuse it now; nothing was changed."
+    UNREACHABLE = 3, "No daemon answers, on this host or at --host; nothing was asked."
+    REFUSED = 4, "Daemon, peer or rules refuse it now, or your role does; nothing was changed."
     UNKNOWN = 5, "No answer in time: it may have happened, and may still happen."
     NOT_FOUND = 6, "There is no such protection or domain."
     CONFIG = 7, "The configuration is invalid."
@@ -47,6 +47,7 @@ EXITS: Final[Mapping[type[ColodError], Exit]] = {
     errors.FenceUnconfirmed: Exit.UNKNOWN,
     errors.NotAllowedNow: Exit.REFUSED,
     errors.NotFound: Exit.NOT_FOUND,
+    errors.NotPermitted: Exit.REFUSED,
     errors.OutcomeUnknown: Exit.UNKNOWN,
     errors.OwnershipLost: Exit.REFUSED,
     errors.PeerRefused: Exit.REFUSED,

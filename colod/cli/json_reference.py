@@ -46,6 +46,7 @@ DOCUMENTS: Final[Mapping[str, Any]] = {
     "config show": json_types.ConfigShowDocument,
     "pki init": json_types.CertificateDocument,
     "pki issue": json_types.CertificateDocument,
+    "pki issue-operator": json_types.CertificateDocument,
     "stream inspect": json_types.StreamDocument,
     "version": json_types.VersionDocument,
 }

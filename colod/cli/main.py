@@ -1,4 +1,4 @@
-"""`colodctl`: the operators' tool. It talks gRPC to the daemon on this host and nothing else."""
+"""`colodctl`: the operators' tool. It talks gRPC to one daemon and nothing else."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 from colod.cli.exits import PERMISSION_ADVICE, Exit, advice_of, exit_of
 from colod.cli.interrupt import INTERRUPTED, end_after_interrupt, was_interrupted
 from colod.cli.lazy import Lazy, LazyGroup
+from colod.cli.remote import remote_options
 from colod.errors import ColodError
 from colod.observe.json_types import ErrorDocument, Failure
 
@@ -39,7 +40,7 @@ COMMANDS: Final = {
     "events": Lazy("colod.cli.events", "events", "Show what happens, a line each, as it does."),
     "doctor": Lazy("colod.cli.doctor", "doctor", "Examine host, peer, witness and guests."),
     "config": Lazy("colod.cli.config", "config", "Check and show the configuration."),
-    "pki": Lazy("colod.cli.pki", "pki", "Make the hosts' certificates."),
+    "pki": Lazy("colod.cli.pki", "pki", "Make hosts' and operators' certificates."),
     "stream": Lazy("colod.cli.stream", "stream", "Look into migration streams and save files."),
     "version": Lazy("colod.cli.about", "version", "Show versions of this tool and the daemon."),
     "completion": Lazy("colod.cli.about", "completion", "Print completion for a shell."),
@@ -69,14 +70,17 @@ PATH: Final = click.Path(readable=False)
     type=PATH,
     help="The configuration [default: /etc/colod/colod.toml].",
 )
+@remote_options
 @click.pass_context
-def cli(context: click.Context, socket: str | None, config_path: str | None) -> None:
+def cli(
+    context: click.Context, /, socket: str | None, config_path: str | None, **remote: object
+) -> None:
     """Protect Xen guests against the death of their host.
 
     Exit status: 0 done; 1 failed; 2 wrong usage; 3 no daemon; 4 refused; 5 outcome unknown;
     6 not found; 7 configuration invalid; 8 versions differ; 9 done, not checked.
     """
-    context.obj = {"socket": socket, "config": config_path}
+    context.obj = {"socket": socket, "config": config_path, **remote}
 
 
 def main() -> None:

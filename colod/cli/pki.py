@@ -1,4 +1,4 @@
-"""`colodctl pki`: certificates for the hosts; it needs no daemon."""
+"""`colodctl pki`: certificates for hosts and operators; it needs no daemon."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from colod.cli.daemon import HOST, json_option, print_json
+from colod.cli.daemon import HOST, OPERATOR_NAME, json_option, print_json
 from colod.model import HostName
 from colod.observe.json_types import CertificateDocument
 
@@ -26,7 +26,7 @@ force_option = click.option("--force", is_flag=True, help="Overwrite what exists
 
 @click.group()
 def pki() -> None:
-    """Make the certificates by which the hosts know each other."""
+    """Make the certificates by which hosts know each other, and operators elsewhere."""
 
 
 @pki.command()
@@ -56,6 +56,42 @@ def issue(host: str, directory: Path, *, force: bool, as_json: bool) -> None:
         click.echo(
             f"copy to {host}: {directory / 'ca.pem'} as /etc/colod/tls/ca.pem, "
             f"{issued.certificate} as host.pem, {issued.key} as host.key (mode 0600)"
+        )
+
+
+@pki.command("issue-operator")
+@click.argument("name", type=OPERATOR_NAME)
+@click.option(
+    "--role",
+    "role_word",
+    type=click.Choice(["viewer", "operator", "admin"]),
+    required=True,
+    help="What NAME may do; docs/cli.md has the table.",
+)
+@click.option(
+    "--days",
+    type=click.IntRange(min=1, max=3652),
+    default=90,
+    show_default=True,
+    help="How long it is valid; nothing takes it back before.",
+)
+@directory_option
+@force_option
+@json_option
+def issue_operator(
+    name: str, role_word: str, days: int, directory: Path, *, force: bool, as_json: bool
+) -> None:
+    """Make the certificate by which NAME uses `colodctl --host` from another machine."""
+    from colod.rpc import pki as authority
+    from colod.rpc.operators import OperatorRole
+
+    role = OperatorRole[role_word.upper()]
+    issued = authority.issue_operator(directory, name, role, days=days, force=force)
+    _print(issued, as_json=as_json)
+    if not as_json:
+        click.echo(
+            f"give {name}: {directory / 'ca.pem'} for --ca, {issued.certificate} for --cert, "
+            f"{issued.key} for --key (mode 0600)"
         )
 
 

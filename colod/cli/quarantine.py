@@ -49,7 +49,7 @@ class _CopyParameter(_TextParameter):
         try:
             with connect(ctx) as client:
                 copies = client.quarantine(timeout_s=_COMPLETION_TIMEOUT_S).copies
-        except ColodError:
+        except (ColodError, click.UsageError):
             return []
         return [
             CompletionItem(each.domain) for each in copies if each.domain.startswith(incomplete)

@@ -143,7 +143,7 @@ class HostTable(Table):
 
 
 class AdminTable(Table):
-    """The socket that `colodctl` talks to."""
+    """What `colodctl` talks to: the socket on this host, and a port for other machines."""
 
     group: str | None = Field(
         default=None,
@@ -151,6 +151,14 @@ class AdminTable(Table):
         description="Group that may use the socket (mode 0660). Without it only root may. Its "
         "members can stop, move and promote guests: do not name a group that everybody is in.",
         json_schema_extra={"default_text": "none"},
+    )
+    listen: OptionalNumericAddress = Field(
+        default="",
+        description="`ADDRESS:PORT` where operators of other machines are heard, as "
+        "`192.0.2.1:7413`; nothing listens without it. TLS with the host's certificate, and only "
+        "for operators' certificates of the authority in `tls.ca`, each with a role "
+        "([cli.md](cli.md#from-another-machine)). On the replication link: a flood there delays "
+        "epochs. In force from the next restart on.",
     )
 
 

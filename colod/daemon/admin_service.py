@@ -1,4 +1,4 @@
-"""Answer operators on this host."""
+"""Answer operators; who they are and what they may is settled before (`colod.rpc.admin_guard`)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
-
-import structlog
 
 from colod.daemon.checkpoints import Checkpoints
 from colod.daemon.doctor import examine
@@ -25,11 +23,8 @@ from colod.daemon.status import history_of, reply_of
 from colod.errors import ColodError, NotAllowedNow, PreflightRefused
 from colod.failover.record import MAX_REASON_CHARS
 from colod.model import Disks, Role, parse_guest_name, parse_host_name
-from colod.observe.logs import Event
 from colod.rpc import versions
 from colod.v1 import admin_pb2, admin_pb2_grpc, peer_pb2
-
-_log = structlog.get_logger()
 
 _WATCH_S = 1.0
 _FAILOVER_S = 150.0
@@ -80,13 +75,11 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             request.interval_ms,
             dry_run=request.dry_run,
         )
-        _audit("protect", request.guest, to=to, disks=disks, dry_run=request.dry_run)
         return admin_pb2.ProtectReply(plan=plan)
 
     async def Unprotect(self, request: admin_pb2.UnprotectRequest, context: Any) -> Any:
         """End a protection; return once it is gone from witness and journal."""
         service = self._host.find(request.guest)
-        _audit("unprotect", request.guest)
         await self._host.unprotect(request.guest)
         if not await service.until(service.erased.is_set, timeout_s=_UNPROTECT_S):
             raise _not_yet(service, "is not unprotected yet")
@@ -98,7 +91,6 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         await self._rebuilds.cleared()
         self._rebuilds.check_idle(service)
         await self._host.suspend(request.guest)
-        _audit("suspend", request.guest)
         if not await service.until(service.is_drained, timeout_s=_SUSPEND_S):
             raise _not_yet(service, "is still paired")
         return admin_pb2.SuspendReply()
@@ -106,7 +98,6 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     async def Resume(self, request: admin_pb2.ResumeRequest, context: Any) -> Any:
         """Begin to replicate again."""
         await self._host.resume(request.guest)
-        _audit("resume", request.guest)
         return admin_pb2.ResumeReply()
 
     async def Status(self, request: admin_pb2.StatusRequest, context: Any) -> Any:
@@ -139,7 +130,6 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         plan = _failover_plan(service, request.force_reason)
         if request.dry_run:
             return admin_pb2.FailoverReply(plan=plan, generation=service.journal.generation)
-        _audit("failover", request.guest, force_reason=request.force_reason)
         await service.fail_over(request.force_reason)
         if not await service.until(lambda: _has_taken_over(service), timeout_s=_FAILOVER_S):
             raise NotAllowedNow(
@@ -156,13 +146,11 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         plan = _switchover_plan(service)
         if request.dry_run:
             return admin_pb2.SwitchoverReply(plan=plan, generation=service.journal.generation)
-        _audit("switchover", request.guest)
         await give_away(service)
         return admin_pb2.SwitchoverReply(plan=plan, generation=service.journal.generation)
 
     async def Drain(self, request: admin_pb2.DrainRequest, context: Any) -> Any:
         """Give up all pairings of this host; before that, if asked, its guests to the other one."""
-        _audit("drain", "", switch_over=request.switch_over)
         given: list[str] = []
         if request.switch_over:
             given.extend(await give_all_away(self._host.services.values()))
@@ -174,7 +162,6 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         _check_reason(request.reason)
         if not request.operator.strip():
             raise PreflightRefused(["a confirmation needs the name of who gives it"])
-        _audit("fence-confirm", request.guest, reason=request.reason, operator=request.operator)
         given_to = await service.confirm_peer_off(request.reason, request.operator)
         return admin_pb2.FenceConfirmReply(given_to=given_to)
 
@@ -182,13 +169,6 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         """Pause automation here and at the peer, or let both act by themselves again."""
         if request.paused:
             _check_reason(request.reason)
-        _audit(
-            "pause" if request.paused else "unpause",
-            "",
-            operator=request.operator,
-            reason=request.reason,
-            here_only=request.here_only,
-        )
         await self._host.set_automation(
             paused=request.paused, operator=request.operator, reason=request.reason
         )
@@ -236,7 +216,6 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         yield admin_pb2.ExportCheckpointReply(plan=plan, path=str(path), epoch=image.epoch)
         if request.dry_run:
             return
-        _audit("checkpoint-export", request.guest, path=str(path))
         async for told in self._checkpoints.write(service, path):
             yield admin_pb2.ExportCheckpointReply(
                 path=str(path),
@@ -256,8 +235,6 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         for text in (request.check, request.operator):
             if len(text) > MAX_REASON_CHARS:
                 raise PreflightRefused([f"a text of more than {MAX_REASON_CHARS} characters"])
-        if not request.dry_run:
-            _audit("drill", request.guest, bridge=request.bridge, check=request.check)
         async with aclosing(self._drills.run(request)) as replies:
             async for reply in replies:
                 yield reply
@@ -268,15 +245,12 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         """Throw a guest's replica away and rebuild it."""
         if not 0 < len(request.operator.strip()) <= MAX_REASON_CHARS:
             raise PreflightRefused(["a drill needs the name of who asks for it"])
-        if not request.dry_run:
-            _audit("drill-secondary", request.guest, operator=request.operator)
         async with aclosing(self._rebuilds.run(request)) as replies:
             async for reply in replies:
                 yield reply
 
     async def DrillChecked(self, request: admin_pb2.DrillCheckedRequest, context: Any) -> Any:
         """Take what the operator's check said."""
-        _audit("drill-checked", "", id=request.id, status=request.status)
         self._drills.checked(request.id, request.status, request.said)
         return admin_pb2.DrillCheckedReply()
 
@@ -299,14 +273,6 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         """Throw one of them away; return once it is gone."""
         if request.force_reason:
             _check_reason(request.force_reason)
-        if not request.dry_run:
-            _audit(
-                "quarantine-discard",
-                "",
-                domain=request.domain,
-                operator=request.operator,
-                force_reason=request.force_reason,
-            )
         return await self._quarantine.discard(request)
 
     async def KeepQuarantined(self, request: admin_pb2.KeepQuarantinedRequest, context: Any) -> Any:
@@ -315,14 +281,6 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             _check_reason(request.reason)
             if not request.operator.strip():
                 raise PreflightRefused(["an order needs the name of who gives it"])
-        _audit(
-            "quarantine-keep",
-            "",
-            domain=request.domain,
-            operator=request.operator,
-            reason=request.reason,
-            withdraw=request.withdraw,
-        )
         return await self._quarantine.keep(request)
 
     def _services(self, guest: str) -> list[ProtectionService]:
@@ -368,10 +326,6 @@ def _not_yet(service: ProtectionService, what: str) -> NotAllowedNow:
         f"{service.guest} {what}: {service.trouble}",
         advice="it goes on by itself; watch colodctl status",
     )
-
-
-def _audit(call: str, guest: str, **fields: object) -> None:
-    _log.info(Event.ADMIN_CALLED, call=call, protection=guest, **fields)
 
 
 def _has_taken_over(service: ProtectionService) -> bool:

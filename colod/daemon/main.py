@@ -23,6 +23,7 @@ import structlog
 from colod import __version__
 from colod.config import DEFAULT_PATH, Config, load_config
 from colod.daemon.admin_service import AdminService
+from colod.daemon.audit import AuditLog
 from colod.daemon.carrier import CarrierWatch
 from colod.daemon.compose import compose
 from colod.daemon.drill_log import DrillLog
@@ -48,6 +49,7 @@ from colod.observe.logs import Event
 from colod.rpc import pki
 from colod.rpc.admin_server import start_admin_server
 from colod.rpc.peer_server import PeerServer, start_peer_server
+from colod.rpc.remote_server import RemoteServer, start_remote_server
 from colod.rpc.tls import TlsIdentity, load_identity
 from colod.v1 import admin_pb2
 
@@ -191,18 +193,40 @@ class Daemon:
         return 0
 
     async def _serve_operators(self, host: Host, admin: AdminService, *, simulated: bool) -> None:
+        audit = AuditLog(self._config.host.state_directory)
         server = await start_admin_server(
             admin,
             self._config.admin_socket,
             group=self._config.admin.group,
             on_defect=self._defect,
+            audit=audit,
         )
+        remote = await self._serve_remote_operators(host, admin, audit)
         _log.info(Event.DAEMON_STARTED, version=__version__, simulated=simulated)
         notify("READY=1", f"STATUS={len(host.services)} protections")
         try:
             await self._serve(host)
         finally:
+            if remote is not None:
+                await remote.stop()
             await server.stop()
+            await asyncio.to_thread(audit.close)
+
+    async def _serve_remote_operators(
+        self, host: Host, admin: AdminService, audit: AuditLog
+    ) -> RemoteServer | None:
+        """Serve them, where the configuration wants it; an address that is taken stops nothing."""
+        listen = self._config.admin.listen
+        if not listen:
+            return None
+        try:
+            return await start_remote_server(
+                admin, listen, host.parts.identity, on_defect=self._defect, audit=audit
+            )
+        except NetworkError as error:
+            advice = "restart colod once the address is there and free"
+            _log.error(Event.LISTEN_FAILED, address=listen, error=str(error), advice=advice)
+            return None
 
     async def rescue(self, limit_s: float | None = None) -> int:
         """Decide until nothing hangs on it; see `colod.daemon.rescue`.

@@ -25,6 +25,9 @@ class Event(StrEnum):
     """Names of events that others rely on. Per-epoch ones are debug, changes of role are info."""
 
     ADMIN_CALLED = "admin.called"
+    ADMIN_DENIED = "admin.denied"
+    ADMIN_FINISHED = "admin.finished"
+    AUDIT_UNWRITTEN = "audit.unwritten"
     AUTOMATION_CHANGED = "automation.changed"
     CARRIER_LOST = "carrier.lost"
     CARRIER_RETURNED = "carrier.returned"

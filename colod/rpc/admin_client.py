@@ -1,4 +1,4 @@
-"""Ask the daemon on this host, over its unix socket; for `colodctl`, without asyncio."""
+"""Ask a daemon: this host's over its unix socket, or another's; for `colodctl`, without asyncio."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import grpc
 
 from colod.errors import ColodError, DaemonUnreachable, OutcomeUnknown, VersionMismatch
 from colod.rpc import limits, status, versions
+from colod.rpc.operators import OPERATOR_KEY
+from colod.rpc.remote_host import RemoteHost
 from colod.v1 import admin_pb2, admin_pb2_grpc
 
 READ_TIMEOUT_S: Final = 10.0
@@ -18,24 +20,36 @@ CHANGE_TIMEOUT_S: Final = 120.0
 
 _Reply = TypeVar("_Reply")
 _METADATA: Final = ((versions.METADATA_KEY, str(versions.ADMIN_VERSION_MAX)),)
+_OPERATOR_MAX_BYTES: Final = 256
 
 
 class AdminClient:
-    """The daemon on this host.
+    """A daemon.
 
     All calls raise the `ColodError` that the daemon answers; DaemonUnreachable when nothing was
     asked of it; OutcomeUnknown when it was asked and no answer came.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Connect to the socket.
+    def __init__(self, where: Path | RemoteHost, *, operator: str = "") -> None:
+        """Connect.
+
+        Args:
+            where: The socket of the daemon on this host, or another host.
+            operator: Who asks, for the audit log; another host has it from the certificate.
 
         Raises:
+            ConfigError: If what `where` names cannot be used.
             DaemonUnreachable: If nobody listens there, or this user may not use it.
+            NotPermitted: If the certificate cannot be believed.
         """
-        _check_answers(path)
-        self._path = path
-        self._channel = grpc.insecure_channel(f"unix:{path}", limits.CLIENT)
+        self._where = where
+        self._metadata: versions.Metadata = _METADATA
+        if isinstance(where, RemoteHost):
+            self._channel = where.channel()
+        else:
+            _check_answers(where)
+            self._channel = grpc.insecure_channel(f"unix:{where}", limits.CLIENT)
+            self._metadata = (*_METADATA, (OPERATOR_KEY, operator.encode()[:_OPERATOR_MAX_BYTES]))
         self._stub = admin_pb2_grpc.AdminStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -208,7 +222,7 @@ class AdminClient:
         timeout_s: float | None = READ_TIMEOUT_S,
     ) -> _Reply:
         try:
-            return method(request, timeout=timeout_s, metadata=_METADATA)
+            return method(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise self._error(error) from error
 
@@ -225,7 +239,7 @@ class AdminClient:
                 )
             case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
                 return OutcomeUnknown(
-                    f"the daemon went away before it answered ({self._path})",
+                    f"the daemon went away before it answered ({self._where})",
                     advice="look at: systemctl status colod; then: colodctl status",
                 )
             case grpc.StatusCode.UNIMPLEMENTED:

@@ -5,25 +5,21 @@ from __future__ import annotations
 import grp
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from colod.errors import ColodError, ConfigError, NetworkError
-from colod.rpc import limits, status, versions
+from colod.errors import ConfigError, NetworkError
+from colod.rpc import limits
+from colod.rpc.admin_guard import SERVICE, Audit, Guard
+from colod.rpc.operators import local_operator
 from colod.rpc.peer_server import OnDefect
-from colod.v1 import admin_pb2, admin_pb2_grpc
+from colod.v1 import admin_pb2_grpc
 
-_SERVICE: Final = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
 _SOCKET_UMASK: Final = 0o117  # leaves 0660
 _PROBE_TIMEOUT_S: Final = 1.0
-
-_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class AdminServer:
@@ -48,6 +44,7 @@ async def start_admin_server(
     *,
     group: str | None = None,
     on_defect: OnDefect | None = None,
+    audit: Audit | None = None,
 ) -> AdminServer:
     """Serve `servicer` on the unix socket `path`, mode 0660.
 
@@ -58,6 +55,7 @@ async def start_admin_server(
         path: The socket; its directory must exist.
         group: Group that may use it; without one its owner's group.
         on_defect: Given each `IllegalTransition` or `InvariantBroken`; must end the process.
+        audit: Told of each request that would change something.
 
     Raises:
         ConfigError: If there is no such group, or it cannot be given the socket.
@@ -66,7 +64,7 @@ async def start_admin_server(
     gid = _gid(group)
     _check_free(path)
     server = grpc.aio.server(
-        interceptors=(_Guard(on_defect),),
+        interceptors=(Guard(local_operator, audit, on_defect),),
         options=limits.SERVER,
         maximum_concurrent_rpcs=limits.ADMIN_CONCURRENT_CALLS,
     )
@@ -74,7 +72,7 @@ async def start_admin_server(
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     _bind(server, path, gid)
-    for name in ("", _SERVICE):
+    for name in ("", SERVICE):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
     await server.start()
     return AdminServer(server, path, health_servicer)
@@ -116,62 +114,3 @@ def _bind(server: grpc.aio.Server, path: Path, gid: int) -> None:
             os.chown(path, -1, gid)
         except PermissionError as error:
             raise ConfigError([f"admin.group: may not give {path} to it"]) from error
-
-
-class _Guard(grpc.aio.ServerInterceptor):
-    """Checks the caller's version and maps errors, for single replies and for streams."""
-
-    def __init__(self, on_defect: OnDefect | None) -> None:
-        self._on_defect = on_defect
-
-    async def intercept_service(
-        self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
-        ],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(f"/{_SERVICE}/"):
-            return handler
-        forms = (handler.request_deserializer, handler.response_serializer)
-        if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(self._stream(handler.unary_stream), *forms)
-        assert handler.unary_unary is not None
-        return grpc.unary_unary_rpc_method_handler(self._single(handler.unary_unary), *forms)
-
-    def _single(self, call: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        async def guarded(request: Any, context: Any) -> Any:
-            try:
-                _check_caller(context)
-                return await call(request, context)
-            except ColodError as error:
-                await self._abort(error, context)
-
-        return guarded
-
-    def _stream(self, call: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
-            try:
-                _check_caller(context)
-                async with aclosing(call(request, context)) as replies:
-                    async for reply in replies:
-                        yield reply
-            except ColodError as error:
-                await self._abort(error, context)
-
-        return guarded
-
-    async def _abort(self, error: ColodError, context: Any) -> None:
-        if isinstance(error, status.DEFECTS):
-            if self._on_defect is not None:
-                self._on_defect(error)
-            raise error
-        await context.abort(
-            status.status_of(error), status.text_of(error), status.trailers_of(error)
-        )
-
-
-def _check_caller(context: Any) -> None:
-    ours = (versions.ADMIN_VERSION_MIN, versions.ADMIN_VERSION_MAX)
-    versions.check_version(context.invocation_metadata() or (), ours, required=False)

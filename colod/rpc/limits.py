@@ -11,6 +11,13 @@ METADATA_MAX_BYTES = 32 << 10
 PEER_CONCURRENT_CALLS = 32
 ADMIN_CONCURRENT_CALLS = 64
 
+REMOTE_CONNECTIONS = 64
+"""Most connections of remote operators: they must not take all of the daemon's descriptors."""
+
+REMOTE_CONCURRENT_CALLS = 64
+REMOTE_CALLS_EACH = 8
+"""Of one operator: somebody's forgotten terminals must leave room for others."""
+
 PEER_THREADS = 8
 PEER_SLOW_CALLS = PEER_THREADS - 2
 """Calls other than heartbeats that may run at once: two threads are always left for heartbeats."""
@@ -18,6 +25,8 @@ PEER_SLOW_CALLS = PEER_THREADS - 2
 _HANDSHAKE_MAX_MS = 5_000
 _KEEPALIVE_MS = 2_000
 _KEEPALIVE_WAIT_MS = 3_000
+_REMOTE_KEEPALIVE_MS = 10_000
+_REMOTE_IDLE_MS = 300_000
 
 Arguments = tuple[tuple[str, int | str], ...]
 
@@ -45,6 +54,16 @@ PEER_SERVER: Arguments = (
     ("grpc.keepalive_timeout_ms", _KEEPALIVE_WAIT_MS),
 )
 
+REMOTE_SERVER: Arguments = (
+    *SERVER,
+    ("grpc.max_allowed_incoming_connections", REMOTE_CONNECTIONS),
+    # A connection that asks nothing is closed; one whose other end has gone keeps no call open.
+    ("grpc.max_connection_idle_ms", _REMOTE_IDLE_MS),
+    ("grpc.http2.min_ping_interval_without_data_ms", _REMOTE_KEEPALIVE_MS // 2),
+    ("grpc.keepalive_time_ms", _REMOTE_KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", _KEEPALIVE_WAIT_MS),
+)
+
 CLIENT: Arguments = (
     *_COMMON,
     ("grpc.enable_retries", 0),
@@ -62,4 +81,13 @@ PEER_CLIENT: Arguments = (
     ("grpc.initial_reconnect_backoff_ms", 250),
     ("grpc.min_reconnect_backoff_ms", 3_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
+REMOTE_CLIENT: Arguments = (
+    *CLIENT,
+    # Else `status --watch` would not notice that the host has died.
+    ("grpc.keepalive_time_ms", _REMOTE_KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", _KEEPALIVE_WAIT_MS),
+    # The connection that finds out why there is none goes straight there; so does this one.
+    ("grpc.enable_http_proxy", 0),
 )

@@ -17,7 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from colod.config import split_address
 from colod.errors import ColodError, NetworkError, PeerRefused
 from colod.rpc import limits, status, versions
-from colod.rpc.tls import TlsIdentity, caller_names
+from colod.rpc.tls import TlsIdentity, caller_names, caller_roles
 from colod.v1 import peer_pb2, peer_pb2_grpc
 
 _SERVICE: Final = peer_pb2.DESCRIPTOR.services_by_name["Peer"].full_name
@@ -152,6 +152,7 @@ class _Guard(grpc.ServerInterceptor):
     def _admit(self, method: str, context: grpc.ServicerContext) -> None:
         # gRPC's types have bytes where it gives a list of them.
         proven = cast("Mapping[str, Sequence[bytes]]", context.auth_context())
+        self._refuse_operators(proven)
         names = caller_names(proven)
         if self._allowed_peer not in names:
             raise PeerRefused(
@@ -162,6 +163,18 @@ class _Guard(grpc.ServerInterceptor):
         if method not in (_GREET, _HEALTH_CHECK):
             ours = (versions.PEER_VERSION_MIN, versions.PEER_VERSION_MAX)
             versions.check_version(context.invocation_metadata(), ours, required=True)
+
+    def _refuse_operators(self, proven: Mapping[str, Sequence[bytes]]) -> None:
+        try:
+            roles = caller_roles(proven)
+        except ValueError as error:
+            raise PeerRefused(f"the caller's certificate cannot be read: {error}") from error
+        if roles:
+            raise PeerRefused(
+                f"caller is an operator ({', '.join(roles)}), not the configured peer "
+                f"{self._allowed_peer}",
+                advice="operators are heard at admin.listen: colodctl --host",
+            )
 
     def _call_slowly(self, call: _Call, request: Any, context: grpc.ServicerContext) -> Any:
         if not self._slow_calls.acquire(blocking=False):

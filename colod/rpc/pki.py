@@ -1,12 +1,14 @@
-"""A small certificate authority for a pair of hosts.
+"""A small certificate authority for a pair of hosts, and for operators of other machines.
 
 Keys are EC P-256 and never leave mode 0600; a certificate names its host as DNS name, which is the
-identity that the other host checks. Nothing is overwritten unless it is asked for.
+identity that the other host checks. An operator's has no such name and is for clients only; its
+role is an organizational unit. Nothing is overwritten unless it is asked for.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,10 +26,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from colod.errors import ColodError
 from colod.model import HostName
+from colod.rpc.operators import OperatorRole
 from colod.rpc.tls import TlsIdentity
 
 AUTHORITY_DAYS = 3652
 HOST_DAYS = 731
+OPERATOR_DAYS = 90
+"""Short, because there is no way to take a certificate back."""
+
+OPERATORS = "operators"
+"""The directory, below the authority's, of operators: one may have a host's name."""
 
 _Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
@@ -69,6 +77,38 @@ def issue_certificate(directory: Path, host: HostName, *, force: bool = False) -
     return _write(directory, host, *issued, force=force)
 
 
+def issue_operator(
+    directory: Path,
+    name: str,
+    role: OperatorRole,
+    *,
+    days: int = OPERATOR_DAYS,
+    force: bool = False,
+) -> Issued:
+    """Make `operators/NAME.pem` and `.key` in `directory`, signed by the authority there.
+
+    Args:
+        directory: Where the authority is.
+        name: What the operator's orders are recorded under; also a name of files.
+        role: What the operator may do.
+        days: How long the certificate is valid, if the authority is for so long.
+        force: Overwrite what exists.
+
+    Raises:
+        PkiError: If there is no authority, if they exist and `force` is not given, or if they
+            cannot be written.
+    """
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.COMMON_NAME, name),
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, role.unit),
+        ]
+    )
+    uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+    issued = _signed(subject, days, (uses,), *_load_authority(directory))
+    return _write(directory / OPERATORS, name, *issued, force=force)
+
+
 def unknown_identity(host: HostName) -> TlsIdentity:
     """Return an identity of `host` under an authority that nobody knows: no host believes it."""
     authority, authority_key = _new_authority()
@@ -97,27 +137,37 @@ def _new_authority() -> _Pair:
 def _new_certificate(
     host: HostName, authority: x509.Certificate, authority_key: ec.EllipticCurvePrivateKey
 ) -> _Pair:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    extensions = (
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+        x509.SubjectAlternativeName([x509.DNSName(host)]),
+    )
+    return _signed(name, HOST_DAYS, extensions, authority, authority_key)
+
+
+def _signed(
+    subject: x509.Name,
+    days: int,
+    extensions: Sequence[x509.ExtensionType],
+    authority: x509.Certificate,
+    authority_key: ec.EllipticCurvePrivateKey,
+) -> _Pair:
     """Return a certificate that ends with the authority's, if that is sooner than its own time."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     public = key.public_key()
     signer = authority_key.public_key()
-    end = datetime.now(UTC) + timedelta(days=HOST_DAYS)
+    end = datetime.now(UTC) + timedelta(days=days)
     builder = (
-        _builder(name, authority.subject, public)
+        _builder(subject, authority.subject, public)
         .not_valid_after(min(end, authority.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(
-            x509.ExtendedKeyUsage(
-                [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-            ),
-            critical=False,
-        )
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), critical=False)
     )
+    for each in extensions:
+        builder = builder.add_extension(each, critical=False)
+    builder = builder.add_extension(
+        x509.SubjectKeyIdentifier.from_public_key(public), critical=False
+    ).add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), critical=False)
     return builder.sign(authority_key, hashes.SHA256()), key
 
 

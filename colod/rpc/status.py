@@ -40,6 +40,7 @@ STATUS: Final[Mapping[type[ColodError], grpc.StatusCode]] = {
     errors.PreflightRefused: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotAllowedNow: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
     errors.OutcomeUnknown: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.DaemonUnreachable: grpc.StatusCode.UNAVAILABLE,
 }

@@ -1,4 +1,8 @@
-"""Mutual TLS between the hosts: keys from PEM files, identity from the certificate's DNS name."""
+"""Mutual TLS: keys from PEM files, and who a certificate is of.
+
+A host is what the DNS names of its certificate say. An operator is what its organizational unit
+says (`colod.rpc.operators`). A certificate that says both is nobody's.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,21 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Final
 
 import grpc
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from colod.errors import ConfigError
 
@@ -26,7 +33,19 @@ _USES = {
     ExtendedKeyUsageOID.SERVER_AUTH: "TLS servers",
     ExtendedKeyUsageOID.CLIENT_AUTH: "TLS clients",
 }
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+"""Those bits of a mode that a private key's file may not have."""
+
+ROLE_PREFIX: Final = "colod-"
+"""What an organizational unit begins with that names an operator's role.
+
+The subject, and no name in an extension: every tool that makes certificates can set it, and
+authorities that sign requests keep it. Kubernetes has its groups in the organization; that is the
+company's name in a company's certificates, and units are what is below it.
+"""
+
+ROLE_UNITS: Final = tuple(f"{ROLE_PREFIX}{role}" for role in ("viewer", "operator", "admin"))
+"""Those that there are; no host has one of them. Other units of a host's are its owner's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +91,7 @@ class TlsIdentity:
         """
         own = x509.load_pem_x509_certificate(self.certificate)
         known = x509.load_pem_x509_certificates(self.ca)
-        issuers = [each for each in known if _issued(each, own)] or known
+        issuers = [each for each in known if is_issued_by(each, own)] or known
         return max(issuers, key=lambda each: each.not_valid_after_utc), own
 
     def server_credentials(self) -> grpc.ServerCredentials:
@@ -121,7 +140,7 @@ def load_identity(ca: Path, certificate: Path, key: Path, *, host: str) -> TlsId
         name: _read(f"tls.{name}", path, problems)
         for name, path in (("ca", ca), ("certificate", certificate), ("key", key))
     }
-    if key.exists() and key.stat().st_mode & _OTHERS:
+    if key.exists() and key.stat().st_mode & OTHERS:
         problems.append(f"tls.key: {key} can be read by others (want mode 0600)")
     if not problems:
         identity = TlsIdentity(**read)
@@ -131,7 +150,8 @@ def load_identity(ca: Path, certificate: Path, key: Path, *, host: str) -> TlsId
     return identity
 
 
-def _issued(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
+def is_issued_by(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """Whether `authority` has signed `certificate` itself."""
     try:
         certificate.verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature):
@@ -142,9 +162,20 @@ def _issued(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
 def dns_names(certificate: bytes) -> Sequence[str]:
     """Return the DNS names of a PEM certificate, none if it has no such extension."""
     try:
-        extensions = x509.load_pem_x509_certificate(certificate).extensions
-        names = extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (ValueError, x509.ExtensionNotFound):
+        return names_of_hosts(x509.load_pem_x509_certificate(certificate))
+    except ValueError:
+        return ()
+
+
+def names_of_hosts(certificate: x509.Certificate) -> Sequence[str]:
+    """Return the DNS names of a certificate.
+
+    Raises:
+        ValueError: If its extensions cannot be read.
+    """
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
         return ()
     return tuple(names.value.get_values_for_type(x509.DNSName))
 
@@ -155,6 +186,30 @@ def caller_names(auth_context: Mapping[str, Sequence[bytes]]) -> Sequence[str]:
     Names of other kinds (mail, address, URI) and the common name do not count.
     """
     return tuple(name.decode("ascii", "replace") for name in auth_context.get("peer_dns", ()))
+
+
+def caller_roles(auth_context: Mapping[str, Sequence[bytes]]) -> Sequence[str]:
+    """Return the operators' roles that a caller's certificate has; a host's has none.
+
+    Raises:
+        ValueError: If the certificate cannot be read.
+    """
+    return tuple(role for pem in auth_context.get("x509_pem_cert", ()) for role in _roles_in(pem))
+
+
+def role_units(certificate: x509.Certificate) -> Sequence[str]:
+    """Return the organizational units that name a role, be it one of `ROLE_UNITS` or not."""
+    units = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
+    return tuple(unit for each in units if (unit := str(each.value)).startswith(ROLE_PREFIX))
+
+
+@lru_cache(maxsize=64)  # a heartbeat's caller is asked for each time
+def _roles_in(pem: bytes) -> Sequence[str]:
+    return _roles(x509.load_pem_x509_certificate(pem))
+
+
+def _roles(certificate: x509.Certificate) -> Sequence[str]:
+    return tuple(unit for unit in role_units(certificate) if unit in ROLE_UNITS)
 
 
 def _missing_uses(certificate: x509.Certificate) -> Sequence[str]:
@@ -188,6 +243,13 @@ def _mistakes(identity: TlsIdentity, host: str) -> Iterator[str]:
         yield f"tls.certificate: has {found}, host.name is {host!r}"
     if missing := _missing_uses(certificate):
         yield f"tls.certificate: not for {' and '.join(missing)}: a host calls and is called"
-    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(*form):
+    if roles := _roles(certificate):
+        yield f"tls.certificate: is an operator's ({', '.join(roles)}): a host has no role"
+    if not is_key_of(key, certificate):
         yield "tls.key: is not the key of tls.certificate"
+
+
+def is_key_of(key: PrivateKeyTypes, certificate: x509.Certificate) -> bool:
+    """Whether a private key is the one that `certificate` is about."""
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return key.public_key().public_bytes(*form) == certificate.public_key().public_bytes(*form)

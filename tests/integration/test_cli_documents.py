@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "config show": (),
     "pki init": ("--directory", "{root}/new"),
     "pki issue": ("host-b", "--directory", "{root}/pki"),
+    "pki issue-operator": ("ann", "--role", "viewer", "--directory", "{root}/pki"),
     "stream inspect": ("{root}/image",),
     "version": (),
 }

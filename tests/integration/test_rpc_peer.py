@@ -21,6 +21,7 @@ from colod.rpc import limits, pki, tls, versions
 from colod.rpc.peer_client import PeerClient
 from colod.rpc.peer_server import PeerServer, start_peer_server
 from colod.v1 import peer_pb2, peer_pb2_grpc
+from tests.operators import sign
 from tests.pair import free_ports
 
 SERVER, CLIENT, STRANGER = HostName("host-a"), HostName("host-b"), HostName("host-c")
@@ -69,11 +70,17 @@ Identities = dict[str, tls.TlsIdentity]
 
 
 @pytest.fixture(scope="module")
-def identities(tmp_path_factory: pytest.TempPathFactory) -> Identities:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("ours")
+    pki.create_authority(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def identities(authority: Path, tmp_path_factory: pytest.TempPathFactory) -> Identities:
     """Hosts of one authority, and `forged`: the client's name from another authority."""
-    ours, other = tmp_path_factory.mktemp("ours"), tmp_path_factory.mktemp("other")
-    for directory in (ours, other):
-        pki.create_authority(directory)
+    ours, other = authority, tmp_path_factory.mktemp("other")
+    pki.create_authority(other)
     made: Identities = {host: identity(ours, host) for host in (SERVER, CLIENT, STRANGER)}
     forged = identity(other, CLIENT)
     made["forged"] = tls.TlsIdentity(made[CLIENT].ca, forged.certificate, forged.key)
@@ -163,6 +170,26 @@ def test_refusal_of_a_stranger_is_permission_denied_in_grpcs_words(
     with channel, pytest.raises(grpc.RpcError) as caught:
         peer_pb2_grpc.PeerStub(channel).Greet(versions.greet_request(), timeout=20)
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+@pytest.mark.parametrize("hosts", [(), (CLIENT,)])
+def test_an_operator_is_no_host_whatever_names_its_certificate_has(
+    server: PeerServer,
+    servicer: FakePeer,
+    identities: Identities,
+    authority: Path,
+    hosts: tuple[str, ...],
+) -> None:
+    made = sign(authority, "ann", names=[CLIENT], units=["colod-admin"], hosts=hosts)
+    key = made.with_suffix(".key").read_bytes()
+    ann = tls.TlsIdentity(identities[CLIENT].ca, made.read_bytes(), key)
+    with (
+        connect(server, ann) as operator,
+        pytest.raises(errors.PeerRefused, match=r"caller is an operator \(colod-admin\)") as caught,
+    ):
+        operator.greet(timeout_s=20)
+    assert "colodctl --host" in caught.value.advice
+    assert servicer.greetings == 0
 
 
 def test_the_right_name_from_another_authority_is_refused(

@@ -23,6 +23,7 @@ EXAMPLES: list[ColodError] = [
     errors.PreflightRefused(["passthrough", "no bridge"]),
     errors.NotAllowedNow("SYNCING", "not promotable", advice="wait"),
     errors.NotFound("web"),
+    errors.NotPermitted("ann is a viewer", advice="ask an admin"),
     errors.JournalError("disk full"),
     errors.OutcomeUnknown("?"),
 ]

@@ -66,5 +66,6 @@ def test_a_guest_that_reboots_while_its_daemon_is_away_speaks_on_one_host_only(p
         primary, _ = hosts.until_protected()
         assert primary is pair.beta
         heard = recorder.heard()
+        # The newest epoch may be of a guest that is about to reboot: then it does so again, there.
         assert said_twice(heard) == []
-        assert {each.reading.boot_id for each in heard} == {before.boot_id}
+        assert before.boot_id in {each.reading.boot_id for each in heard}
