@@ -40,6 +40,7 @@ async def examine(host: Host, guest: str) -> Sequence[admin_pb2.Finding]:
         *await _toolstack(host),
         *await _peer(host),
         *_networks(host),
+        *listen_findings(host.unheard),
         *await asyncio.to_thread(
             certificate_findings, host.parts.credentials, host.parts.identity, datetime.now(UTC)
         ),
@@ -123,6 +124,12 @@ def _networks(host: Host) -> Sequence[admin_pb2.Finding]:
         else _finding("ok", f"network {each.name}", "the peer's daemon is heard")
         for each in networks
     ]
+
+
+def listen_findings(unheard: Mapping[str, str]) -> Sequence[admin_pb2.Finding]:
+    """Return what the daemon was to listen on and does not."""
+    advice = "once the address is there and free: systemctl restart colod"
+    return [_finding("error", subject, why, advice) for subject, why in unheard.items()]
 
 
 def certificate_findings(

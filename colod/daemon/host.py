@@ -67,6 +67,8 @@ class Host:
         self.parts = parts
         self.self_fence = self_fence
         self._joins_pairings = joins_pairings
+        self.unheard: dict[str, str] = {}
+        """What this daemon does not listen on although its configuration says so, and why."""
         self.defect: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._establishing = asyncio.Lock()
         self._services: dict[GuestName, ProtectionService] = {}

@@ -226,6 +226,7 @@ class Daemon:
         except NetworkError as error:
             advice = "restart colod once the address is there and free"
             _log.error(Event.LISTEN_FAILED, address=listen, error=str(error), advice=advice)
+            host.unheard["admin.listen"] = str(error)
             return None
 
     async def rescue(self, limit_s: float | None = None) -> int:
@@ -362,6 +363,7 @@ class Daemon:
         for address in server.unheard:
             advice = "restart colod once the address is there"
             _log.error(Event.LISTEN_FAILED, address=address, advice=advice)
+            host.unheard[f"peer.more_listen {address}"] = "nothing could listen there"
         return server
 
     def _serve_http(self, host: Host, admin: AdminService) -> None:
@@ -387,6 +389,7 @@ class Daemon:
             )
         except NetworkError as error:
             _log.error(Event.HTTP_FAILED, error=str(error))
+            host.unheard["observe.listen"] = str(error)
 
     def _ask_loop(self, question: Coroutine[Any, Any, _Reply]) -> _Reply:
         """Have a question answered in the daemon's loop, from another thread.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from colod.daemon.doctor import certificate_findings, transport_findings
+from colod.daemon.doctor import certificate_findings, listen_findings, transport_findings
 from colod.model import Credentials, HostName
 from colod.rpc import pki
 from colod.rpc.pki import HOST_DAYS
@@ -84,3 +84,11 @@ def test_bare_tcp_is_warned_of_where_others_may_be_on_the_way(
 
 def test_bare_tcp_listens_on_loopback_where_nothing_is_said() -> None:
     assert transport_findings("tcp", {})[0].severity == "ok"
+
+
+def test_an_address_that_nothing_listens_on_is_an_error() -> None:
+    assert listen_findings({}) == []
+    (finding,) = listen_findings({"admin.listen": "cannot listen on 192.0.2.1:7413"})
+    assert (finding.severity, finding.subject) == ("error", "admin.listen")
+    assert "192.0.2.1:7413" in finding.text
+    assert "restart colod" in finding.advice
