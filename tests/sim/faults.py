@@ -63,6 +63,7 @@ class Faults:
             self._slow,
             self._fill_disk,
             self._fail_xl,
+            self._break_switch,
             self._jump,
             self._ask,
             self._ask,
@@ -90,7 +91,7 @@ class Faults:
         world.links_lost.clear()
         world.cut_from_witness.clear()
         world.store.is_up = True
-        world.loss = world.extra_latency_s = 0.0
+        world.loss = world.extra_latency_s = world.switch_fails = 0.0
         for host in world.hosts.values():
             host.disk_is_full, host.disk_delay_s = False, 0.0
             host.xl_failures = host.xl_delay_s = 0.0
@@ -105,7 +106,9 @@ class Faults:
                 continue
             self._look_and_destroy(host.peer)
             with contextlib.suppress(ColodError):
-                await host.daemon.protect(GUEST, host.peer.name, Disks.NONE, 200, dry_run=False)
+                await host.daemon.protect(
+                    GUEST, host.peer.name, self._world.disks, 200, dry_run=False
+                )
 
     def _start_what_is_down(self) -> None:
         """Start a guest that ended: as advised, or where nobody protects it any more."""
@@ -265,6 +268,14 @@ class Faults:
         self._note(f"xl-fails {host.name}")
         host.xl_failures = self._random.uniform(0.05, 0.6)
         return self._time_s(), lambda: setattr(host, "xl_failures", 0.0)
+
+    def _break_switch(self, host: SimHost) -> Ending | None:
+        world = self._world
+        if world.disks is not Disks.SHARED:
+            return None
+        self._note("switch-fails")
+        world.switch_fails = self._random.choice((0.3, 1.0))
+        return self._time_s(), lambda: setattr(world, "switch_fails", 0.0)
 
     def _jump(self, host: SimHost) -> Ending | None:
         self._note("clock-jump")

@@ -9,14 +9,13 @@ from random import Random
 
 import structlog
 
-from colod.model import Disks
 from tests.sim.faults import Faults
 from tests.sim.seams import in_place
 from tests.sim.virtual import VirtualLoop
 from tests.sim.world import ALPHA, BETA, GUEST, Without, World
 
 RAGE_S = 90.0
-HEALING_S = 240.0
+HEALING_S = 600.0
 GOOD_ENDS = frozenset({"protected", "kept for a person after two deaths", "lost by two deaths"})
 
 
@@ -85,7 +84,7 @@ async def _story(world: World, random: Random, outcome: Outcome) -> None:
         host.start_daemon()
     await asyncio.sleep(2)
     assert alpha.daemon is not None
-    await alpha.daemon.protect(GUEST, BETA, Disks.NONE, 200, dry_run=False)
+    await alpha.daemon.protect(GUEST, BETA, world.disks, 200, dry_run=False)
     faults = Faults(world, random)
     await asyncio.sleep(random.uniform(0, 20))
     raging = asyncio.get_running_loop().create_task(faults.rage(world.now + RAGE_S))
@@ -119,7 +118,7 @@ def _end_of(world: World, faults: Faults) -> str:
     if running:
         return "unsettled"
     # A host's power and an xl of the other one: two deaths at once may take the last copy.
-    are_two = faults.power_was_cut and faults.xl_was_killed
+    are_two = (faults.power_was_cut or world.was_fenced) and faults.xl_was_killed
     if any(host.xen.domains for host in world.hosts.values()):
         is_told = " | bring " in _states(world) or "xl rename" in _states(world)
         return "kept for a person after two deaths" if are_two and is_told else "held"

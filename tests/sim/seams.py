@@ -68,6 +68,7 @@ def in_place(world: World, loop: VirtualLoop) -> Iterator[None]:
         "colod.daemon.ended.time": clock,
         "colod.daemon.protection.time": clock,
         "colod.daemon.sessions.time": clock,
+        "colod.daemon.actions.time": clock,
     }
     with ExitStack() as stack:
         for name, value in replaced.items():

@@ -16,7 +16,8 @@ from colod.daemon.limits import Limits
 from colod.daemon.parts import Parts
 from colod.errors import PeerUnreachable
 from colod.failover.effects import State
-from colod.model import Credentials, GuestName, HostName
+from colod.model import Credentials, Disks, GuestName, HostName
+from tests.sim.fencing import SimFencer
 from tests.sim.ports import (
     SimCarriers,
     SimHandle,
@@ -205,8 +206,8 @@ class SimHost:
             domains=Domains(toolstack),
             witness=cast("Any", SimWitness(self.world.store, self.name, life, self.world.random)),
             witness_kind="simulated",
-            fencer=cast("Any", None),
-            has_fencing=False,
+            fencer=cast("Any", SimFencer(life)),
+            has_fencing=self.world.disks is Disks.SHARED,
             peer_client=cast("Any", SimPeerClient(life)),
             heartbeat=heartbeat,
             carriers=SimCarriers(life),
@@ -242,6 +243,9 @@ class World:
         self.links_lost: dict[tuple[HostName, str], float] = {}
         self.extra_latency_s = 0.0
         self.loss = 0.0
+        self.disks = Disks.SHARED if random.random() < 0.3 else Disks.NONE
+        self.switch_fails = 0.0
+        self.was_fenced = False
         self.heard_s = 0.0
         self.clock: VirtualTime | None = None
         self.violations: list[str] = []
@@ -329,14 +333,18 @@ class World:
 
     def changed(self) -> None:
         """Look again who runs and who speaks, at this very moment."""
-        speakers = []
+        running, speakers = [], []
         for host in self.hosts.values():
             for domain in list(host.xen.domains.values()):
                 self._look_at(host, domain)
-                if domain.since_s is not None and not domain.is_mute:
-                    speakers.append(f"{domain.name} on {host.name}")
+                if domain.since_s is not None:
+                    running.append(f"{domain.name} on {host.name}")
+                    if not domain.is_mute:
+                        speakers.append(running[-1])
         if len(speakers) > 1:
             self._violated(f"two speakers: {', '.join(speakers)}")
+        if len(running) > 1 and self.disks is Disks.SHARED:
+            self._violated(f"two copies write to the same disks: {', '.join(running)}")
 
     def _look_at(self, host: SimHost, domain: SimDomain) -> None:
         has_run = domain.since_s is not None
