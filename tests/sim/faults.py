@@ -45,6 +45,7 @@ class Faults:
         self._random = random
         self.power_was_cut = False
         self.xl_was_killed = False
+        self.guest_ended = False
         self.names: list[str] = []
 
     async def rage(self, until_s: float) -> None:
@@ -175,6 +176,7 @@ class Faults:
         how = self._random.choice(("reboot", "poweroff"))
         self._note(f"{how}-guest {host.name}")
         host.xen.end(guest, how)
+        self.guest_ended = True
         return None
 
     def _partition(self, host: SimHost) -> Ending | None:

@@ -117,8 +117,10 @@ def _end_of(world: World, faults: Faults) -> str:
         return "protected"
     if running:
         return "unsettled"
-    # A host's power and an xl of the other one: two deaths at once may take the last copy.
-    are_two = (faults.power_was_cut or world.was_fenced) and faults.xl_was_killed
+    # A host's power, or the guest's own end there, and an xl of the other one: two at once may take
+    # the last copy that runs.
+    is_gone = faults.power_was_cut or world.was_fenced or faults.guest_ended
+    are_two = is_gone and faults.xl_was_killed
     if any(host.xen.domains for host in world.hosts.values()):
         is_told = " | bring " in _states(world) or "xl rename" in _states(world)
         return "kept for a person after two deaths" if are_two and is_told else "held"
