@@ -21,7 +21,7 @@ demo: $(STAMP) ## Protect, watch and fail over a guest on the simulated Xen (no 
 test: $(STAMP) ## Set up and run every check and test that needs no hypervisor.
 	@deploy/test-prerequisites $(VENV)
 	@$(MAKE) --no-print-directory static
-	$(BIN)/python -m pytest tests --ignore=tests/xen --ignore=tests/bench --ignore=tests/packaging
+	$(BIN)/python -m pytest -n 2 --dist loadscope tests $(addprefix --ignore=tests/,xen bench packaging)
 
 sim-long: $(STAMP) ## Ten thousand seeded runs of the daemons in virtual time (an hour).
 	$(BIN)/python -m tests.sim 1 10000
