@@ -21,7 +21,8 @@ from colod.daemon.peer_calls import PEER_CALLS
 from colod.daemon.protection import ProtectionService
 from colod.daemon.quarantine import Quarantine
 from colod.daemon.status import history_of, reply_of
-from colod.errors import ColodError, NotAllowedNow, OutcomeUnknown, PreflightRefused
+from colod.daemon.switching import switched_over
+from colod.errors import ColodError, NotAllowedNow, PreflightRefused
 from colod.failover.record import MAX_REASON_CHARS
 from colod.model import Disks, Role, parse_guest_name, parse_host_name
 from colod.observe.logs import Event
@@ -34,7 +35,6 @@ _WATCH_S = 1.0
 _FAILOVER_S = 150.0
 _UNPROTECT_S = 60.0
 _SUSPEND_S = 60.0
-_SWITCHOVER_S = 150.0
 
 
 class AdminService(admin_pb2_grpc.AdminServicer):
@@ -157,18 +157,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         if request.dry_run:
             return admin_pb2.SwitchoverReply(plan=plan, generation=service.journal.generation)
         _audit("switchover", request.guest)
-        await service.switch_over()
-        if not await service.until(lambda: _is_settled(service), timeout_s=_SWITCHOVER_S):
-            raise OutcomeUnknown(
-                f"{request.guest}: {service.state}: {service.trouble}",
-                advice="it goes on by itself; watch colodctl status on both hosts",
-            )
-        if service.journal.is_owner:
-            raise NotAllowedNow(
-                service.state,
-                f"{request.guest} stays here: {service.facts.switchover_error}",
-                advice="roles are as they were; it can be asked for again",
-            )
+        await switched_over(service)
         return admin_pb2.SwitchoverReply(plan=plan, generation=service.journal.generation)
 
     async def Drain(self, request: admin_pb2.DrainRequest, context: Any) -> Any:
@@ -405,13 +394,6 @@ def _failover_plan(service: ProtectionService, force_reason: str) -> list[str]:
         f"{journal.peer} stops its copy as soon as it learns of it; what the guest did there "
         "since that epoch is lost",
     ]
-
-
-def _is_settled(service: ProtectionService) -> bool:
-    """Whether a switchover was given up, or the other host was seen running the guest."""
-    journal = service.journal
-    is_open = bool(journal.switchover) or journal.pending is not None
-    return not is_open and (journal.is_owner or journal.is_activated)
 
 
 def _switchover_plan(service: ProtectionService) -> list[str]:
