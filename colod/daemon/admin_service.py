@@ -12,6 +12,7 @@ import structlog
 
 from colod.daemon.checkpoints import Checkpoints
 from colod.daemon.doctor import examine
+from colod.daemon.drill_live import LiveDrills
 from colod.daemon.drill_log import drill_message
 from colod.daemon.drill_secondary import SecondaryDrills
 from colod.daemon.drills import Drills
@@ -45,16 +46,18 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         host: Host,
         drills: Drills,
         rebuilds: SecondaryDrills,
+        failovers: LiveDrills,
         schedule: ImageSchedule,
         *,
         simulated: bool,
     ) -> None:
-        """Serve `host`, its `drills` and `rebuilds`, and the `schedule` of its images."""
+        """Serve `host`, its drills of each kind, and the `schedule` of its images."""
         self._host = host
         self._simulated = simulated
         self._checkpoints = Checkpoints(host.parts)
         self._drills = drills
         self._rebuilds = rebuilds
+        self._failovers = failovers
         self._schedule = schedule
         self._quarantine = Quarantine(host)
 
@@ -271,10 +274,34 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             async for reply in replies:
                 yield reply
 
+    async def DrillLive(
+        self, request: admin_pb2.DrillLiveRequest, context: Any
+    ) -> AsyncIterator[admin_pb2.DrillReply]:
+        """Fail a guest over for real, and measure it."""
+        if not request.operator.strip():
+            raise PreflightRefused(["a drill needs the name of who asks for it"])
+        for text in (request.probe, request.operator):
+            if len(text) > MAX_REASON_CHARS:
+                raise PreflightRefused([f"a text of more than {MAX_REASON_CHARS} characters"])
+        if not request.dry_run:
+            _audit(
+                "drill-live",
+                request.guest,
+                operator=request.operator,
+                as_if_host_died=request.as_if_host_died,
+                fence=request.fence,
+                failback=request.failback,
+                probe=request.probe,
+            )
+        async with aclosing(self._failovers.run(request)) as replies:
+            async for reply in replies:
+                yield reply
+
     async def DrillChecked(self, request: admin_pb2.DrillCheckedRequest, context: Any) -> Any:
-        """Take what the operator's check said."""
+        """Take what the operator's check or probe said."""
         _audit("drill-checked", "", id=request.id, status=request.status)
-        self._drills.checked(request.id, request.status, request.said)
+        if not self._failovers.probed(request):
+            self._drills.checked(request.id, request.status, request.said)
         return admin_pb2.DrillCheckedReply()
 
     async def Drills(self, request: admin_pb2.DrillsRequest, context: Any) -> Any:

@@ -70,6 +70,25 @@ async def until_healthy(host: Host, service: ProtectionService, *, stays: str) -
         await asyncio.sleep(_POLL_S)
 
 
+async def check_healthy_there(
+    host: Host, service: ProtectionService, *, stays: str, advice: str = "see to that first"
+) -> None:
+    """Check that nothing is wrong with a protection whose replica is on this host.
+
+    Raises:
+        NotAllowedNow: If anything is, as far as can be seen from here, or this host, once it owns
+            the guest, would not pair again by itself.
+        ToolstackError: If xl does not answer.
+    """
+    check_protected(service)
+    view = await service.look_now()
+    reasons = {
+        **_reasons(host, service, view),
+        "the record does not promise it to this host": not view.is_replica_promised,
+    }
+    refuse_over(service, reasons, stays=stays, advice=advice)
+
+
 def check_protected(service: ProtectionService) -> None:
     """Check that a guest is PROTECTED.
 

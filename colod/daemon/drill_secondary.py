@@ -17,7 +17,7 @@ from typing import Final
 
 from colod.daemon.drill_health import check_healthy
 from colod.daemon.drill_log import ABORTED, PASSED, SECONDARY, Drill, DrillLog, Mark
-from colod.daemon.drill_run import DrillRun, record
+from colod.daemon.drill_run import DrillRun, check_alone, record
 from colod.daemon.host import Host
 from colod.daemon.protection import ProtectionService
 from colod.errors import ColodError, NotAllowedNow, OutcomeUnknown
@@ -59,6 +59,7 @@ class SecondaryDrills:
         await self.cleared()
         self.check_idle(service)
         await check_expendable(self._host, service)
+        await check_alone(self._log, service, SECONDARY)
         reply = admin_pb2.DrillReply(plan=plan_of(self._host, service), step="planned")
         if request.dry_run:
             yield reply
