@@ -110,7 +110,7 @@ def _parts(event: Event) -> Iterator[str]:
         yield change_text(event.change)
         yield event.change.cause
     elif event.drill:
-        from colod.cli.drill import verdict_text
+        from colod.cli.drill_record import verdict_text
 
         yield "drill"
         yield verdict_text(event.drill)
@@ -128,7 +128,7 @@ def _parts(event: Event) -> Iterator[str]:
 
 
 def _print_json(event: Event) -> None:
-    from colod.cli.drill import record_json
+    from colod.cli.drill_record import record_json
     from colod.observe.documents import automation_json, entry_json
 
     content: EventDocument = {
