@@ -55,6 +55,7 @@ class Probe:
         self._is_over = threading.Event()
         self._lock = threading.Lock()
         self._question: tuple[float, Callable[[Probed], None]] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._answered_from: float | None = None
         self._longest_s = 0.0
         self._thread = threading.Thread(target=self._run, name="probe")
@@ -70,8 +71,11 @@ class Probe:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End; a question that has no answer by then gets none."""
+        """End; a run under way is killed, and a question without an answer gets none."""
         self._is_over.set()
+        with self._lock:
+            if self._process is not None:
+                _kill(self._process)
         self._thread.join(LIMIT_S + _JOIN_S)
 
     def ask(self, tell: Callable[[Probed], None]) -> None:
@@ -104,14 +108,17 @@ class Probe:
             )
         except OSError:
             return _NOT_RUN  # nothing asked the guest, so it has not answered
+        with self._lock:
+            self._process = process
         try:
             return process.wait(LIMIT_S)
         except subprocess.TimeoutExpired:
             return None
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            with self._lock:
+                _kill(process)
+                process.wait()
+                self._process = None  # its number may be another's from now on
 
     def _note(self, began: float, status: int | None) -> None:
         now = time.monotonic()
@@ -136,3 +143,9 @@ class Probe:
     def _silent(self, status: int | None) -> Probed:
         how = f"took more than {LIMIT_S:g} s" if status is None else f"ended with {status}"
         return Probed(status or 1, f"no answer in {self._silence_s:g} s: the probe {how}", 0.0)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill it, and all that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -195,6 +195,7 @@ class LiveRun(DrillRun):
             protect_s=protected - moved.seen,
         )
         await self._probe()
+        self._check_owner(new)
         if request.failback:
             await self._bring_back(former)
         if request.probe:
@@ -212,6 +213,7 @@ class LiveRun(DrillRun):
         protected = await self._until_protected(former, old)
         self._is(failback_protect_s=protected - moved.seen)
         await self._probe()
+        self._check_owner(former)
 
     async def _give(self, to: HostName) -> Moved:
         """Give the guest, which this host owns, away as a switchover does."""
@@ -365,11 +367,20 @@ class LiveRun(DrillRun):
             return service.state is State.PROTECTED and service.journal.pairing not in (None, old)
 
         await self._until(lambda: self._owner() != owner or is_protected())
+        self._check_owner(owner)
+        return time.monotonic()
+
+    def _check_owner(self, owner: HostName) -> None:
+        """Check that the guest is still where the drill has brought it.
+
+        Raises:
+            NotAllowedNow: If not.
+        """
+        service = self._service
         if self._owner() != owner:
             raise NotAllowedNow(
                 service.state, f"{service.guest} has gone to {self._owner()} by another order"
             )
-        return time.monotonic()
 
     async def _until(self, fits: Callable[[], bool]) -> None:
         """Wait as long as it takes; the drill as a whole has a time limit.

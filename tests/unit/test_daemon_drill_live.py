@@ -96,21 +96,22 @@ class Service:
         if self.gives_up:
             self.changes = [lambda: self._note(switchover="")]
         elif not self.hangs:
-            self._go(records.hand_over(self._record, attempt="x"))
+            self._go(records.hand_over(self.record, attempt="x"))
 
     async def fail_over(self, force_reason: str) -> None:
         """Begin to take it over."""
         self.calls.append("failover")
         self.has_begun.set()
         if not self.hangs:
-            self._go(records.take_over(self._record, PAIRING, attempt="x"))
+            self._go(records.take_over(self.record, PAIRING, attempt="x"))
 
     def come_back(self) -> None:
         """Have the other host give it back."""
-        self._go(records.hand_over(self._record, attempt="y"))
+        self._go(records.hand_over(self.record, attempt="y"))
 
     @property
-    def _record(self) -> OwnershipRecord:
+    def record(self) -> OwnershipRecord:
+        """What the journal knows."""
         assert self.journal.record is not None
         return self.journal.record
 
@@ -312,6 +313,20 @@ async def test_a_peer_that_does_not_give_it_back_has_failed(
     assert (record.verdict, record.end_owner) == ("failed", BETA)
     assert "stays on beta: beta: it stands still" in record.detail
     assert record.rto_s >= 0
+
+
+async def test_a_guest_that_another_order_moves_on_has_not_passed(alpha: Bench) -> None:
+    request = admin_pb2.DrillLiveRequest(guest=GUEST, operator="ann", probe="true")
+    asked = 0
+    async for told in alpha.drills.run(request):
+        if told.step == "probing":
+            asked += 1
+            if asked == 3:
+                back = records.hand_over(alpha.service.record, attempt="o")
+                alpha.service.journal = replace(alpha.service.journal, record=back)
+            alpha.drills.probed(admin_pb2.DrillCheckedRequest(id=told.id))
+    assert (told.record.verdict, told.record.end_owner) == ("failed", ALPHA)
+    assert "by another order" in told.record.detail
 
 
 async def test_a_caller_that_goes_away_takes_back_what_is_not_decided(beta: Bench) -> None:
