@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -20,12 +19,13 @@ from colod.cli.daemon import (
     print_json,
     timeout_option,
 )
-from colod.cli.exits import Exit
+from colod.cli.drill_live import live
+from colod.cli.drill_record import goes_on, record_lines, show_result
 from colod.cli.progress import ShowStep, steps
 from colod.errors import ColodError, NotFound, OutcomeUnknown
 
 if TYPE_CHECKING:
-    from colod.observe.json_types import DrillDocument, DrillsDocument
+    from colod.observe.json_types import DrillsDocument
     from colod.rpc.admin_client import AdminClient
     from colod.v1.admin_pb2 import DrillRecord, DrillReply, DrillRequest
 
@@ -34,12 +34,14 @@ _SECONDARY_TIMEOUT_S: Final = 1800.0
 _CHECK_TIMEOUT_S: Final = 120.0
 _CLEARING_S: Final = 90.0
 """How much longer than the drill itself its end is waited for: it is cleared away first."""
-_EXITS: Final[Mapping[str, Exit]] = {"passed": Exit.OK, "not checked": Exit.NOT_CHECKED}
 
 
 @click.group()
 def drill() -> None:
-    """Try out what would be needed: a replica, cut off from everything; or its rebuilding."""
+    """Try out what would be needed: a replica, cut off; its rebuilding; a failover, for real."""
+
+
+drill.add_command(live)
 
 
 @drill.command()
@@ -115,11 +117,11 @@ def isolated(
         if dry_run or not yes:
             plan = _foretold(client, request, timeout_s)
         asking = "" if yes else f"Drill {guest}?"
-        if not _goes_on(context, guest, plan, asking, dry_run=dry_run, as_json=as_json):
+        if not goes_on(context, guest, plan, asking, dry_run=dry_run, as_json=as_json):
             return
         with steps(quiet=as_json) as show:
             record = _carried_out(client, request, check_timeout_s, show)
-    _show_result(context, guest, plan, record, as_json=as_json)
+    show_result(context, guest, plan, record, as_json=as_json)
 
 
 @drill.command()
@@ -155,7 +157,7 @@ def secondary(
             replies = client.drill_secondary(request, timeout_s=timeout_s)
             plan = [line for reply in replies for line in reply.plan]
         asking = "" if yes else f"Throw the replica of {guest} away?"
-        if not _goes_on(context, guest, plan, asking, dry_run=dry_run, as_json=as_json):
+        if not goes_on(context, guest, plan, asking, dry_run=dry_run, as_json=as_json):
             return
         request.dry_run = False
         last: DrillReply | None = None
@@ -167,7 +169,7 @@ def secondary(
             f"{guest}: the daemon ended its reports",
             advice="the replica is rebuilt all the same; see: colodctl status",
         )
-    _show_result(context, guest, plan, last.record, as_json=as_json)
+    show_result(context, guest, plan, last.record, as_json=as_json)
 
 
 @drill.command()
@@ -192,68 +194,10 @@ def report(context: click.Context, guest: str | None, *, limit: int, as_json: bo
         print_json(listed)
         return
     for each in drills:
-        for line in _record_lines(each, layout.width()):
+        for line in record_lines(each, layout.width()):
             click.echo(line)
     if not drills:
         click.echo("no drill is recorded on this host")
-
-
-def _goes_on(
-    context: click.Context,
-    guest: str,
-    plan: list[str],
-    asking: str,
-    *,
-    dry_run: bool,
-    as_json: bool,
-) -> bool:
-    """Show what would be done, and tell whether it is to be; exit where that is denied.
-
-    Args:
-        context: Of the command.
-        guest: Whose drill it is.
-        plan: What would be done, for people; empty where nobody wants to know.
-        asking: What to ask first; "" for nothing.
-        dry_run: Whether that was all.
-        as_json: Whether a program reads it.
-    """
-    if plan and not as_json:
-        layout.print_plan(plan)
-    if dry_run:
-        if as_json:
-            _print_json(guest, plan, None)
-        else:
-            click.echo(f"{guest}: nothing was done")
-        return False
-    if asking and not click.confirm(asking, err=True):
-        click.echo("nothing was done", err=True)
-        context.exit(Exit.FAILED)
-    return True
-
-
-def _show_result(
-    context: click.Context, guest: str, plan: list[str], record: DrillRecord, *, as_json: bool
-) -> None:
-    """Show what a drill came to, and exit by its verdict."""
-    if as_json:
-        _print_json(guest, plan, record)
-    else:
-        for line in _record_lines(record, layout.width()):
-            click.echo(line)
-    context.exit(_EXITS.get(record.verdict, Exit.FAILED))
-
-
-def _print_json(guest: str, plan: list[str], record: DrillRecord | None) -> None:
-    """Print a drill, or that one was only foretold."""
-    from colod.observe.documents import drill_json
-
-    content: DrillDocument = {
-        "guest": guest,
-        "dry_run": record is None,
-        "plan": plan,
-        "drill": None if record is None else drill_json(record),
-    }
-    print_json(content)
 
 
 def _override(text: str, context: click.Context) -> Any:
@@ -314,35 +258,3 @@ def _carried_out(
             advice="it clears the drill away; see: colodctl drill report",
         )
     return last.record
-
-
-def verdict_text(record: DrillRecord) -> str:
-    """Return what a drill came to, in a line without its time."""
-    epoch = f"epoch {record.epoch}" if record.epoch else "no epoch"
-    return f"{record.guest} on {record.host}: {record.kind}, {epoch}: {record.verdict.upper()}"
-
-
-def _record_lines(record: DrillRecord, columns: int) -> Iterator[str]:
-    from colod.observe.documents import of_secondary
-
-    yield from layout.pairs([(layout.instant(record.unix_s), verdict_text(record))], columns)
-    parts = [
-        f"{label} {layout.seconds(value)}"
-        for label, value in (
-            ("RPO", record.rpo_s),
-            ("RTO", record.rto_s),
-            ("image", record.image_s),
-            ("restore", record.restore_s),
-            ("start", record.start_s),
-            ("check", record.check_s),
-            ("unprotected", of_secondary(record, record.unprotected_s)),
-            ("old replica gone", of_secondary(record, record.discard_s)),
-            ("new one PROTECTED", of_secondary(record, record.protect_s)),
-        )
-        if value is not None and value >= 0
-    ]
-    kept = f"{record.guest}--drill was left running" if record.is_kept else ""
-    network = "" if record.kind == "secondary" else f"network {record.network}, "
-    for text in (record.detail, ", ".join(parts), f"{network}by {record.operator}", kept):
-        if text:
-            yield from layout.pairs([(" " * 20, text)], columns)

@@ -110,7 +110,7 @@ def _parts(event: Event) -> Iterator[str]:
         yield change_text(event.change)
         yield event.change.cause
     elif event.drill:
-        from colod.cli.drill import verdict_text
+        from colod.cli.drill_record import verdict_text
 
         yield "drill"
         yield verdict_text(event.drill)

@@ -33,6 +33,7 @@ DOCUMENTS: Final[Mapping[str, Any]] = {
     "drain": json_types.DrainDocument,
     "drill isolated": json_types.DrillDocument,
     "drill secondary": json_types.DrillDocument,
+    "drill live": json_types.DrillDocument,
     "drill report": json_types.DrillsDocument,
     "checkpoint list": json_types.CheckpointsDocument,
     "checkpoint export": json_types.ExportDocument,

@@ -33,7 +33,7 @@ COMMANDS: Final = {
     "pause": Lazy("colod.cli.automation", "pause", "Have both hosts do nothing by themselves."),
     "unpause": Lazy("colod.cli.automation", "unpause", "Let both hosts act by themselves again."),
     "drain": Lazy("colod.cli.failover", "drain", "End all sessions of this host in good order."),
-    "drill": Lazy("colod.cli.drill", "drill", "Try a replica out, or its rebuilding."),
+    "drill": Lazy("colod.cli.drill", "drill", "Try out a replica, its rebuilding, a failover."),
     "checkpoint": Lazy("colod.cli.checkpoint", "checkpoint", "List and write replicas' images."),
     "quarantine": Lazy("colod.cli.quarantine", "quarantine", "Deal with copies that lost a guest."),
     "history": Lazy("colod.cli.history", "history", "Show changes of state, newest last."),

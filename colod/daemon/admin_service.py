@@ -10,16 +10,17 @@ from typing import Any
 
 from colod.daemon.checkpoints import Checkpoints
 from colod.daemon.doctor import examine
+from colod.daemon.drill_live import LiveDrills
 from colod.daemon.drill_log import drill_message
 from colod.daemon.drill_secondary import SecondaryDrills
 from colod.daemon.drills import Drills
-from colod.daemon.handover import give_all_away, give_away
 from colod.daemon.host import Host
 from colod.daemon.image_schedule import ImageSchedule
 from colod.daemon.peer_calls import PEER_CALLS
 from colod.daemon.protection import ProtectionService
 from colod.daemon.quarantine import Quarantine
 from colod.daemon.status import history_of, reply_of
+from colod.daemon.switching import give_all_away, switched_over
 from colod.errors import ColodError, NotAllowedNow, PreflightRefused
 from colod.failover.record import MAX_REASON_CHARS
 from colod.model import Disks, Role, parse_guest_name, parse_host_name
@@ -40,16 +41,18 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         host: Host,
         drills: Drills,
         rebuilds: SecondaryDrills,
+        failovers: LiveDrills,
         schedule: ImageSchedule,
         *,
         simulated: bool,
     ) -> None:
-        """Serve `host`, its `drills` and `rebuilds`, and the `schedule` of its images."""
+        """Serve `host`, its drills of each kind, and the `schedule` of its images."""
         self._host = host
         self._simulated = simulated
         self._checkpoints = Checkpoints(host.parts)
         self._drills = drills
         self._rebuilds = rebuilds
+        self._failovers = failovers
         self._schedule = schedule
         self._quarantine = Quarantine(host)
 
@@ -146,7 +149,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         plan = _switchover_plan(service)
         if request.dry_run:
             return admin_pb2.SwitchoverReply(plan=plan, generation=service.journal.generation)
-        await give_away(service)
+        await switched_over(service)
         return admin_pb2.SwitchoverReply(plan=plan, generation=service.journal.generation)
 
     async def Drain(self, request: admin_pb2.DrainRequest, context: Any) -> Any:
@@ -249,9 +252,23 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             async for reply in replies:
                 yield reply
 
+    async def DrillLive(
+        self, request: admin_pb2.DrillLiveRequest, context: Any
+    ) -> AsyncIterator[admin_pb2.DrillReply]:
+        """Fail a guest over for real, and measure it."""
+        if not request.operator.strip():
+            raise PreflightRefused(["a drill needs the name of who asks for it"])
+        for text in (request.probe, request.operator):
+            if len(text) > MAX_REASON_CHARS:
+                raise PreflightRefused([f"a text of more than {MAX_REASON_CHARS} characters"])
+        async with aclosing(self._failovers.run(request)) as replies:
+            async for reply in replies:
+                yield reply
+
     async def DrillChecked(self, request: admin_pb2.DrillCheckedRequest, context: Any) -> Any:
-        """Take what the operator's check said."""
-        self._drills.checked(request.id, request.status, request.said)
+        """Take what the operator's check or probe said."""
+        if not self._failovers.probed(request):
+            self._drills.checked(request.id, request.status, request.said)
         return admin_pb2.DrillCheckedReply()
 
     async def Drills(self, request: admin_pb2.DrillsRequest, context: Any) -> Any:

@@ -27,7 +27,9 @@ ABORTED: Final = "aborted"
 
 ISOLATED: Final = "isolated"
 SECONDARY: Final = "secondary"
+LIVE: Final = "live"
 
+_RUNS_A_COPY: Final = (ISOLATED, LIVE)
 _KEPT: Final = 1000
 _UNKNOWN: Final = -1.0
 
@@ -42,24 +44,36 @@ class Drill:
         host: Where.
         guest: Of which guest.
         kind: ISOLATED: the newest epoch was restored beside the replica. SECONDARY: the replica was
-            thrown away and rebuilt.
-        epoch: The epoch that was restored, or the newest acknowledged one at the end; 0 for none.
-        generation: Of the ownership record then.
+            thrown away and rebuilt. LIVE: the guest was failed over.
+        epoch: The epoch that was restored, or from which the guest went on at the other host, or
+            the newest acknowledged one at the end; 0 for none.
+        generation: Of the ownership record then; of a live drill, before anything was ordered.
         verdict: PASSED only where a check said so.
         detail: Why, where that is not so; what was left behind.
         operator: Who asked for it.
-        check: What was run against it, "" for nothing.
+        check: What was run against it, once or as a probe again and again; "" for nothing.
         network: The bridge, or `none`.
-        rpo_s: How old the epoch's acknowledgement was when the image was begun.
+        rpo_s: How old the epoch's acknowledgement was when the image was begun, or the takeover
+            decided; 0 where the record and the session show that nothing came after it.
         image_s: To write the image.
         restore_s: To restore it.
-        start_s: From then until the guest was seen to run.
+        start_s: From then, or from the decision, until the guest was seen to run.
         check_s: To check it.
         rto_s: From the begin until the guest was found to work; until it ran, without a check.
+            LIVE: from the order until it was seen to run, whoever answers then.
         is_kept: Whether it was left running.
         discard_s: Until nothing was left of the old replica.
-        unprotected_s: From the order until the guest was PROTECTED again.
-        protect_s: From the order to pair anew until then.
+        unprotected_s: From the order, or the decision, until the guest was PROTECTED again.
+        protect_s: From the order to pair anew, or from when the guest ran, until then.
+        as_if_host_died: LIVE, as all that follows: whether it was taken over from a host that was
+            not asked.
+        decide_s: From the order until the record named the other host.
+        outage_s: The longest time without an answer, as the probe saw it.
+        failback_s: The way back: from the order until the guest was seen to run.
+        failback_outage_s: The longest time without an answer then.
+        failback_protect_s: From when it ran until it was PROTECTED.
+        end_owner: Who owned it at the end.
+        end_generation: Of the record then; 0 where it is not known.
     """
 
     id: str
@@ -84,6 +98,14 @@ class Drill:
     discard_s: float = _UNKNOWN
     unprotected_s: float = _UNKNOWN
     protect_s: float = _UNKNOWN
+    as_if_host_died: bool = False
+    decide_s: float = _UNKNOWN
+    outage_s: float = _UNKNOWN
+    failback_s: float = _UNKNOWN
+    failback_outage_s: float = _UNKNOWN
+    failback_protect_s: float = _UNKNOWN
+    end_owner: str = ""
+    end_generation: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,10 +119,15 @@ class Mark:
 
 
 class DrillLog:
-    """The file and the marks."""
+    """The file and the marks.
+
+    Attributes:
+        running: The kind of the drill of each guest that is under way: each has one mark only.
+    """
 
     def __init__(self, state: Path) -> None:
         """Read what is there; lines that cannot be read are passed over."""
+        self.running: dict[str, str] = {}
         self._lock = threading.Lock()
         self._path = state / "drills.jsonl"
         self._marks = state / "drills"
@@ -138,11 +165,11 @@ class DrillLog:
         return any(each.id == drill_id for each in self._all())
 
     def last_success(self, guest: str) -> float | None:
-        """Return when the newest drill of `guest` that ran a copy and passed was over, or None."""
+        """Return when the newest drill of `guest` that passed had run a copy of it, or None."""
         times = [
             each.unix_s + max(0.0, each.rto_s)
             for each in self._all()
-            if (each.guest, each.kind, each.verdict) == (guest, ISOLATED, PASSED)
+            if each.guest == guest and each.verdict == PASSED and each.kind in _RUNS_A_COPY
         ]
         return max(times, default=None)
 
@@ -166,6 +193,13 @@ class DrillLog:
 
     def left(self, kind: str = ISOLATED) -> Sequence[Mark]:
         """Return the drills of a kind that were begun and not cleared away."""
+        return [each for each in self._marked() if each.drill.kind == kind]
+
+    def marked(self, guest: str) -> str:
+        """Return the kind of the drill of a guest that is not cleared away, "" where none is."""
+        return next((each.drill.kind for each in self._marked() if each.drill.guest == guest), "")
+
+    def _marked(self) -> Sequence[Mark]:
         found = []
         for path in sorted(self._marks.glob("*.json")):
             try:
@@ -173,7 +207,7 @@ class DrillLog:
                 found.append(Mark(**{**given, "drill": Drill(**given["drill"])}))
             except (OSError, ValueError, TypeError, KeyError):
                 continue
-        return [each for each in found if each.drill.kind == kind]
+        return found
 
     def _all(self) -> Sequence[Drill]:
         with self._lock:  # one is added in another thread

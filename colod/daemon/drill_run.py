@@ -15,8 +15,9 @@ from typing import Any, Final
 import structlog
 
 from colod.daemon.drill_log import ABORTED, FAILED, Drill, DrillLog, Mark, drill_message
+from colod.daemon.protection import ProtectionService
 from colod.daemon.unbroken import unbroken
-from colod.errors import ColodError
+from colod.errors import ColodError, NotAllowedNow
 from colod.observe.logs import Event
 from colod.v1 import admin_pb2
 
@@ -57,7 +58,10 @@ class DrillRun(ABC):
 
     def start(self, on_end: Callable[[], object]) -> None:
         """Begin; `on_end` is called when all is done."""
-        self._task = asyncio.create_task(self._run(), name=f"drill {self.drill.guest}")
+        running, guest = self._log.running, self.drill.guest
+        running[guest] = self.drill.kind
+        self._task = asyncio.create_task(self._run(), name=f"drill {guest}")
+        self._task.add_done_callback(lambda _: running.pop(guest, None))
         self._task.add_done_callback(lambda _: on_end())
 
     def give_up(self, why: str) -> None:
@@ -132,6 +136,27 @@ class DrillRun(ABC):
                 epoch=self.drill.epoch,
                 **fields,
             )
+        )
+
+
+async def check_alone(log: DrillLog, service: ProtectionService, kind: str) -> None:
+    """Check that no drill of a guest is under way here, and that none of another kind is marked.
+
+    A guest has one mark: the next one would hide what that drill has left. Nothing else may be
+    awaited between this and the drill's start.
+
+    Raises:
+        NotAllowedNow: If one is.
+    """
+    guest = service.guest
+    marked = await asyncio.to_thread(log.marked, guest)
+    if guest in log.running:
+        raise NotAllowedNow(service.state, f"a drill of {guest} is under way")
+    if marked not in ("", kind):
+        raise NotAllowedNow(
+            service.state,
+            f"what a drill ({marked}) of {guest} has left here is not cleared away",
+            advice="restart colod, which tries again; see: colodctl drill report",
         )
 
 

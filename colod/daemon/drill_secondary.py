@@ -15,13 +15,14 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
 
+from colod.daemon.drill_health import check_healthy
 from colod.daemon.drill_log import ABORTED, PASSED, SECONDARY, Drill, DrillLog, Mark
-from colod.daemon.drill_run import DrillRun, record
+from colod.daemon.drill_run import DrillRun, check_alone, record
 from colod.daemon.host import Host
 from colod.daemon.protection import ProtectionService
 from colod.errors import ColodError, NotAllowedNow, OutcomeUnknown
 from colod.failover.effects import State
-from colod.failover.view import Answer, Contact, Replica, Wanted
+from colod.failover.view import Wanted
 from colod.model import GuestName, Role
 from colod.v1 import admin_pb2, types_pb2
 
@@ -57,7 +58,8 @@ class SecondaryDrills:
         service = self._host.find(request.guest)
         await self.cleared()
         self.check_idle(service)
-        await check_healthy(self._host, service)
+        await check_expendable(self._host, service)
+        await check_alone(self._log, service, SECONDARY)
         reply = admin_pb2.DrillReply(plan=plan_of(self._host, service), step="planned")
         if request.dry_run:
             yield reply
@@ -141,7 +143,9 @@ class RebuildRun(DrillRun):
 
     async def _steps(self) -> None:
         service, old = self._service, self._service.journal.pairing
-        await check_healthy(self._host, service)  # once more, now that it is on disk what is begun
+        await check_expendable(
+            self._host, service
+        )  # once more, now that it is on disk what is begun
         begun = time.monotonic()
         self._tell("discarding")
         await service.want(Wanted.SUSPENDED, instead_of=Wanted.PROTECTED)
@@ -213,48 +217,19 @@ _NO_REPLICA: Final = (
 )
 
 
-async def check_healthy(host: Host, service: ProtectionService) -> None:
+async def check_expendable(host: Host, service: ProtectionService) -> None:
     """Check that nothing is wrong with a protection: only then may its replica be thrown away.
 
     Raises:
         NotAllowedNow: If anything is, or this host would not pair again by itself.
         ToolstackError: If xl does not answer.
     """
-    journal = service.journal
-    if journal.role is not Role.PRIMARY:
-        raise NotAllowedNow(
-            service.state,
-            f"{journal.peer} is the primary of {service.guest}",
-            advice=f"run it on {journal.peer}",
-        )
-    if service.state is not State.PROTECTED or service.facts.view is None:
-        raise NotAllowedNow(
-            service.state,
-            f"{service.guest} is not PROTECTED: its replica may be needed",
-            advice="colodctl status tells why",
-        )
-    view = await service.look_now()  # what was read of the witness before may be out of date
-    reasons = {
-        f"{journal.peer} is not heard": view.contact is not Contact.UP,
-        f"{journal.peer} does not say that its replica follows": view.peer_replica
-        is not Replica.FOLLOWING,
-        "the witness does not answer": view.answer is not Answer.READ,
-        "it is about to be suspended or unprotected": journal.wanted is not Wanted.PROTECTED,
-        "a switchover is under way": bool(journal.switchover),
-        f"it stands still ({service.watch.cause})": bool(service.watch.cause),
-        "automation is paused, so an attempt to pair that fails is not repeated": (
-            host.parts.automation.is_paused
-        ),
-        "policy.resync is manual, so an attempt to pair that fails is not repeated": (
-            not host.parts.limits.resync_automatic
-        ),
-    }
-    if wrong := [text for text, holds in reasons.items() if holds]:
-        raise NotAllowedNow(
-            service.state,
-            f"the replica of {service.guest} stays: {'; '.join(wrong)}",
-            advice="see to that first; or, if that is wanted: colodctl suspend, colodctl resume",
-        )
+    await check_healthy(
+        host,
+        service,
+        stays=f"the replica of {service.guest} stays",
+        advice="see to that first; or, if that is wanted: colodctl suspend, colodctl resume",
+    )
 
 
 def plan_of(host: Host, service: ProtectionService) -> Sequence[str]:

@@ -21,6 +21,7 @@ from colod.daemon.checkpoints import Checkpoints
 from colod.daemon.drill_log import (
     ABORTED,
     FAILED,
+    ISOLATED,
     NOT_CHECKED,
     PASSED,
     Drill,
@@ -28,11 +29,11 @@ from colod.daemon.drill_log import (
     Mark,
 )
 from colod.daemon.drill_plan import Plan, make_plan
-from colod.daemon.drill_run import DETAIL_CHARS, DrillRun, record
+from colod.daemon.drill_run import DETAIL_CHARS, DrillRun, check_alone, record
 from colod.daemon.host import Host
 from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService
-from colod.errors import CheckpointError, ColodError, NotAllowedNow, NotFound
+from colod.errors import CheckpointError, ColodError, NotFound
 from colod.model import GuestName
 from colod.observe.logs import Event
 from colod.session.imagefile import PART_SUFFIX
@@ -69,8 +70,7 @@ class Drills:
         service = self._host.find(request.guest)
         await self.cleared()
         plan = await make_plan(self._host.parts, self._checkpoints, service, request)
-        if service.guest in self._running:
-            raise NotAllowedNow(service.state, f"a drill of {service.guest} is under way")
+        await check_alone(self.log, service, ISOLATED)
         reply = admin_pb2.DrillReply(plan=plan.lines, step="planned", domain=plan.domain)
         reply.epoch = plan.epoch
         if request.dry_run:

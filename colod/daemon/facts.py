@@ -41,7 +41,8 @@ _CALM_READ_S: Final = 10.0
 """How old the witness's answer may be while nothing is wanted of it."""
 
 _ANXIOUS_READ_S: Final = 1.0
-_FAILOVER_ASKED_S: Final = 60.0
+FAILOVER_ASKED_S: Final = 60.0
+"""How long an operator's wish that this host take over stands, unless it is met before."""
 SWITCHOVER_S: Final = 45.0
 """How long a switchover may take up to the handover: libxl gives a guest that cannot follow its
 request to suspend, such as a paused one, up after 60 s, and its replication with it."""
@@ -160,7 +161,7 @@ class Facts:
 
     def ask_failover(self) -> None:
         """Note that an operator wants this host to take over."""
-        self._failover_until = time.monotonic() + _FAILOVER_ASKED_S
+        self._failover_until = time.monotonic() + FAILOVER_ASKED_S
         self.answer = Answer.STALE
 
     def ask_switchover(self) -> None:

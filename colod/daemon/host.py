@@ -332,11 +332,7 @@ class Host:
             PeerRefused: If this host joins no pairing, or does not see the owner's record.
         """
         guest = GuestName(request.guest)
-        if not self._joins_pairings:
-            raise PeerRefused(
-                f"{self.parts.host} has no daemon now, only a rescue, which joins no pairing",
-                advice=f"on {self.parts.host}: systemctl start colod",
-            )
+        self.check_joins_pairings()
         await self._check_shared_witness(guest, Generation(request.generation))
         service = self._services.get(guest)
         terms = self._terms(request)
@@ -347,6 +343,18 @@ class Host:
         return await service.receive(
             terms, PairingId(request.pairing), Generation(request.generation), request.secret
         )
+
+    def check_joins_pairings(self) -> None:
+        """Check that this host replicates what the peer owns, or is to own.
+
+        Raises:
+            PeerRefused: If it does not.
+        """
+        if not self._joins_pairings:
+            raise PeerRefused(
+                f"{self.parts.host} has no daemon now, only a rescue, which joins no pairing",
+                advice=f"on {self.parts.host}: systemctl start colod",
+            )
 
     async def _check_shared_witness(self, guest: GuestName, generation: Generation) -> None:
         """Check that the record by which the owner pairs is seen here: else none could take over.

@@ -26,6 +26,7 @@ from colod.daemon.admin_service import AdminService
 from colod.daemon.audit import AuditLog
 from colod.daemon.carrier import CarrierWatch
 from colod.daemon.compose import compose
+from colod.daemon.drill_live import LiveDrills
 from colod.daemon.drill_log import DrillLog
 from colod.daemon.drill_secondary import SecondaryDrills
 from colod.daemon.drills import Drills
@@ -164,6 +165,7 @@ class Daemon:
         drill_log = DrillLog(self._config.host.state_directory)
         drills = Drills(host, drill_log)
         rebuilds = SecondaryDrills(host, drill_log)
+        failovers = LiveDrills(host, drill_log)
         schedule = ImageSchedule(host)
         host.adopt_all()
         parts.heartbeat.start()
@@ -174,14 +176,18 @@ class Daemon:
             await host.look_around(timeout_s=_FIRST_LOOK_S)
             drills.begin()
             rebuilds.begin()
+            failovers.begin()
             schedule.start()
-            admin = AdminService(host, drills, rebuilds, schedule, simulated=facts.simulated)
+            admin = AdminService(
+                host, drills, rebuilds, failovers, schedule, simulated=facts.simulated
+            )
             self._serve_http(host, admin)
             await self._serve_operators(host, admin, simulated=facts.simulated)
         finally:
             notify("STOPPING=1")
             # First: clearing a drill away may take all the time that systemd gives.
             await self_fence.stop(is_asked=self._stop.is_set() and not host.defect.done())
+            await failovers.stop()
             await rebuilds.stop()
             await schedule.stop()
             await drills.stop()

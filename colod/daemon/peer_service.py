@@ -9,11 +9,14 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import grpc
+import structlog
 
 from colod.daemon.host import Host
+from colod.daemon.switching import give_back
 from colod.errors import PeerRefused, PreflightRefused, WitnessError
 from colod.failover.record import MAX_REASON_CHARS
 from colod.model import Disks, GuestName, Mode, parse_guest_name, parse_pairing_id
+from colod.observe.logs import Event
 from colod.rpc import versions
 from colod.toolstack import inventory, preflight
 from colod.v1 import peer_pb2, peer_pb2_grpc
@@ -21,6 +24,8 @@ from colod.witness.content import unpack
 from colod.witness.manual import ManualWitness
 
 _T = TypeVar("_T")
+
+_log = structlog.get_logger()
 
 _CALL_S = 85.0
 _MARGIN_S = 2.0  # on the way back: what arrives after its deadline, the peer never hears
@@ -92,6 +97,27 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         )
         self._in_loop(work, context)
         return peer_pb2.PeerSetAutomationReply()
+
+    def GiveBack(
+        self, request: peer_pb2.GiveBackRequest, context: grpc.ServicerContext
+    ) -> peer_pb2.GiveBackReply:
+        """Give a guest to the peer, where a drill of its own has brought it here."""
+        if len(request.operator) > MAX_REASON_CHARS:
+            raise PeerRefused(f"operator of more than {MAX_REASON_CHARS} characters")
+        self._in_loop(self._give_back(request), context)
+        return peer_pb2.GiveBackReply()
+
+    async def _give_back(self, request: peer_pb2.GiveBackRequest) -> None:
+        guest = _guest(request.guest)
+        if not request.dry_run:
+            _log.info(
+                Event.ADMIN_CALLED,
+                call="give-back",
+                protection=guest,
+                host=self._host.parts.peer,
+                operator=request.operator,
+            )
+        await give_back(self._host, request)
 
     async def _accept(self, request: peer_pb2.OfferRecordRequest) -> bool:
         parts = self._host.parts

@@ -5,10 +5,13 @@ The objects are documented in docs/json.md; what is not known is null, never 0.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from colod.observe import json_types
 from colod.v1 import admin_pb2, types_pb2
+
+_LIVE: Final = "live"
+_SECONDARY: Final = "secondary"
 
 
 def status_json(reply: admin_pb2.StatusReply) -> json_types.StatusDocument:
@@ -194,15 +197,23 @@ def drill_json(record: admin_pb2.DrillRecord) -> json_types.Drill:
         "check_s": _known(record.check_s),
         "rto_s": _known(record.rto_s),
         "is_kept": record.is_kept,
-        "discard_s": of_secondary(record, record.discard_s),
-        "unprotected_s": of_secondary(record, record.unprotected_s),
-        "protect_s": of_secondary(record, record.protect_s),
+        "discard_s": measured_by(record, record.discard_s, _SECONDARY),
+        "unprotected_s": measured_by(record, record.unprotected_s, _SECONDARY, _LIVE),
+        "protect_s": measured_by(record, record.protect_s, _SECONDARY, _LIVE),
+        "as_if_host_died": record.as_if_host_died if record.kind == _LIVE else None,
+        "decide_s": measured_by(record, record.decide_s, _LIVE),
+        "outage_s": measured_by(record, record.outage_s, _LIVE),
+        "failback_s": measured_by(record, record.failback_s, _LIVE),
+        "failback_outage_s": measured_by(record, record.failback_outage_s, _LIVE),
+        "failback_protect_s": measured_by(record, record.failback_protect_s, _LIVE),
+        "end_owner": record.end_owner or None,
+        "end_generation": record.end_generation or None,
     }
 
 
-def of_secondary(record: admin_pb2.DrillRecord, measured: float) -> float | None:
-    """Return what only a drill of a secondary measures; an older daemon does not say -1 of it."""
-    return _known(measured) if record.kind == "secondary" else None
+def measured_by(record: admin_pb2.DrillRecord, value: float, *kinds: str) -> float | None:
+    """Return what only drills of some kinds measure; an older daemon does not say -1 of it."""
+    return _known(value) if record.kind in kinds else None
 
 
 def entry_json(entry: admin_pb2.HistoryEntry) -> json_types.Change:

@@ -190,30 +190,51 @@ class Drill(TypedDict):
     host: str
     guest: str
     kind: str
-    """`isolated`, `secondary`."""
+    """`isolated`, `secondary`, `live`."""
     epoch: int | None
+    """Of kind `live`: from which the guest went on at the other host."""
     generation: int
+    """Of the ownership record; of kind `live`, before anything was ordered."""
     verdict: str
     """`passed`, `failed`, `not checked`, `aborted`."""
     detail: str
     operator: str
     check: str | None
+    """The command that asked the guest: once, or, of kind `live`, again and again."""
     network: str
     """The bridge, or `none`."""
     rpo_s: float | None
+    """How old the epoch's acknowledgement was when the image was begun, or the takeover decided."""
     image_s: float | None
     restore_s: float | None
     start_s: float | None
     check_s: float | None
     rto_s: float | None
-    """From its begin until the guest was found to work, or ran, where nothing was checked."""
+    """From its begin until the guest was found to work, or ran, where nothing was checked; of kind
+    `live` from the order until it was seen to run."""
     is_kept: bool
     discard_s: float | None
-    """Of kind `secondary`, as the next two: until nothing was left of the old replica."""
+    """Of kind `secondary`: until nothing was left of the old replica."""
     unprotected_s: float | None
-    """From the order until the guest was PROTECTED again."""
+    """Of kinds `secondary` and `live`: from the order, or the decision, until the guest was
+    PROTECTED again."""
     protect_s: float | None
-    """From the order to pair anew until then."""
+    """Of the same: from the order to pair anew, or from when it ran, until then."""
+    as_if_host_died: bool | None
+    """Of kind `live`, as all that follows: whether it was taken over without asking its primary."""
+    decide_s: float | None
+    """From the order until the record named the other host."""
+    outage_s: float | None
+    """The longest time for which the probe had no answer, over the failover."""
+    failback_s: float | None
+    """On the way back: from the order until the guest was seen to run."""
+    failback_outage_s: float | None
+    """The longest time for which the probe had no answer then."""
+    failback_protect_s: float | None
+    """From when it ran until it was PROTECTED."""
+    end_owner: str | None
+    """Who owned the guest at the end."""
+    end_generation: int | None
 
 
 class GuestLag(TypedDict):

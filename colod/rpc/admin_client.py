@@ -174,9 +174,21 @@ class AdminClient:
         """
         return self._stream(self._stub.DrillSecondary, request, timeout_s)
 
-    def drill_checked(self, drill_id: str, status: int, said: str) -> None:
-        """Say what the check of a drill came to."""
-        request = admin_pb2.DrillCheckedRequest(id=drill_id, status=status, said=said)
+    def drill_live(
+        self, request: admin_pb2.DrillLiveRequest, *, timeout_s: float
+    ) -> Iterator[admin_pb2.DrillReply]:
+        """Yield the steps of a failover by choice, its record last.
+
+        Raises:
+            OutcomeUnknown: When `timeout_s` seconds have passed, or the daemon went away.
+        """
+        return self._stream(self._stub.DrillLive, request, timeout_s)
+
+    def drill_checked(self, drill_id: str, status: int, said: str, outage_s: float = 0.0) -> None:
+        """Say what the check or the probe of a drill came to."""
+        request = admin_pb2.DrillCheckedRequest(
+            id=drill_id, status=status, said=said, outage_s=outage_s
+        )
         self._call(self._stub.DrillChecked, request)
 
     def drills(self, guest: str, limit: int) -> admin_pb2.DrillsReply:

@@ -117,6 +117,12 @@ class PeerClient:
         """Have the peer pause its automation, or act by itself again."""
         return self._call(self._stub.SetAutomation, request, timeout_s)
 
+    def give_back(
+        self, request: peer_pb2.GiveBackRequest, *, timeout_s: float = CALL_TIMEOUT_S
+    ) -> peer_pb2.GiveBackReply:
+        """Have the peer give a guest back; unanswered, it may be on its way."""
+        return self._call(self._stub.GiveBack, request, timeout_s)
+
     def _call(self, method: Callable[..., _Reply], request: Any, timeout_s: float) -> _Reply:
         with self._lock:
             version = self._version

@@ -30,6 +30,7 @@ LEAST: Final[Mapping[str, OperatorRole]] = {
     "ExportCheckpoint": OperatorRole.OPERATOR,
     "Drill": OperatorRole.OPERATOR,
     "DrillSecondary": OperatorRole.OPERATOR,
+    "DrillLive": OperatorRole.OPERATOR,
     "DrillChecked": OperatorRole.OPERATOR,
     "KeepQuarantined": OperatorRole.OPERATOR,
     # What it says of the guest's disks is believed, and decides whether a takeover has to fence.
@@ -45,6 +46,7 @@ LEAST: Final[Mapping[str, OperatorRole]] = {
 ADMINS_FIELDS: Final[Mapping[str, str]] = {
     "Failover": "force_reason",
     "KeepQuarantined": "withdraw",
+    "DrillLive": "fence",
 }
 """A field of a request that makes it an admin's, where it is set."""
 

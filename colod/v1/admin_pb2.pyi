@@ -1309,6 +1309,51 @@ class DrillSecondaryRequest(_message.Message):
 Global___DrillSecondaryRequest: _TypeAlias = DrillSecondaryRequest  # noqa: Y015
 
 @_typing.final
+class DrillLiveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    AS_IF_HOST_DIED_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    FAILBACK_FIELD_NUMBER: _builtins.int
+    PROBE_FIELD_NUMBER: _builtins.int
+    guest: _builtins.str
+    operator: _builtins.str
+    dry_run: _builtins.bool
+    timeout_s: _builtins.float
+    """Longest drill, in seconds."""
+    as_if_host_died: _builtins.bool
+    """Take the guest over without asking its primary; else it is given away after a final epoch."""
+    fence: _builtins.bool
+    """Agree to have the other host switched off, where a takeover has to fence it."""
+    failback: _builtins.bool
+    """Bring it back afterwards."""
+    probe: _builtins.str
+    """What the caller runs to see whether the guest answers, for the record; empty for nothing."""
+    def __init__(
+        self,
+        *,
+        guest: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+        timeout_s: _builtins.float = ...,
+        as_if_host_died: _builtins.bool = ...,
+        fence: _builtins.bool = ...,
+        failback: _builtins.bool = ...,
+        probe: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_if_host_died", b"as_if_host_died", "dry_run", b"dry_run", "failback", b"failback", "fence", b"fence", "guest", b"guest", "operator", b"operator", "probe", b"probe", "timeout_s", b"timeout_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrillLiveRequest: _TypeAlias = DrillLiveRequest  # noqa: Y015
+
+@_typing.final
 class DrillReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1324,7 +1369,8 @@ class DrillReply(_message.Message):
     id: _builtins.str
     step: _builtins.str
     """planned, writing, restoring, starting, checking, clearing, done; of a secondary: planned,
-    discarding, pairing, syncing, done.
+    discarding, pairing, syncing, done; live: planned, probing (the caller says when the guest
+    answers), giving away or taking over, protecting, giving back, done.
     """
     domain: _builtins.str
     domid: _builtins.int
@@ -1363,20 +1409,24 @@ class DrillCheckedRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     SAID_FIELD_NUMBER: _builtins.int
+    OUTAGE_S_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     status: _builtins.int
     """Exit status; 0 is a guest that works."""
     said: _builtins.str
+    outage_s: _builtins.float
+    """Of a probe: the longest time without an answer since the drill last asked, in seconds."""
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         status: _builtins.int = ...,
         said: _builtins.str = ...,
+        outage_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "said", b"said", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "outage_s", b"outage_s", "said", b"said", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1425,6 +1475,14 @@ class DrillRecord(_message.Message):
     DISCARD_S_FIELD_NUMBER: _builtins.int
     UNPROTECTED_S_FIELD_NUMBER: _builtins.int
     PROTECT_S_FIELD_NUMBER: _builtins.int
+    AS_IF_HOST_DIED_FIELD_NUMBER: _builtins.int
+    DECIDE_S_FIELD_NUMBER: _builtins.int
+    OUTAGE_S_FIELD_NUMBER: _builtins.int
+    FAILBACK_S_FIELD_NUMBER: _builtins.int
+    FAILBACK_OUTAGE_S_FIELD_NUMBER: _builtins.int
+    FAILBACK_PROTECT_S_FIELD_NUMBER: _builtins.int
+    END_OWNER_FIELD_NUMBER: _builtins.int
+    END_GENERATION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     unix_s: _builtins.float
     host: _builtins.str
@@ -1452,6 +1510,21 @@ class DrillRecord(_message.Message):
     """
     unprotected_s: _builtins.float
     protect_s: _builtins.float
+    as_if_host_died: _builtins.bool
+    """What follows is of a live drill. Whether the guest was taken over without asking its primary."""
+    decide_s: _builtins.float
+    """From the order until the record named the other host."""
+    outage_s: _builtins.float
+    """The longest time for which the probe had no answer from the guest."""
+    failback_s: _builtins.float
+    """The same of the way back: until the guest was seen running, without an answer, and from then
+    until it was PROTECTED.
+    """
+    failback_outage_s: _builtins.float
+    failback_protect_s: _builtins.float
+    end_owner: _builtins.str
+    """Who owned the guest at the end, and the generation of the record then."""
+    end_generation: _builtins.int
     def __init__(
         self,
         *,
@@ -1477,10 +1550,18 @@ class DrillRecord(_message.Message):
         discard_s: _builtins.float = ...,
         unprotected_s: _builtins.float = ...,
         protect_s: _builtins.float = ...,
+        as_if_host_died: _builtins.bool = ...,
+        decide_s: _builtins.float = ...,
+        outage_s: _builtins.float = ...,
+        failback_s: _builtins.float = ...,
+        failback_outage_s: _builtins.float = ...,
+        failback_protect_s: _builtins.float = ...,
+        end_owner: _builtins.str = ...,
+        end_generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "check_s", b"check_s", "detail", b"detail", "discard_s", b"discard_s", "epoch", b"epoch", "generation", b"generation", "guest", b"guest", "host", b"host", "id", b"id", "image_s", b"image_s", "is_kept", b"is_kept", "kind", b"kind", "network", b"network", "operator", b"operator", "protect_s", b"protect_s", "restore_s", b"restore_s", "rpo_s", b"rpo_s", "rto_s", b"rto_s", "start_s", b"start_s", "unix_s", b"unix_s", "unprotected_s", b"unprotected_s", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_if_host_died", b"as_if_host_died", "check", b"check", "check_s", b"check_s", "decide_s", b"decide_s", "detail", b"detail", "discard_s", b"discard_s", "end_generation", b"end_generation", "end_owner", b"end_owner", "epoch", b"epoch", "failback_outage_s", b"failback_outage_s", "failback_protect_s", b"failback_protect_s", "failback_s", b"failback_s", "generation", b"generation", "guest", b"guest", "host", b"host", "id", b"id", "image_s", b"image_s", "is_kept", b"is_kept", "kind", b"kind", "network", b"network", "operator", b"operator", "outage_s", b"outage_s", "protect_s", b"protect_s", "restore_s", b"restore_s", "rpo_s", b"rpo_s", "rto_s", b"rto_s", "start_s", b"start_s", "unix_s", b"unix_s", "unprotected_s", b"unprotected_s", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -124,6 +124,11 @@ class AdminStub:
                 request_serializer=colod_dot_v1_dot_admin__pb2.DrillSecondaryRequest.SerializeToString,
                 response_deserializer=colod_dot_v1_dot_admin__pb2.DrillReply.FromString,
                 _registered_method=True)
+        self.DrillLive = channel.unary_stream(
+                '/colod.v1.Admin/DrillLive',
+                request_serializer=colod_dot_v1_dot_admin__pb2.DrillLiveRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.DrillReply.FromString,
+                _registered_method=True)
         self.DrillChecked = channel.unary_unary(
                 '/colod.v1.Admin/DrillChecked',
                 request_serializer=colod_dot_v1_dot_admin__pb2.DrillCheckedRequest.SerializeToString,
@@ -278,8 +283,17 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DrillLive(self, request, context):
+        """Fail a guest over for real, measure it, and have it protected again; the last reply has
+        `record`. Run it on the primary, or, as if that had died, on the secondary. If the caller goes
+        away, nothing more is measured or begun; a handover that was decided goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DrillChecked(self, request, context):
-        """What the operator's check of a drill that waits for it said.
+        """What the operator's check or probe of a drill that waits for it said.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -403,6 +417,11 @@ def add_AdminServicer_to_server(servicer, server):
             'DrillSecondary': grpc.unary_stream_rpc_method_handler(
                     servicer.DrillSecondary,
                     request_deserializer=colod_dot_v1_dot_admin__pb2.DrillSecondaryRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.DrillReply.SerializeToString,
+            ),
+            'DrillLive': grpc.unary_stream_rpc_method_handler(
+                    servicer.DrillLive,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.DrillLiveRequest.FromString,
                     response_serializer=colod_dot_v1_dot_admin__pb2.DrillReply.SerializeToString,
             ),
             'DrillChecked': grpc.unary_unary_rpc_method_handler(
@@ -916,6 +935,33 @@ class Admin:
             target,
             '/colod.v1.Admin/DrillSecondary',
             colod_dot_v1_dot_admin__pb2.DrillSecondaryRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.DrillReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrillLive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/colod.v1.Admin/DrillLive',
+            colod_dot_v1_dot_admin__pb2.DrillLiveRequest.SerializeToString,
             colod_dot_v1_dot_admin__pb2.DrillReply.FromString,
             options,
             channel_credentials,

@@ -71,8 +71,13 @@ class AdminStub:
     """Throw a guest's replica away and rebuild it; the last reply has `record`. Run it on the primary.
     If the caller goes away, nothing more is measured, and the replica is rebuilt all the same.
     """
+    DrillLive: _grpc.UnaryStreamMultiCallable[_admin_pb2.DrillLiveRequest, _admin_pb2.DrillReply]
+    """Fail a guest over for real, measure it, and have it protected again; the last reply has
+    `record`. Run it on the primary, or, as if that had died, on the secondary. If the caller goes
+    away, nothing more is measured or begun; a handover that was decided goes on.
+    """
     DrillChecked: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrillCheckedRequest, _admin_pb2.DrillCheckedReply]
-    """What the operator's check of a drill that waits for it said."""
+    """What the operator's check or probe of a drill that waits for it said."""
     Drills: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrillsRequest, _admin_pb2.DrillsReply]
     Quarantine: _grpc.UnaryUnaryMultiCallable[_admin_pb2.QuarantineRequest, _admin_pb2.QuarantineReply]
     """The copies of guests on this host that another generation of ownership has left behind."""
@@ -121,8 +126,13 @@ class AdminAsyncStub(AdminStub):
     """Throw a guest's replica away and rebuild it; the last reply has `record`. Run it on the primary.
     If the caller goes away, nothing more is measured, and the replica is rebuilt all the same.
     """
+    DrillLive: _aio.UnaryStreamMultiCallable[_admin_pb2.DrillLiveRequest, _admin_pb2.DrillReply]  # type: ignore[assignment]
+    """Fail a guest over for real, measure it, and have it protected again; the last reply has
+    `record`. Run it on the primary, or, as if that had died, on the secondary. If the caller goes
+    away, nothing more is measured or begun; a handover that was decided goes on.
+    """
     DrillChecked: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrillCheckedRequest, _admin_pb2.DrillCheckedReply]  # type: ignore[assignment]
-    """What the operator's check of a drill that waits for it said."""
+    """What the operator's check or probe of a drill that waits for it said."""
     Drills: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrillsRequest, _admin_pb2.DrillsReply]  # type: ignore[assignment]
     Quarantine: _aio.UnaryUnaryMultiCallable[_admin_pb2.QuarantineRequest, _admin_pb2.QuarantineReply]  # type: ignore[assignment]
     """The copies of guests on this host that another generation of ownership has left behind."""
@@ -278,12 +288,23 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def DrillLive(
+        self,
+        request: _admin_pb2.DrillLiveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.DrillReply], _abc.AsyncIterator[_admin_pb2.DrillReply]]:
+        """Fail a guest over for real, measure it, and have it protected again; the last reply has
+        `record`. Run it on the primary, or, as if that had died, on the secondary. If the caller goes
+        away, nothing more is measured or begun; a handover that was decided goes on.
+        """
+
+    @_abc_1.abstractmethod
     def DrillChecked(
         self,
         request: _admin_pb2.DrillCheckedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DrillCheckedReply, _abc.Awaitable[_admin_pb2.DrillCheckedReply]]:
-        """What the operator's check of a drill that waits for it said."""
+        """What the operator's check or probe of a drill that waits for it said."""
 
     @_abc_1.abstractmethod
     def Drills(

@@ -69,6 +69,11 @@ class PeerStub:
                 request_serializer=colod_dot_v1_dot_peer__pb2.PeerSetAutomationRequest.SerializeToString,
                 response_deserializer=colod_dot_v1_dot_peer__pb2.PeerSetAutomationReply.FromString,
                 _registered_method=True)
+        self.GiveBack = channel.unary_unary(
+                '/colod.v1.Peer/GiveBack',
+                request_serializer=colod_dot_v1_dot_peer__pb2.GiveBackRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_peer__pb2.GiveBackReply.FromString,
+                _registered_method=True)
 
 
 class PeerServicer:
@@ -123,6 +128,14 @@ class PeerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GiveBack(self, request, context):
+        """A drill asks the owner to give the guest back by a switchover, subject to all checks of its own;
+        answered once it runs at the caller, or stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -160,6 +173,11 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.SetAutomation,
                     request_deserializer=colod_dot_v1_dot_peer__pb2.PeerSetAutomationRequest.FromString,
                     response_serializer=colod_dot_v1_dot_peer__pb2.PeerSetAutomationReply.SerializeToString,
+            ),
+            'GiveBack': grpc.unary_unary_rpc_method_handler(
+                    servicer.GiveBack,
+                    request_deserializer=colod_dot_v1_dot_peer__pb2.GiveBackRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_peer__pb2.GiveBackReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -351,6 +369,33 @@ class Peer:
             '/colod.v1.Peer/SetAutomation',
             colod_dot_v1_dot_peer__pb2.PeerSetAutomationRequest.SerializeToString,
             colod_dot_v1_dot_peer__pb2.PeerSetAutomationReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GiveBack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Peer/GiveBack',
+            colod_dot_v1_dot_peer__pb2.GiveBackRequest.SerializeToString,
+            colod_dot_v1_dot_peer__pb2.GiveBackReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,10 @@ class PeerStub:
     """Witness of kind `manual`: hold this copy of an ownership record, if it is the newer one."""
     SetAutomation: _grpc.UnaryUnaryMultiCallable[_peer_pb2.PeerSetAutomationRequest, _peer_pb2.PeerSetAutomationReply]
     """An operator on the other host wants both to do nothing by themselves, or lets them again."""
+    GiveBack: _grpc.UnaryUnaryMultiCallable[_peer_pb2.GiveBackRequest, _peer_pb2.GiveBackReply]
+    """A drill asks the owner to give the guest back by a switchover, subject to all checks of its own;
+    answered once it runs at the caller, or stays.
+    """
 
 @_typing.type_check_only
 class PeerAsyncStub(PeerStub):
@@ -63,6 +67,10 @@ class PeerAsyncStub(PeerStub):
     """Witness of kind `manual`: hold this copy of an ownership record, if it is the newer one."""
     SetAutomation: _aio.UnaryUnaryMultiCallable[_peer_pb2.PeerSetAutomationRequest, _peer_pb2.PeerSetAutomationReply]  # type: ignore[assignment]
     """An operator on the other host wants both to do nothing by themselves, or lets them again."""
+    GiveBack: _aio.UnaryUnaryMultiCallable[_peer_pb2.GiveBackRequest, _peer_pb2.GiveBackReply]  # type: ignore[assignment]
+    """A drill asks the owner to give the guest back by a switchover, subject to all checks of its own;
+    answered once it runs at the caller, or stays.
+    """
 
 class PeerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -120,5 +128,15 @@ class PeerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peer_pb2.PeerSetAutomationReply, _abc.Awaitable[_peer_pb2.PeerSetAutomationReply]]:
         """An operator on the other host wants both to do nothing by themselves, or lets them again."""
+
+    @_abc_1.abstractmethod
+    def GiveBack(
+        self,
+        request: _peer_pb2.GiveBackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.GiveBackReply, _abc.Awaitable[_peer_pb2.GiveBackReply]]:
+        """A drill asks the owner to give the guest back by a switchover, subject to all checks of its own;
+        answered once it runs at the caller, or stays.
+        """
 
 def add_PeerServicer_to_server(servicer: PeerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

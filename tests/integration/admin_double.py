@@ -92,6 +92,14 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
         for each in self.steps[:1] if request.dry_run else self.steps:
             yield each
 
+    async def DrillLive(self, request: Any, context: Any) -> AsyncIterator[admin_pb2.DrillReply]:
+        self._take(request)
+        for each in self.steps[:1] if request.dry_run else self.steps:
+            yield each
+            if each.step == "probing":
+                await self.checked.wait()
+                self.checked.clear()
+
     async def DrillChecked(self, request: Any, context: Any) -> admin_pb2.DrillCheckedReply:
         self._take(request)
         self.checked.set()

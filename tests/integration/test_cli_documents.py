@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "drain": (),
     "drill isolated": ("web", "--yes"),
     "drill secondary": ("web", "--yes"),
+    "drill live": ("web", "--yes"),
     "drill report": (),
     "checkpoint list": (),
     "checkpoint export": ("web",),

@@ -177,3 +177,96 @@ def test_a_drill_of_the_secondary_tells_how_long_nothing_protected(
     daemon.drills = [RECORD, REBUILT]
     listed = colodctl("drill", "report", "--json").json["drills"]
     assert [each["unprotected_s"] for each in listed] == [None, 9.5]
+
+
+LIVE = admin_pb2.DrillRecord(
+    id="d3",
+    unix_s=1e9,
+    host="host-a",
+    guest="web",
+    kind="live",
+    epoch=42,
+    generation=5,
+    verdict="passed",
+    operator="ann",
+    check="true",
+    network="none",
+    rpo_s=0,
+    image_s=-1,
+    restore_s=-1,
+    start_s=0.5,
+    check_s=-1,
+    rto_s=2,
+    discard_s=-1,
+    unprotected_s=9,
+    protect_s=8.5,
+    decide_s=1.5,
+    outage_s=2.25,
+    failback_s=-1,
+    failback_outage_s=-1,
+    failback_protect_s=-1,
+    end_owner="host-b",
+    end_generation=7,
+)
+
+
+def test_a_live_drill_runs_the_probe_and_tells_each_part(
+    daemon: FakeDaemon, colodctl: Run, tmp_path: Path
+) -> None:
+    plan = Reply(plan=["stop web at a checkpoint"], step="planned")
+    probing = Reply(id="d3", step="probing")
+    daemon.steps = [plan, probing, Reply(step="giving away"), probing, Reply(step="done")]
+    daemon.steps[-1].record.CopyFrom(LIVE)
+    assert colodctl("drill", "live", "web").status == 2
+    assert colodctl("drill", "live", "web", "--yes", "--fence").status == 2
+    ran = colodctl("drill", "live", "web", "--dry-run", "--as-if-host-died", "--fence")
+    assert ran.out == "stop web at a checkpoint\nweb: nothing was done\n"
+    (request,) = daemon.requests
+    assert (request.dry_run, request.as_if_host_died, request.fence) == (True, True, True)
+    probe = f'echo "$COLOD_GUEST" >{tmp_path}/seen'
+    ran = colodctl("drill", "live", "web", "--yes", "--failback", "--probe", probe)
+    assert ran.status == 0
+    assert (tmp_path / "seen").read_text() == "web\n"
+    request, *told = daemon.requests[1:]
+    assert (request.failback, request.probe, request.dry_run) == (True, probe, False)
+    assert [(each.id, each.status) for each in told] == [("d3", 0), ("d3", 0)]
+    assert ran.out.splitlines() == [
+        "2001-09-09T01:46:40Z  web on host-a: live, epoch 42: PASSED",
+        " " * 22 + "RPO 0 ms, no answer for 2.2 s, RTO 2.0 s, decision 1.5 s,",
+        " " * 22 + "start 500 ms, unprotected 9.0 s, new one PROTECTED 8.5 s",
+        " " * 22 + "left on host-b at generation 7, by ann",
+    ]
+
+
+def test_a_guest_that_gives_the_probe_no_answer_is_told_of(
+    daemon: FakeDaemon, colodctl: Run
+) -> None:
+    probing = Reply(id="d3", step="probing")
+    daemon.steps = [Reply(step="planned"), probing, Reply(step="done", record=LIVE)]
+    daemon.steps[-1].record.verdict = "failed"
+    ran = colodctl(
+        "drill", "live", "web", "--yes", "--json", "--probe", "exit 3", "--probe-timeout", "0.1"
+    )
+    assert ran.status == 1
+    drill = ran.json["drill"]
+    assert (drill["outage_s"], drill["end_owner"], drill["failback_s"]) == (2.25, "host-b", None)
+    told = daemon.requests[-1]
+    assert told.status == 3
+    assert "no answer in 0.1 s" in told.said
+
+
+def test_a_live_drill_without_a_probe_or_an_end_is_no_success(
+    daemon: FakeDaemon, colodctl: Run
+) -> None:
+    daemon.steps = [Reply(step="planned"), Reply(step="done", record=LIVE)]
+    daemon.steps[-1].record.verdict = "not checked"
+    daemon.steps[-1].record.as_if_host_died = True
+    ran = colodctl("drill", "live", "web", "--yes")
+    assert ran.status == 9
+    assert "live, as if a host had died, epoch 42: NOT CHECKED" in " ".join(ran.out.split())
+    daemon.steps.pop()
+    assert colodctl("drill", "live", "web", "--yes").status == 5
+    daemon.drills = [RECORD, REBUILT, LIVE]
+    listed = colodctl("drill", "report", "--json").json["drills"]
+    assert [each["decide_s"] for each in listed] == [None, None, 1.5]
+    assert [each["as_if_host_died"] for each in listed] == [None, None, False]

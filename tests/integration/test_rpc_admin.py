@@ -94,6 +94,9 @@ class FakeAdmin(admin_pb2_grpc.AdminServicer):
     ) -> AsyncIterator[admin_pb2.DrillReply]:
         yield admin_pb2.DrillReply()
 
+    async def DrillLive(self, request: Any, context: Any) -> AsyncIterator[admin_pb2.DrillReply]:
+        yield admin_pb2.DrillReply()
+
     async def DrillChecked(self, request: Any, context: Any) -> admin_pb2.DrillCheckedReply:
         return admin_pb2.DrillCheckedReply()
 

@@ -65,6 +65,9 @@ class FakePeer(peer_pb2_grpc.PeerServicer):
     def SetAutomation(self, request: Any, context: Any) -> peer_pb2.PeerSetAutomationReply:
         return peer_pb2.PeerSetAutomationReply()
 
+    def GiveBack(self, request: Any, context: Any) -> peer_pb2.GiveBackReply:
+        return peer_pb2.GiveBackReply()
+
 
 Identities = dict[str, tls.TlsIdentity]
 

@@ -38,7 +38,7 @@ VIEWER = {"Version", "Status", "WatchStatus", "History", "Doctor", "Checkpoints"
 OPERATOR = (
     VIEWER
     | {"Suspend", "Resume", "Failover", "Switchover", "SetAutomation", "ExportCheckpoint"}
-    | {"Drill", "DrillSecondary", "DrillChecked", "KeepQuarantined"}
+    | {"Drill", "DrillSecondary", "DrillLive", "DrillChecked", "KeepQuarantined"}
 )
 ADMIN = OPERATOR | {"Protect", "Unprotect", "Drain", "FenceConfirm", "DiscardQuarantined"}
 MAY = {"viewer": VIEWER, "operator": OPERATOR, "admin": ADMIN}

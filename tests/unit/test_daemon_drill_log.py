@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from colod.daemon.drill_log import ABORTED, FAILED, NOT_CHECKED, PASSED, Drill, DrillLog, Mark
+from colod.daemon.drill_log import (
+    ABORTED,
+    FAILED,
+    ISOLATED,
+    LIVE,
+    NOT_CHECKED,
+    PASSED,
+    SECONDARY,
+    Drill,
+    DrillLog,
+    Mark,
+)
 
 DRILL = Drill(id="1", unix_s=100.0, host="beta", guest="web", verdict=PASSED, rto_s=7.0)
 MARK = Mark(drill=DRILL, domain="web--drill", image="/images/.drill", files=("/images/c",))
@@ -40,6 +51,25 @@ def test_only_a_drill_that_passed_counts_as_one(tmp_path: Path, verdict: str) ->
     log.add(replace(DRILL, unix_s=200.0, verdict=verdict))
     assert log.last_success("web") == 107.0
     assert log.last_success("db") is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "has_run"), [(ISOLATED, True), (LIVE, True), (SECONDARY, False), ("newer", False)]
+)
+def test_only_a_drill_that_ran_a_copy_shows_that_one_runs(
+    tmp_path: Path, kind: str, *, has_run: bool
+) -> None:
+    log = DrillLog(tmp_path)
+    log.add(replace(DRILL, kind=kind))
+    assert (log.last_success("web") is not None) == has_run
+
+
+def test_a_guest_has_one_mark_of_whatever_kind(tmp_path: Path) -> None:
+    log = DrillLog(tmp_path)
+    assert log.marked("web") == ""
+    log.begin(replace(MARK, drill=replace(DRILL, kind=LIVE)))
+    assert (log.marked("web"), log.marked("db")) == (LIVE, "")
+    assert (len(log.left(LIVE)), len(log.left())) == (1, 0)
 
 
 def test_the_file_is_bounded(tmp_path: Path) -> None:

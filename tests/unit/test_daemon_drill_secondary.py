@@ -14,7 +14,7 @@ import pytest
 
 from colod.daemon import drill_secondary as module
 from colod.daemon.drill_log import SECONDARY, Drill, DrillLog, Mark
-from colod.daemon.drill_secondary import SecondaryDrills, check_healthy
+from colod.daemon.drill_secondary import SecondaryDrills, check_expendable
 from colod.daemon.host import Host
 from colod.daemon.protection import ProtectionService
 from colod.errors import JournalError, NotAllowedNow
@@ -172,7 +172,7 @@ async def test_it_is_refused_where_a_failed_attempt_would_not_be_repeated(bench:
     bench.host.parts.automation.is_paused = True
     bench.host.parts.limits.resync_automatic = False
     with pytest.raises(NotAllowedNow, match=r"automation is paused.*resync is manual"):
-        await check_healthy(cast("Host", bench.host), cast("ProtectionService", bench.service))
+        await check_expendable(cast("Host", bench.host), cast("ProtectionService", bench.service))
 
 
 async def test_a_caller_that_goes_away_leaves_the_guest_replicated(bench: Bench) -> None:

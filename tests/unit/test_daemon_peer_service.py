@@ -92,6 +92,12 @@ class QuietHost:
     async def set_automation(self, *, paused: bool, operator: str, reason: str) -> None:
         self.reached.append(f"{paused} {operator} {reason}")
 
+    def check_joins_pairings(self) -> None:
+        self.reached.append("joins")
+
+    def find(self, guest: str) -> None:
+        self.reached.append(f"find {guest}")
+
     def peer_views(self) -> list[peer_pb2.ProtectionView]:
         return []
 
@@ -139,6 +145,17 @@ def test_the_peer_pauses_automation_here_too_with_words_that_can_be_kept(served:
         with pytest.raises(PeerRefused):
             service.SetAutomation(long, CONTEXT)
     assert len(host.reached) == 1
+
+
+def test_a_guest_is_asked_back_by_its_name_and_by_somebody(served: Served) -> None:
+    service, host = served
+    host.reached.clear()
+    service.GiveBack(peer_pb2.GiveBackRequest(guest="g1", dry_run=True), CONTEXT)
+    assert host.reached == ["joins", "find g1"]
+    for nonsense in ({"guest": "../x"}, {"guest": "g1", "operator": "x" * 1001}):
+        with pytest.raises(PeerRefused):
+            service.GiveBack(peer_pb2.GiveBackRequest(**cast("Any", nonsense)), CONTEXT)
+    assert len(host.reached) == 2
 
 
 @pytest.mark.parametrize(("limit_s", "waits_s"), [(0.05, None), (85.0, 2.05), (85.0, 1.0)])

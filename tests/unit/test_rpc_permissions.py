@@ -70,6 +70,7 @@ def test_a_call_that_is_not_in_the_table_is_nobodys() -> None:
     [
         ("Failover", admin_pb2.FailoverRequest(guest="web", force_reason="burnt down")),
         ("KeepQuarantined", admin_pb2.KeepQuarantinedRequest(domain="web--q", withdraw=True)),
+        ("DrillLive", admin_pb2.DrillLiveRequest(guest="web", fence=True)),
     ],
 )
 def test_a_field_that_is_set_makes_a_request_an_admins(call: str, request_: Any) -> None:
