@@ -103,6 +103,8 @@ class Faults:
         """Be the operator who wants the guest protected, wherever it runs."""
         self._start_what_is_down()
         for host in self._world.hosts.values():
+            await self._confirm_peer_off(host)
+        for host in self._world.hosts.values():
             if host.name not in self._world.running() or host.daemon is None:
                 continue
             self._look_and_destroy(host.peer)
@@ -110,6 +112,18 @@ class Faults:
                 await host.daemon.protect(
                     GUEST, host.peer.name, self._world.disks, 200, dry_run=False
                 )
+
+    async def _confirm_peer_off(self, host: SimHost) -> None:
+        """Do as advised where nothing proves that the other host is off."""
+        service = host.daemon.services.get(GUEST) if host.daemon else None
+        if service is None or "fence-confirm" not in service.decision.advice:
+            return
+        self._world.note(f"the operator switches {host.peer.name} off, and says so")
+        self._world.was_fenced = True
+        host.peer.cut_power()
+        with contextlib.suppress(ColodError):
+            await service.confirm_peer_off("switched off by hand", "ann")
+        asyncio.get_running_loop().call_later(5.0, host.peer.power_on)
 
     def _start_what_is_down(self) -> None:
         """Start a guest that ended: as advised, or where nobody protects it any more."""
