@@ -11,9 +11,9 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import BoundedSemaphore
+from queue import SimpleQueue
+from threading import BoundedSemaphore, Thread
 from typing import Final
 
 import structlog
@@ -27,6 +27,7 @@ _log = structlog.get_logger()
 MAX_BYTES: Final = 16 << 20
 _WAITING_MAX: Final = 1000
 _TEXT_MAX_CHARS: Final = 1000
+CLOSE_S: Final = 2.0
 _NOT_LOGGED: Final = frozenset({"unix_s", "pid", "name", "role"})
 _EVENTS: Final = {BEGUN: Event.ADMIN_CALLED, DENIED: Event.ADMIN_DENIED}
 
@@ -38,9 +39,12 @@ class AuditLog:
         """Write into the directory `state`; at `max_bytes` another file is begun."""
         self._path = state / "audit.jsonl"
         self._max_bytes = max_bytes
-        # One thread: lines stay in order.
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="audit")
+        self._is_closed = False
         self._room = BoundedSemaphore(_WAITING_MAX)
+        self._lines: SimpleQueue[str | None] = SimpleQueue()
+        # One thread: lines stay in order. A disk that stands still must not keep the process.
+        self._thread = Thread(target=self._work, name="audit", daemon=True)
+        self._thread.start()
 
     def note(self, act: Act, outcome: str, error: ColodError | None = None) -> None:
         """Note an act; returns at once and raises nothing."""
@@ -58,18 +62,25 @@ class AuditLog:
             "text": str(error)[:_TEXT_MAX_CHARS] if error else "",
         }
         _tell(entry)
+        if self._is_closed:
+            _log.error(Event.AUDIT_UNWRITTEN, error="it is closed")
+            return
         if not self._room.acquire(blocking=False):
             _log.error(Event.AUDIT_UNWRITTEN, error=f"{_WAITING_MAX} lines wait for the disk")
             return
-        try:
-            self._pool.submit(self._write, json.dumps(entry))
-        except RuntimeError as refused:  # closed, or no thread could be started
-            self._room.release()
-            _log.error(Event.AUDIT_UNWRITTEN, error=str(refused))
+        self._lines.put(json.dumps(entry))
 
     def close(self) -> None:
-        """Return once all that was noted is written."""
-        self._pool.shutdown()
+        """Return once all that was noted is written, or `CLOSE_S` later."""
+        self._is_closed = True
+        self._lines.put(None)
+        self._thread.join(CLOSE_S)
+        if self._thread.is_alive():
+            _log.error(Event.AUDIT_UNWRITTEN, error=f"the disk gives no answer for {CLOSE_S:g} s")
+
+    def _work(self) -> None:
+        while (line := self._lines.get()) is not None:
+            self._write(line)
 
     def _write(self, line: str) -> None:
         try:

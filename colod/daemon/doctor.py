@@ -15,7 +15,7 @@ from colod.daemon.selffence import Standing
 from colod.errors import ColodError, ConfigError, NotFound, SelfFenceError
 from colod.failover.effects import State
 from colod.fencing.watchdog import Found
-from colod.model import Credentials, GuestName
+from colod.model import Credentials, GuestName, parse_guest_name
 from colod.rpc import versions
 from colod.rpc.tls import TlsIdentity, load_identity
 from colod.toolstack import inventory, preflight
@@ -56,7 +56,7 @@ async def examine(host: Host, guest: str) -> Sequence[admin_pb2.Finding]:
             text = f"{service.state}: {service.trouble}".rstrip(": ")
             findings.append(_finding(severity, name, text, service.decision.advice))
     if guest:
-        findings += await _guest(host, GuestName(guest))
+        findings += await _guest(host, guest)
     return findings
 
 
@@ -245,13 +245,19 @@ def _strangers(host: Host) -> Sequence[admin_pb2.Finding]:
     ]
 
 
-async def _guest(host: Host, guest: GuestName) -> Sequence[admin_pb2.Finding]:
+async def _guest(host: Host, name: str) -> Sequence[admin_pb2.Finding]:
     toolstack = host.parts.toolstack
-    files = await guest_files.warnings(host.parts, guest)
-    if await toolstack.find(guest) is None:
-        if guest in host.services:
-            return [_finding("warning", guest, text) for text in files]
+    try:
+        guest = parse_guest_name(name)
+    except ValueError as error:
+        raise NotFound(f"no guest: {error}") from error
+    is_here = await toolstack.find(guest) is not None
+    if not is_here and guest not in host.services:
         raise NotFound(f"neither a protection nor a domain {guest} on this host")
+    async with host.looking_at_files:  # each is read by a command, and those are few at a time
+        files = await guest_files.warnings(host.parts, guest)
+    if not is_here:
+        return [_finding("warning", guest, text) for text in files]
     config = await toolstack.domain_config(guest)
     facts = await toolstack.host_facts()
     stock = await inventory.take_stock(preflight.needs_of(config), simulated=facts.simulated)

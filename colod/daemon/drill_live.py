@@ -306,8 +306,8 @@ class LiveRun(DrillRun):
     # --- what they are made of ------------------------------------------------------------------
 
     async def _order(self, order: Callable[[], Awaitable[None]]) -> None:
+        await order()  # one that is refused is not ours to take back: it may be an operator's
         self._is_ordered = True
-        await order()
 
     def _is_now(self, step: str) -> None:
         self._step = step

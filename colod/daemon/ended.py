@@ -10,7 +10,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
@@ -32,6 +32,9 @@ _SETTLE_S: Final = 2.0
 """xl itself waits so long between a domain's end and the next: its devices go late."""
 _ASK_AGAIN_S: Final = 5.0
 
+_BY_ITSELF: Final = ("poweroff", "reboot")
+_PAUSED: Final = "it rebooted, and is not started while colod is paused: colodctl unpause"
+
 _HOW: Final = {
     "reboot": ("on_reboot", "it rebooted"),
     "poweroff": ("on_poweroff", "it shut down"),
@@ -46,6 +49,7 @@ class End:
     """How a guest's end stands, for decisions; see `colod.failover.view.View`."""
 
     ended: Ended = Ended.NOTHING
+    by_itself: bool = False
     start_due: bool = False
     trouble: str = ""
 
@@ -74,18 +78,23 @@ class GuestEnds:
         """
         if domain is None or domain.state not in ENDED:
             self._domid = 0
-            trouble = self._trouble if journal.restarting_since else ""
+            trouble = self._start_trouble() if journal.restarting_since else ""
             return End(start_due=domain is None and self._may_start(), trouble=trouble)
         now = time.monotonic()
         if domain.domid != self._domid:
             self._domid, self._since, self._end = domain.domid, now, End()
             self._asked_at = float("-inf")
         if now - self._since < self._parts.limits.guest_end_wait_s:
-            return End(Ended.SOON, trouble=_how(domain))
+            return End(Ended.SOON, domain.shutdown_reason in _BY_ITSELF, trouble=_how(domain))
         if now - self._asked_at >= _ASK_AGAIN_S:
             self._asked_at = now
             self._end = await self._wanted(journal.protection.guest, domain)
-        return self._end
+        return replace(self._end, by_itself=domain.shutdown_reason in _BY_ITSELF)
+
+    def _start_trouble(self) -> str:
+        if self._starting is None and self._parts.automation.is_paused:
+            return _PAUSED
+        return self._trouble
 
     def _may_start(self) -> bool:
         is_free = self._starting is None and not self._parts.automation.is_paused
@@ -105,6 +114,8 @@ class GuestEnds:
             action = str(config.get(key, "destroy"))
             if action == "destroy":
                 return End(Ended.CLEAR, trouble=how)
+            if action == "restart" and self._parts.automation.is_paused:
+                return End(trouble=_PAUSED)
             if action == "restart":
                 await guest_files.check(self._parts, guest)
                 self._uuid = _uuid_of(config)
@@ -150,8 +161,11 @@ class GuestEnds:
         self._trouble = ""
         _log.info(Event.GUEST_STARTED, protection=guest)
 
-    def _started(self, _: asyncio.Task[None]) -> None:
+    def _started(self, task: asyncio.Task[None]) -> None:
         self._starting = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._trouble = f"it rebooted, and cannot be started: {error!r}"
+            _log.error(Event.GUEST_UNSTARTED, error=repr(error))
         self._start_at = max(self._start_at, time.monotonic() + _SETTLE_S)
 
 

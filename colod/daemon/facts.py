@@ -212,6 +212,7 @@ class Facts:
             guest=copy_of(domains.get(guest)),
             guest_domid=_domid(domains, guest),
             held_unnoted=self._is_held_unnoted(guest, session, _domid(domains, guest)),
+            ended_by_itself=end.by_itself,
             ended=end.ended,
             start_due=end.start_due,
             end_trouble=end.trouble,
@@ -385,6 +386,17 @@ def _gave_up(journal: Journal, theirs: peer_pb2.ProtectionView | None) -> bool:
 def _keeps_copy(journal: Journal, theirs: peer_pb2.ProtectionView | None) -> bool:
     """Whether the peer said so of the grant that this host knows, not of an earlier one."""
     return theirs is not None and theirs.keeps_copy and theirs.generation == journal.generation
+
+
+def knows_less(journal: Journal, theirs: peer_pb2.ProtectionView) -> bool:
+    """Return whether the peer lacks our newest record, by what it says in heartbeats.
+
+    The record of an activation has the generation of the grant before it; who waits for one has
+    not heard of it.
+    """
+    waits = journal.is_activated and theirs.state == State.LOST_RACE
+    is_as_new = theirs.generation == journal.generation
+    return theirs.generation < journal.generation or (waits and is_as_new)
 
 
 def peer_view(journal: Journal, state: State, view: View | None) -> peer_pb2.ProtectionView:

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import structlog
 
+from colod.daemon import guest_files
 from colod.daemon.adoption import clear_sessions
 from colod.daemon.pairing import Pairing
 from colod.daemon.parts import Parts
@@ -67,6 +68,7 @@ class Host:
         self.parts = parts
         self.self_fence = self_fence
         self._joins_pairings = joins_pairings
+        self.looking_at_files = asyncio.Lock()
         self.unheard: dict[str, str] = {}
         """What this daemon does not listen on although its configuration says so, and why."""
         self.defect: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -200,7 +202,7 @@ class Host:
             interval_ms=interval_ms or DEFAULT_INTERVAL_MS,
         )
         await self._check_record(self._journal(terms, Role.PRIMARY))
-        warnings = await Pairing(self.parts).check(guest, disks)
+        warnings = await self._checked(guest, disks)
         if dry_run:
             return warnings
         service = await self._established(terms, Role.PRIMARY)
@@ -227,10 +229,16 @@ class Host:
                 advice=f"run it on {journal.peer}",
             )
         _check_same(service, disks, interval_ms)
-        warnings = await Pairing(self.parts).check(service.guest, journal.protection.disks)
+        warnings = await self._checked(service.guest, journal.protection.disks)
         if not dry_run:
             await service.want(Wanted.PROTECTED)
         return warnings
+
+    async def _checked(self, guest: GuestName, disks: Disks) -> Sequence[str]:
+        """Check that this guest can be replicated to the peer, as `Pairing.check`; warn of more."""
+        found = await Pairing(self.parts).check(guest, disks)
+        async with self.looking_at_files:  # each is read by a command, and those are few at a time
+            return [*found, *await guest_files.warnings(self.parts, guest)]
 
     async def unprotect(self, guest: str) -> None:
         """End the protection of `guest`; it runs on where it is.

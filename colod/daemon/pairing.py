@@ -10,7 +10,6 @@ from typing import Any
 
 import structlog
 
-from colod.daemon import guest_files
 from colod.daemon.parts import Parts
 from colod.daemon.peer_calls import PEER_CALLS
 from colod.daemon.sessions import SessionHandle, last_words, log_path, write_spec
@@ -71,8 +70,7 @@ class Pairing:
             raise PreflightRefused(reasons)
         needs = preflight.needs_of(config)
         stock = await inventory.take_stock(needs, simulated=facts.simulated)
-        found = preflight.warnings(config=config, facts=facts, inventory=stock)
-        return [*found, *await guest_files.warnings(parts, guest)]
+        return preflight.warnings(config=config, facts=facts, inventory=stock)
 
     async def start(self, journal: Journal, session: SessionHandle | None) -> None:
         """Begin the journal's pairing, as its primary; return once the sender runs.

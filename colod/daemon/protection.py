@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from colod.daemon.actions import Actions
-from colod.daemon.facts import Facts, peer_view
+from colod.daemon.facts import Facts, knows_less, peer_view
 from colod.daemon.history import Change
 from colod.daemon.pairing import Pairing
 from colod.daemon.parts import Parts
@@ -546,7 +546,7 @@ class ProtectionService:
         if not isinstance(witness, ManualWitness) or self.journal.peer != self._parts.peer:
             return
         theirs = self._parts.heartbeat.answer(self.guest, asked_after=self._told_at)
-        if theirs is not None and theirs.generation < self.journal.generation:
+        if theirs is not None and knows_less(self.journal, theirs):
             self._told_at = time.monotonic()
             await witness.tell(self.guest)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from colod.failover.record import NO_GENERATION, OwnershipRecord, RecordState
@@ -234,7 +234,8 @@ class View:
         guest_domid: Its number, 0 where there is none.
         held_unnoted: Whether colod has paused it and could not note that: the session did, as the
             guest was rebooted while no daemon looked, or the daemon, whose disk is full.
-        ended: What is to be done with it where the guest has ended its run by itself.
+        ended_by_itself: Whether the guest, which is down, asked for that: so it has run.
+        ended: What is to be done with it where the guest has ended its run.
         start_due: Whether a guest that rebooted may be started now.
         end_trouble: How the guest's run ended, and what keeps colod from seeing to it.
         incoming: Whether the domain `GUEST--incoming` exists on this host.
@@ -271,7 +272,7 @@ class View:
     journal: Journal
     boot: str
     new_id: str
-    uptime_s: float = 1.0
+    uptime_s: float = field(default=1.0, compare=False)
     answer: Answer = Answer.STALE
     record: OwnershipRecord | None = None
     revision: int = 0
@@ -279,6 +280,7 @@ class View:
     guest: Copy = Copy.ABSENT
     guest_domid: int = 0
     held_unnoted: bool = False
+    ended_by_itself: bool = False
     ended: Ended = Ended.NOTHING
     start_due: bool = False
     end_trouble: str = ""

@@ -18,9 +18,14 @@ REMOTE_CONCURRENT_CALLS = 64
 REMOTE_CALLS_EACH = 8
 """Of one operator: somebody's forgotten terminals must leave room for others."""
 
-PEER_THREADS = 8
-PEER_SLOW_CALLS = PEER_THREADS - 2
-"""Calls other than heartbeats that may run at once: two threads are always left for heartbeats."""
+PEER_SLOW_CALLS = 6
+"""Calls that may run at once, but for the following two kinds and heartbeats."""
+PEER_OFFERS = 2
+"""Records that may be offered at once: what other calls wait for comes by these."""
+PEER_GIFTS = 2
+"""Guests that may be given back at once; each takes as long as a switchover."""
+PEER_THREADS = PEER_SLOW_CALLS + PEER_OFFERS + PEER_GIFTS + 2
+"""Two are always left for heartbeats."""
 
 _HANDSHAKE_MAX_MS = 5_000
 _KEEPALIVE_MS = 2_000

@@ -24,6 +24,8 @@ _SERVICE: Final = peer_pb2.DESCRIPTOR.services_by_name["Peer"].full_name
 _GREET: Final = f"/{_SERVICE}/Greet"
 _BEAT: Final = f"/{_SERVICE}/Beat"
 _HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
+_OFFER: Final = f"/{_SERVICE}/OfferRecord"
+_GIVE_BACK: Final = f"/{_SERVICE}/GiveBack"
 _QUICK: Final = frozenset({_GREET, _BEAT, _HEALTH_CHECK})
 
 OnDefect = Callable[[BaseException], None]
@@ -116,6 +118,10 @@ class _Guard(grpc.ServerInterceptor):
     def __init__(self, allowed_peer: str, on_defect: OnDefect | None) -> None:
         self._allowed_peer = allowed_peer
         self._on_defect = on_defect
+        self._rooms = {
+            _OFFER: threading.BoundedSemaphore(limits.PEER_OFFERS),
+            _GIVE_BACK: threading.BoundedSemaphore(limits.PEER_GIFTS),
+        }
         self._slow_calls = threading.BoundedSemaphore(limits.PEER_SLOW_CALLS)
 
     def intercept_service(
@@ -138,7 +144,7 @@ class _Guard(grpc.ServerInterceptor):
                 self._admit(method, context)
                 if method in _QUICK:
                     return call(request, context)
-                return self._call_slowly(call, request, context)
+                return self._call_slowly(method, call, request, context)
             except status.DEFECTS as defect:
                 if self._on_defect is not None:
                     self._on_defect(defect)
@@ -176,13 +182,14 @@ class _Guard(grpc.ServerInterceptor):
                 advice="operators are heard at admin.listen: colodctl --host",
             )
 
-    def _call_slowly(self, call: _Call, request: Any, context: grpc.ServicerContext) -> Any:
-        if not self._slow_calls.acquire(blocking=False):
-            context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{limits.PEER_SLOW_CALLS} calls are already waiting on this host",
-            )
+    def _call_slowly(
+        self, method: str, call: _Call, request: Any, context: grpc.ServicerContext
+    ) -> Any:
+        room = self._rooms.get(method, self._slow_calls)
+        if not room.acquire(blocking=False):
+            text = "too many such calls are already waiting on this host"
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         try:
             return call(request, context)
         finally:
-            self._slow_calls.release()
+            room.release()

@@ -385,6 +385,8 @@ def test_heartbeats_are_answered_while_every_slow_call_hangs(
         assert beat(client) == 1
         with pytest.raises(errors.PeerRefused, match="already waiting"):
             client.prepare_receive(request)
+        # What those may wait for: the news of an activation.
+        assert not client.offer_record(peer_pb2.OfferRecordRequest()).accepted
         servicer.gate.set()
         assert [call.result().address for call in hanging] == ["unix:/x"] * len(hanging)
 

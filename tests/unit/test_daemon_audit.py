@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import stat
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import structlog
 
+from colod.daemon import audit
 from colod.daemon.audit import AuditLog
 from colod.errors import NotAllowedNow, NotPermitted
 from colod.rpc.admin_guard import BEGUN, DENIED, DONE, FAILED, Act
@@ -98,3 +101,16 @@ def test_a_disk_that_takes_nothing_stops_nobody_and_is_told_of(tmp_path: Path) -
         log.close()
     assert told[-1]["event"] == "audit.unwritten"
     assert "No such file" in told[-1]["error"]
+
+
+def test_a_disk_that_stands_still_keeps_nobody_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "CLOSE_S", 0.05)
+    log, still = AuditLog(tmp_path), threading.Event()
+    monkeypatch.setattr(log, "_append", lambda line: still.wait())
+    log.note(ACT, DONE)
+    with structlog.testing.capture_logs() as told:
+        log.close()
+    still.set()
+    assert [each["event"] for each in told] == ["audit.unwritten"]

@@ -275,3 +275,44 @@ async def test_a_file_that_became_another_guests_is_not_started(ends: GuestEnds,
     await start(ends)
     assert "it is of 'other'" in (await ends.look(RESTARTING, None)).trouble
     assert xen.asked == []
+
+
+async def test_a_guest_that_reboots_while_colod_is_paused_is_left_as_it_is(
+    ends: GuestEnds, parts: Parts, clock: Clock
+) -> None:
+    automation = cast("Any", parts.automation)
+    automation.is_paused = True
+    found = await look_later(ends, clock, DOWN)
+    assert found.ended is Ended.NOTHING
+    assert "colodctl unpause" in found.trouble
+    automation.is_paused = False
+    clock.now += 5.0
+    assert (await ends.look(JOURNAL, DOWN)).ended is Ended.RESTART
+
+
+async def test_one_that_was_cleared_away_by_then_is_said_to_wait_for_the_end_of_the_pause(
+    ends: GuestEnds, parts: Parts
+) -> None:
+    cast("Any", parts.automation).is_paused = True
+    assert "colodctl unpause" in (await ends.look(RESTARTING, None)).trouble
+    assert (await ends.look(JOURNAL, None)).trouble == ""
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_so"), [("reboot", True), ("poweroff", True), ("crash", False), ("", False)]
+)
+async def test_only_an_end_that_the_guest_asked_for_shows_that_it_ran(
+    ends: GuestEnds, clock: Clock, reason: str, *, is_so: bool
+) -> None:
+    domain = replace(DOWN, shutdown_reason=reason)
+    assert (await ends.look(JOURNAL, domain)).by_itself is is_so
+    assert (await look_later(ends, clock, domain)).by_itself is is_so
+
+
+async def test_a_defect_of_a_start_is_told_of(ends: GuestEnds, xen: Xen) -> None:
+    async def run(*_: object, **__: object) -> None:
+        raise OSError("no file is left")
+
+    cast("Any", xen).run = run
+    await start(ends)
+    assert "no file is left" in (await ends.look(RESTARTING, None)).trouble

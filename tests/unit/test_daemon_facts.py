@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from colod.daemon.facts import Facts, peer_view
+from colod.daemon.facts import Facts, knows_less, peer_view
 from colod.daemon.parts import Parts
 from colod.failover import record as records
 from colod.failover.effects import State
+from colod.failover.record import OwnershipRecord
 from colod.failover.view import Answer, Contact, Copy, Fence, Journal, View
 from colod.model import Disks, Epoch, GuestName, HostName, PairingId, Protection, Role
 from colod.toolstack.port import Domain
@@ -265,3 +266,27 @@ async def test_only_a_lost_host_is_fenced_again_and_not_while_operators_work(
     facts = Facts(parts, journal)
     facts.proof.missed(journal.generation, "no answer", time.monotonic() - 60.0, may_change=True)
     assert (await facts.look(journal, None, State.MANUAL_HOLD)).fence is fence
+
+
+@pytest.mark.parametrize(
+    ("ours", "generation", "state", "expected"),
+    [
+        (records.activate(TAKEN, attempt="9"), TAKEN.generation - 1, "PROTECTED", True),
+        (records.activate(TAKEN, attempt="9"), TAKEN.generation, "LOST_RACE", True),
+        (TAKEN, TAKEN.generation, "LOST_RACE", False),
+        (records.activate(TAKEN, attempt="9"), TAKEN.generation, "QUARANTINED", False),
+        (records.activate(TAKEN, attempt="9"), TAKEN.generation + 1, "LOST_RACE", False),
+    ],
+)
+def test_who_waits_for_an_activation_that_was_written_lacks_the_record(
+    ours: OwnershipRecord, generation: int, state: str, *, expected: bool
+) -> None:
+    journal = replace(WINNER, record=ours)
+    theirs = peer_pb2.ProtectionView(guest="web", generation=generation, state=state)
+    assert knows_less(journal, theirs) is expected
+
+
+def test_time_alone_makes_no_other_view() -> None:
+    """What is done again over the same facts is done slowly."""
+    view = View(journal=JOURNAL, boot="b", new_id="")
+    assert replace(view, uptime_s=2.0) == replace(view, uptime_s=3.0)

@@ -157,8 +157,9 @@ def guest_runs(view: View) -> bool:
 
 
 def guest_has_run(view: View) -> bool:
-    """The guest runs here, or has ended its run since this host let it."""
-    return view.guest is Copy.RUNNING or (view.guest is Copy.DOWN and view.journal.started)
+    """The guest runs here, or has itself ended its run since this host let it."""
+    has_ended = view.guest is Copy.DOWN and view.ended_by_itself
+    return view.guest is Copy.RUNNING or (has_ended and view.journal.started)
 
 
 def held_unnoted(view: View) -> bool:

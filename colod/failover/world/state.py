@@ -237,6 +237,7 @@ def view_of(host: Host, bounds: Bounds) -> View:
         last_generation=seen.last_generation,
         guest=copy_of(host.guest),
         held_unnoted=host.session_holds,
+        ended_by_itself=host.guest is not None and host.guest.ended,
         ended=Ended.RESTART if host.guest and host.guest.ended else Ended.NOTHING,
         start_due=True,
         incoming=host.incoming is not None,

@@ -531,14 +531,21 @@ PROMOTION = (
     ),
     Transcript(
         "one that ended its run before that was written down has run, too",
-        secondary(TAKEN, MINE | {"started": True}, guest=Copy.DOWN),
+        secondary(TAKEN, MINE | {"started": True}, guest=Copy.DOWN, ended_by_itself=True),
         "activate",
         State.PROMOTING,
         Swap,
     ),
     Transcript(
+        "not one that crashed before it was seen to run: the other host's copy may be the only one",
+        secondary(TAKEN, MINE | {"started": True}, guest=Copy.DOWN),
+        "nothing_to_run",
+        State.MANUAL_HOLD,
+        asks_person=True,
+    ),
+    Transcript(
         "one that is down without ever having been let run is no guest of ours",
-        secondary(TAKEN, MINE, guest=Copy.DOWN),
+        secondary(TAKEN, MINE, guest=Copy.DOWN, ended_by_itself=True),
         "nothing_to_run",
         State.MANUAL_HOLD,
         asks_person=True,
