@@ -54,6 +54,7 @@ SHORT = (
     Case("a switchover while something dies", _of("switchover", "daemon", "session"), 200_000),
     Case("a switchover while cut off", _of("switchover", "net"), 200_000),
     Case("a guest that reboots while its daemon is away", _of("guest", "daemon"), 150_000),
+    Case("a guest that ends while it is taken over", _of("guest", "xl", "failover"), 150_000),
     Case("a half-done effect before another accident", _of("effect", "failover", "xl"), 80_000),
     Case("a witness restored from a backup", _of("restore", "failover"), 150_000),
     Case("an operator's force", _of("force", "host"), 80_000),
