@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -50,6 +51,11 @@ _CALM: Final = frozenset(
     {State.REPLICATING, State.PROTECTED, State.SYNCING, State.PAIRING, State.SUSPENDED}
 )
 
+_LISTING_MAX_S: Final = 0.5
+"""A listing that takes longer is begun no sooner than this before it is needed."""
+_AFTER_S: Final = 0.005
+_REUSED_S: Final = 0.25
+
 _STOPPED: Final = frozenset({Copy.ABSENT, Copy.PAUSED, Copy.DOWN})
 UNARMED: Final = "the watchdog is not armed yet"
 
@@ -94,6 +100,10 @@ class Facts:
         self.read_at: float | None = None
         self.ends = GuestEnds(parts)
         self._looked_at = float("-inf")
+        self._listing_s = 0.0
+        self._listed_at = float("-inf")
+        self._only_asked = False
+        self._local: View | None = None
         self._let_run_at = float("-inf")
         self._parts = parts
         self._limits = parts.limits
@@ -119,7 +129,11 @@ class Facts:
 
     def acted(self) -> None:
         """Note that something on this host was changed just now."""
-        self._acted_at = time.monotonic()
+        self._acted_at, self._only_asked = time.monotonic(), False
+
+    def asked(self) -> None:
+        """Note that the witness was asked just now, and nothing else was done."""
+        self._only_asked = True
 
     def lets_run(self) -> None:
         """Note that what is done now may let the guest run: that it was seen stopped is over."""
@@ -192,15 +206,17 @@ class Facts:
         """
         began = time.monotonic()
         local = _local(journal, self._parts.boot, session)
-        # In step, a listing of a moment ago will do.
-        since = self._acted_at if local.link is Link.FOLLOWING else began
-        domains = await self._parts.domains.by_name(since=since)
+        # In step, a listing of a moment ago will do; also where nothing but the witness was asked
+        # since, and neither session nor xl have changed: it was made after xl was looked for.
+        is_same = self._only_asked and local == self._local
+        will_do = local.link is Link.FOLLOWING or (is_same and began - self._listed_at < _REUSED_S)
+        domains = await self._parts.domains.by_name(since=self._acted_at if will_do else began)
+        if not will_do:
+            self._listed_at = began
+            self._listing_s = min(time.monotonic() - began, _LISTING_MAX_S)
+        self._only_asked, self._local = False, local
         guest, is_peer = journal.protection.guest, journal.peer == self._parts.peer
-        contact = self._contact.look(
-            session.peer_heard_at if session else None,
-            session.peer_address if session else "",
-            is_peer=is_peer,
-        )
+        contact = await self._contact_of(session, is_peer=is_peer)
         theirs = None
         if is_peer:
             theirs = self._parts.heartbeat.answer(guest, asked_after=self._pairing_since)
@@ -245,6 +261,20 @@ class Facts:
         self.view, self._looked_at = self.with_answer(view), began
         return self.view
 
+    async def _contact_of(self, session: SessionHandle | None, *, is_peer: bool) -> Contact:
+        """Return how the peer is heard; wait for the moment of a change that is about to come."""
+
+        def look() -> Contact:
+            heard_at = session.peer_heard_at if session else None
+            address = session.peer_address if session else ""
+            return self._contact.look(heard_at, address, is_peer=is_peer)
+
+        contact, change_s = look(), self._contact.next_change_s()
+        if change_s is None or change_s > self._listing_s:
+            return contact
+        await asyncio.sleep(max(0.0, change_s) + _AFTER_S)
+        return look()
+
     def _is_held_unnoted(self, guest: GuestName, session: SessionHandle | None, domid: int) -> bool:
         """Tell whether the guest's domain was paused by a daemon or its session, unnoted."""
         status = session.status if session is not None else None
@@ -256,8 +286,12 @@ class Facts:
         return self._contact.signs()
 
     def next_change_s(self) -> float | None:
-        """Return in how many seconds the peer counts as silent or lost if it stays so."""
-        return self._contact.next_change_s()
+        """Return in how many seconds to look, for the peer to count as silent or lost in time.
+
+        Looking takes as long as xl's listing does, and the peer is judged at its end.
+        """
+        change_s = self._contact.next_change_s()
+        return None if change_s is None else max(0.0, change_s - self._listing_s)
 
     def _fence_of(self, journal: Journal, contact: Contact) -> Fence:
         """Return how fencing stands.

@@ -561,14 +561,15 @@ class ProtectionService:
         if decision.effect is None:
             self.last_error = ""
             return self._calm_s() if decision.journal is None else 0.0
-        self.facts.acted()
+        changed = self.facts.asked if decision.effect is Do.READ_WITNESS else self.facts.acted
+        changed()
         if decision.effect in MAY_RUN_GUEST:
             self.facts.lets_run()
         _log.debug(Event.EFFECT_STARTED, protection=self.guest, rule=decision.rule)
         try:
             await self._actions.do(decision.effect)
         finally:
-            self.facts.acted()
+            changed()
         self.last_error = ""
         return _RETRY_S if is_repeated else 0.0
 
