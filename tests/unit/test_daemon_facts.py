@@ -290,3 +290,42 @@ def test_time_alone_makes_no_other_view() -> None:
     """What is done again over the same facts is done slowly."""
     view = View(journal=JOURNAL, boot="b", new_id="")
     assert replace(view, uptime_s=2.0) == replace(view, uptime_s=3.0)
+
+
+class CountedDomains:
+    """Xen on a host without guests; keeps the time from which on a listing had to be."""
+
+    def __init__(self) -> None:
+        """Have been asked nothing."""
+        self.since: list[float] = []
+
+    async def by_name(self, *, since: float) -> Mapping[str, Domain]:
+        """List nothing."""
+        self.since.append(since)
+        return {}
+
+
+async def test_after_the_witness_was_asked_alone_the_listing_before_will_do() -> None:
+    domains = CountedDomains()
+    facts = Facts(parts_of(cast("Any", domains), Heartbeat()), JOURNAL)
+    began = time.monotonic()
+    await facts.look(JOURNAL, None, State.ALONE)
+    facts.asked()
+    await facts.look(JOURNAL, None, State.ALONE)
+    await facts.look(JOURNAL, None, State.ALONE)  # nobody says why: so anything may have happened
+    facts.acted()
+    await facts.look(JOURNAL, None, State.ALONE)
+    facts.asked()
+    facts.acted()
+    await facts.look(JOURNAL, None, State.ALONE)
+    assert [since >= began for since in domains.since] == [True, False, True, True, True]
+
+
+async def test_not_where_the_session_or_the_journal_is_another_one_by_then() -> None:
+    domains = CountedDomains()
+    facts = Facts(parts_of(cast("Any", domains), Heartbeat()), JOURNAL)
+    began = time.monotonic()
+    await facts.look(JOURNAL, None, State.ALONE)
+    facts.asked()
+    await facts.look(replace(JOURNAL, reason="x"), None, State.ALONE)
+    assert all(since >= began for since in domains.since)
