@@ -68,8 +68,8 @@ def measure(rounds: int) -> Section:
         f"A host's links fall silent; beats every {INTERVAL_S:g} s, {COUNT} missed are a loss. "
         "keepalived: VRRPv3 by unicast over the same links, priority 100, from the silence to its "
         "notify script. colod: from the silence to its taking the other host for lost; then what "
-        "follows (simulated Xen, whose xl is slow, and real etcd). False alarms: both at once, at keepalived's median as "
-        f"colod's limit, {BUSY} busy loops for each processor, {LOADED_S:g} s each round; a loss "
+        "follows (simulated Xen, whose xl is slow, and real etcd). False alarms: both at once, at "
+        f"keepalived's median as colod's limit, {BUSY} busy loops for each processor, {LOADED_S:g} s each round; a loss "
         f"of the protection counts as one. All rounds: {counted}.",
         [
             Row(
