@@ -69,8 +69,8 @@ def measure(rounds: int) -> Section:
         "keepalived: VRRPv3 by unicast over the same links, priority 100, from the silence to its "
         "notify script. colod: from the silence to its taking the other host for lost; then what "
         "follows (simulated Xen, whose xl is slow, and real etcd). False alarms: both at once, at "
-        f"keepalived's median as colod's limit, {BUSY} busy loops for each processor, {LOADED_S:g} s each round; a loss "
-        f"of the protection counts as one. All rounds: {counted}.",
+        f"keepalived's median as colod's limit, {BUSY} busy loops for each processor, "
+        f"{LOADED_S:g} s each round; a loss of the protection counts as one. In all: {counted}.",
         [
             Row(
                 "detection",
