@@ -134,13 +134,14 @@ class Faults:
             if _asks_for_start(host) and host.xen.find(GUEST) is None:
                 self._start(host)
                 return
-        host = max(hosts, key=lambda each: each.xen.on_disk_s)
-        if host.xen.on_disk_s == 0.0 or (host.daemon and host.daemon.services):
+        free = [each for each in hosts if each.daemon and not each.daemon.services]
+        last = max(free, key=lambda each: each.xen.on_disk_s, default=None)
+        if last is None or last.xen.on_disk_s == 0.0:
             return
-        if (ended := host.xen.find(GUEST)) is not None and ended.ended:
-            host.xen.destroy(ended)
-        if host.xen.find(GUEST) is None:
-            self._start(host)
+        if (ended := last.xen.find(GUEST)) is not None and ended.ended:
+            last.xen.destroy(ended)
+        if last.xen.find(GUEST) is None:
+            self._start(last)
 
     def _start(self, host: SimHost) -> None:
         self._world.note(f"the operator starts {GUEST} on {host.name}")
