@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from colod.simxen import control
-from colod.simxen.domain import SHUTDOWN_SUSPEND
+from colod.simxen.domain import SHUTDOWN_POWEROFF, SHUTDOWN_SUSPEND
 from colod.simxen.guest import PAGE_BYTES
 from colod.simxen.host import Host, kill_processes
 from colod.stream import libxl, writer
@@ -137,7 +137,9 @@ def test_a_guest_on_its_way_down_suspends_when_asked_and_goes_on_down_once_resum
         assert link.receive(LIMIT_S) == {"ok": True, "shutdown": SHUTDOWN_SUSPEND}
     assert reason(alpha) == SHUTDOWN_SUSPEND
     alpha.xl("resume", "g1")
-    until(lambda: control.is_gone(host, domid), "the guest is powered off")
+    until(lambda: reason(alpha) == SHUTDOWN_POWEROFF, "the guest is powered off")
+    # xl's monitor has taken the suspension for the guest's end: nobody clears the domain away.
+    assert not control.is_gone(host, domid)
 
 
 # --- every end of a stream means failover ---------------------------------------------------------

@@ -40,7 +40,7 @@ def test_the_same_seed_gives_the_same_run() -> None:
     [
         (Without.ARBITRATION, "two speakers"),
         (Without.ARBITRATION, "was heard up to"),
-        (Without.SECOND_PAUSE, "two speakers"),
+        (Without.SECOND_PAUSE, "two copies write to the same disks"),
         (Without.ACKNOWLEDGEMENT, "was heard up to"),
     ],
 )
