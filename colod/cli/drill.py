@@ -20,9 +20,8 @@ from colod.cli.daemon import (
     timeout_option,
 )
 from colod.cli.drill_live import live
-from colod.cli.drill_record import goes_on, record_lines, show_result
+from colod.cli.drill_record import Telling, goes_on, record_lines, record_of, show_result
 from colod.cli.progress import ShowStep, steps
-from colod.errors import ColodError, NotFound, OutcomeUnknown
 
 if TYPE_CHECKING:
     from colod.observe.json_types import DrillsDocument
@@ -164,12 +163,8 @@ def secondary(
         with steps(quiet=as_json) as show:
             for last in client.drill_secondary(request, timeout_s=timeout_s + _CLEARING_S):
                 show(f"{guest}: {last.step}", 0, 0)
-    if last is None or last.step != "done":
-        raise OutcomeUnknown(
-            f"{guest}: the daemon ended its reports",
-            advice="the replica is rebuilt all the same; see: colodctl status",
-        )
-    show_result(context, guest, plan, last.record, as_json=as_json)
+    record = record_of(last, guest, "the replica is rebuilt all the same; see: colodctl status")
+    show_result(context, guest, plan, record, as_json=as_json)
 
 
 @drill.command()
@@ -228,33 +223,17 @@ def _carried_out(
     from colod.cli.check import Check, Ended, checking
 
     last: DrillReply | None = None
-    untold: list[ColodError] = []
+    telling = Telling(client)
 
     def tell(drill_id: str, ended: Ended) -> None:
-        try:
-            client.drill_checked(drill_id, ended.status, ended.said)
-        except NotFound:
-            pass  # the daemon has given the drill up meanwhile, and says so
-        except ColodError as error:
-            untold.append(error)
-            client.close()  # else the daemon would wait for it until the time of the drill is over
+        telling(drill_id, ended.status, ended.said)
 
-    with ExitStack() as under_way:
-        try:
-            for reply in client.drill(request, timeout_s=request.timeout_s + _CLEARING_S):
-                last = reply
-                under_way.close()  # a check that has not ended by now is not waited for
-                show(f"{request.guest}: {reply.step}", reply.written_bytes, reply.total_bytes)
-                if reply.step == "checking":
-                    check = Check(request, reply, check_timeout_s)
-                    under_way.enter_context(checking(check, partial(tell, reply.id)))
-        except ColodError:
-            if untold:
-                raise untold[0] from None
-            raise
-    if last is None or last.step != "done":
-        raise OutcomeUnknown(
-            f"{request.guest}: the daemon ended its reports",
-            advice="it clears the drill away; see: colodctl drill report",
-        )
-    return last.record
+    with telling.heard(), ExitStack() as under_way:
+        for reply in client.drill(request, timeout_s=request.timeout_s + _CLEARING_S):
+            last = reply
+            under_way.close()  # a check that has not ended by now is not waited for
+            show(f"{request.guest}: {reply.step}", reply.written_bytes, reply.total_bytes)
+            if reply.step == "checking":
+                check = Check(request, reply, check_timeout_s)
+                under_way.enter_context(checking(check, partial(tell, reply.id)))
+    return record_of(last, request.guest, "it clears the drill away; see: colodctl drill report")

@@ -16,10 +16,9 @@ from colod.cli.daemon import (
     operator,
     timeout_option,
 )
-from colod.cli.drill_record import goes_on, show_result
+from colod.cli.drill_record import Telling, goes_on, record_of, show_result
 from colod.cli.probe import INTERVAL_S, LIMIT_S, SILENCE_S, Probe, Probed
 from colod.cli.progress import ShowStep, steps
-from colod.errors import ColodError, NotFound, OutcomeUnknown
 
 if TYPE_CHECKING:
     from colod.rpc.admin_client import AdminClient
@@ -137,34 +136,20 @@ def _carried_out(
         OutcomeUnknown: If the daemon went away meanwhile.
     """
     last: DrillReply | None = None
-    untold: list[ColodError] = []
+    telling = Telling(client)
 
     def tell(drill_id: str, probed: Probed) -> None:
-        try:
-            client.drill_checked(drill_id, probed.status, probed.said, probed.outage_s)
-        except NotFound:
-            pass  # the daemon has given the drill up meanwhile, and says so
-        except ColodError as error:
-            untold.append(error)
-            client.close()  # else the daemon would wait for it until the time of the drill is over
+        telling(drill_id, probed.status, probed.said, probed.outage_s)
 
     with ExitStack() as under_way:
         probe: Probe | None = None
         if request.probe:
             probe = Probe(request.probe, request.guest, silence_s=silence_s)
             under_way.enter_context(probe)
-        try:
-            for last in client.drill_live(request, timeout_s=request.timeout_s + _ENDING_S):
-                show(f"{request.guest}: {last.step}", 0, 0)
-                if last.step == "probing" and probe is not None:
-                    probe.ask(partial(tell, last.id))
-        except ColodError:
-            if untold:
-                raise untold[0] from None
-            raise
-    if last is None or last.step != "done":
-        raise OutcomeUnknown(
-            f"{request.guest}: the daemon ended its reports",
-            advice="who owns the guest is settled all the same; see: colodctl status",
-        )
-    return last.record
+        under_way.enter_context(telling.heard())
+        for last in client.drill_live(request, timeout_s=request.timeout_s + _ENDING_S):
+            show(f"{request.guest}: {last.step}", 0, 0)
+            if last.step == "probing" and probe is not None:
+                probe.ask(partial(tell, last.id))
+    advice = "who owns the guest is settled all the same; see: colodctl status"
+    return record_of(last, request.guest, advice)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -10,10 +11,12 @@ import click
 from colod.cli import layout
 from colod.cli.daemon import print_json
 from colod.cli.exits import Exit
+from colod.errors import ColodError, NotFound, OutcomeUnknown
 
 if TYPE_CHECKING:
     from colod.observe.json_types import DrillDocument
-    from colod.v1.admin_pb2 import DrillRecord
+    from colod.rpc.admin_client import AdminClient
+    from colod.v1.admin_pb2 import DrillRecord, DrillReply
 
 _EXITS: Final[Mapping[str, Exit]] = {"passed": Exit.OK, "not checked": Exit.NOT_CHECKED}
 _LIVE: Final = "live"
@@ -51,6 +54,47 @@ def goes_on(
         click.echo("nothing was done", err=True)
         context.exit(Exit.FAILED)
     return True
+
+
+class Telling:
+    """Tells the daemon what a check or a probe said, in whatever thread that ends."""
+
+    def __init__(self, client: AdminClient) -> None:
+        """Tell the daemon of `client`, which is closed where that cannot be done."""
+        self._client = client
+        self._error: ColodError | None = None
+
+    def __call__(self, drill_id: str, status: int, said: str, outage_s: float = 0.0) -> None:
+        """Tell it; why it could not be told, `heard` raises."""
+        try:
+            self._client.drill_checked(drill_id, status, said, outage_s)
+        except NotFound:
+            pass  # the daemon has given the drill up meanwhile, and says so
+        except ColodError as error:
+            self._error = error
+            # Else the daemon would wait for it until the time of the drill is over.
+            self._client.close()
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Raise in place of what ends the block why the daemon could not be told."""
+        try:
+            yield
+        except ColodError:
+            if self._error is not None:
+                raise self._error from None
+            raise
+
+
+def record_of(last: DrillReply | None, guest: str, advice: str) -> DrillRecord:
+    """Return the record with which a drill's reports end.
+
+    Raises:
+        OutcomeUnknown: If they ended before, the daemon having gone away.
+    """
+    if last is None or last.step != "done":
+        raise OutcomeUnknown(f"{guest}: the daemon ended its reports", advice=advice)
+    return last.record
 
 
 def show_result(

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
 
-from colod.daemon import guest_files
 from colod.daemon.adoption import strangers
 from colod.daemon.host import Host
 from colod.daemon.peer_calls import PEER_CALLS
@@ -254,8 +253,7 @@ async def _guest(host: Host, name: str) -> Sequence[admin_pb2.Finding]:
     is_here = await toolstack.find(guest) is not None
     if not is_here and guest not in host.services:
         raise NotFound(f"neither a protection nor a domain {guest} on this host")
-    async with host.looking_at_files:  # each is read by a command, and those are few at a time
-        files = await guest_files.warnings(host.parts, guest)
+    files = await host.file_warnings(guest)
     if not is_here:
         return [_finding("warning", guest, text) for text in files]
     config = await toolstack.domain_config(guest)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from typing import Final
 
 from colod.failover.view import Copy
-from colod.toolstack.port import Domain, DomainState, Toolstack
+from colod.toolstack.port import ENDED, Domain, DomainState, Toolstack
 
-_DOWN = (DomainState.SHUTDOWN, DomainState.CRASHED, DomainState.DYING)
+DOWN: Final = ENDED | {DomainState.DYING}
+"""What a domain does that will never run again."""
 
 
 class Domains:
@@ -44,7 +46,7 @@ def copy_of(domain: Domain | None) -> Copy:
     """Return what a domain is doing, for decisions."""
     if domain is None:
         return Copy.ABSENT
-    if domain.state in _DOWN:
+    if domain.state in DOWN:
         return Copy.DOWN
     if domain.paused:
         return Copy.PAUSED

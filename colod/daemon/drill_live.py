@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 from colod.daemon.drill_health import until_healthy
+from colod.daemon.drill_keeper import DrillKeeper
 from colod.daemon.drill_live_plan import check_may_begin, plan_of
 from colod.daemon.drill_log import ABORTED, LIVE, NOT_CHECKED, PASSED, Drill, DrillLog, Mark
 from colod.daemon.drill_run import DETAIL_CHARS, DrillRun, check_alone, record
@@ -27,7 +27,7 @@ from colod.daemon.protection import ProtectionService
 from colod.errors import ColodError, NotAllowedNow, PeerUnreachable
 from colod.failover.effects import State
 from colod.failover.view import Wanted
-from colod.model import GuestName, HostName
+from colod.model import HostName
 from colod.v1 import admin_pb2, peer_pb2
 
 DEFAULT_TIMEOUT_S: Final = 1800.0
@@ -37,74 +37,43 @@ _GIVE_BACK_S: Final = 90.0
 _GOES_ON: Final = "who owns the guest is settled all the same; see: colodctl status"
 
 
-class LiveDrills:
-    """The live drills that were begun on one host, one at a time for each guest."""
+class LiveDrills(DrillKeeper[admin_pb2.DrillLiveRequest, "LiveRun"]):
+    """The live drills that were begun on one host."""
 
     def __init__(self, host: Host, log: DrillLog) -> None:
         """Have none under way."""
-        self._host = host
-        self._log = log
-        self._running: dict[GuestName, LiveRun] = {}
-        self._clearing: asyncio.Task[None] | None = None
+        left, stopped = f"colodctl went away; {_GOES_ON}", f"the daemon was stopped; {_GOES_ON}"
+        super().__init__(host, log, if_left=left, if_stopped=stopped, stop_s=_STOP_S)
 
-    async def run(
-        self, request: admin_pb2.DrillLiveRequest
-    ) -> AsyncGenerator[admin_pb2.DrillReply, None]:
-        """Carry a drill out; yield its plan, its steps, and at last its record.
-
-        Closing this early gives the drill up.
+    async def _planned(
+        self, service: ProtectionService, request: admin_pb2.DrillLiveRequest
+    ) -> tuple[admin_pb2.DrillReply, Callable[[], LiveRun]]:
+        """Return the plan of a drill, and what begins it.
 
         Raises:
             NotAllowedNow: If not all is well, this is the wrong host, or one is under way.
             PeerError: If the other host is needed and cannot be asked.
         """
-        service = self._host.find(request.guest)
-        await self.cleared()
         await check_may_begin(self._host, service, request)
-        await check_alone(self._log, service, LIVE)
+        await check_alone(self.log, service, LIVE)
         reply = admin_pb2.DrillReply(plan=plan_of(self._host, service, request), step="planned")
-        if request.dry_run:
-            yield reply
-            return
-        running = LiveRun(self._host, self._log, service, request)
-        self._running[service.guest] = running
-        running.start(lambda: self._running.pop(service.guest, None))
-        left = f"colodctl went away; {_GOES_ON}"
-        async with aclosing(running.follow(reply, if_left=left)) as replies:
-            async for told in replies:
-                yield told
+        return reply, lambda: LiveRun(self._host, self.log, service, request)
 
     def probed(self, request: admin_pb2.DrillCheckedRequest) -> bool:
         """Take what the probe of a drill said; return whether one of these waited for it."""
-        for running in self._running.values():
+        for running in self.running.values():
             answer = running.answer
             if running.drill.id == request.id and answer is not None and not answer.done():
                 answer.set_result(request)
                 return True
         return False
 
-    def begin(self) -> None:
-        """Record that what a daemon that died has left was aborted; nothing else is left of it."""
-        self._clearing = asyncio.create_task(self._clear_left(), name="live drills")
-
-    async def cleared(self) -> None:
-        """Wait until what was left has been dealt with."""
-        if self._clearing is not None:
-            await asyncio.wait([self._clearing])
-
     async def _clear_left(self) -> None:
-        for mark in await asyncio.to_thread(self._log.left, LIVE):
+        """Record it; nothing else is left of it."""
+        for mark in await asyncio.to_thread(self.log.left, LIVE):
             detail = f"the daemon ended in the middle of it; {_GOES_ON}"
             drill = replace(mark.drill, verdict=ABORTED, detail=detail)
-            await record(self._log, drill, "")
-
-    async def stop(self) -> None:
-        """Give up what is under way."""
-        running = tuple(self._running.values())
-        for each in running:
-            each.give_up(f"the daemon was stopped; {_GOES_ON}")
-        if running:
-            await asyncio.wait([each.task for each in running], timeout=_STOP_S)
+            await record(self.log, drill, "")
 
 
 class Moved(NamedTuple):

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
 from colod.daemon.drill_health import check_healthy
+from colod.daemon.drill_keeper import DrillKeeper
 from colod.daemon.drill_log import ABORTED, PASSED, SECONDARY, Drill, DrillLog, Mark
 from colod.daemon.drill_run import DrillRun, check_alone, record
 from colod.daemon.host import Host
@@ -32,45 +32,31 @@ _POLL_S: Final = 0.1
 _LOOK_S: Final = 1.0
 _DISCARD_S: Final = 120.0
 """Time for the old replica to go: replicated again only after it, the guest is unprotected."""
-_DAEMON_ENDED: Final = "the daemon ended in the middle of it; the replica is rebuilt all the same"
+_REBUILT: Final = "the replica is rebuilt all the same"
+_DAEMON_ENDED: Final = f"the daemon ended in the middle of it; {_REBUILT}"
 
 
-class SecondaryDrills:
-    """The drills of one host's secondaries, one at a time for each guest."""
+class SecondaryDrills(DrillKeeper[admin_pb2.DrillSecondaryRequest, "RebuildRun"]):
+    """The drills of one host's secondaries; the next daemon goes on with their pairings."""
 
     def __init__(self, host: Host, log: DrillLog) -> None:
         """Have none under way."""
-        self._host = host
-        self._log = log
-        self._running: dict[GuestName, RebuildRun] = {}
-        self._clearing: asyncio.Task[None] | None = None
+        left, stopped = f"colodctl went away; {_REBUILT}", f"the daemon was stopped; {_REBUILT}"
+        super().__init__(host, log, if_left=left, if_stopped=stopped, stop_s=_STOP_S)
 
-    async def run(
-        self, request: admin_pb2.DrillSecondaryRequest
-    ) -> AsyncGenerator[admin_pb2.DrillReply, None]:
-        """Carry a drill out; yield its plan, its steps, and at last its record.
-
-        Closing this early gives the drill up: it measures no more, and the replica is rebuilt.
+    async def _planned(
+        self, service: ProtectionService, request: admin_pb2.DrillSecondaryRequest
+    ) -> tuple[admin_pb2.DrillReply, Callable[[], RebuildRun]]:
+        """Return the plan of a drill, and what begins it.
 
         Raises:
             NotAllowedNow: If the guest is not well protected from here, or one is under way.
         """
-        service = self._host.find(request.guest)
-        await self.cleared()
         self.check_idle(service)
         await check_expendable(self._host, service)
-        await check_alone(self._log, service, SECONDARY)
+        await check_alone(self.log, service, SECONDARY)
         reply = admin_pb2.DrillReply(plan=plan_of(self._host, service), step="planned")
-        if request.dry_run:
-            yield reply
-            return
-        running = RebuildRun(self._host, self._log, service, request)
-        self._running[service.guest] = running
-        running.start(lambda: self._running.pop(service.guest, None))
-        left = "colodctl went away; the replica is rebuilt all the same"
-        async with aclosing(running.follow(reply, if_left=left)) as replies:
-            async for told in replies:
-                yield told
+        return reply, lambda: RebuildRun(self._host, self.log, service, request)
 
     def check_idle(self, service: ProtectionService) -> None:
         """Check that no drill of a guest's secondary is under way.
@@ -78,35 +64,19 @@ class SecondaryDrills:
         Raises:
             NotAllowedNow: If one is; it would take an order of an operator's back for its own.
         """
-        if service.guest in self._running:
+        if service.guest in self.running:
             raise NotAllowedNow(
                 service.state,
                 f"a drill of the secondary of {service.guest} is under way",
                 advice="wait for it, or interrupt it; see: colodctl drill report",
             )
 
-    def begin(self) -> None:
-        """Have replicated what a daemon that died has left, and record that it was aborted."""
-        self._clearing = asyncio.create_task(self._clear_left(), name="drills of secondaries")
-
-    async def cleared(self) -> None:
-        """Wait until what was left has been dealt with."""
-        if self._clearing is not None:
-            await asyncio.wait([self._clearing])
-
     async def _clear_left(self) -> None:
-        for mark in await asyncio.to_thread(self._log.left, SECONDARY):
+        """Have it replicated, and record that it was aborted."""
+        for mark in await asyncio.to_thread(self.log.left, SECONDARY):
             service = self._host.services.get(GuestName(mark.drill.guest))
             drill = replace(mark.drill, verdict=ABORTED, detail=_DAEMON_ENDED)
-            await _protect_again(self._log, service, drill)
-
-    async def stop(self) -> None:
-        """Give up what is under way; the next daemon goes on with the pairing."""
-        running = tuple(self._running.values())
-        for each in running:
-            each.give_up("the daemon was stopped; the replica is rebuilt all the same")
-        if running:
-            await asyncio.wait([each.task for each in running], timeout=_STOP_S)
+            await _protect_again(self.log, service, drill)
 
 
 class RebuildRun(DrillRun):
@@ -143,9 +113,8 @@ class RebuildRun(DrillRun):
 
     async def _steps(self) -> None:
         service, old = self._service, self._service.journal.pairing
-        await check_expendable(
-            self._host, service
-        )  # once more, now that it is on disk what is begun
+        # Once more, now that it is on disk what is begun.
+        await check_expendable(self._host, service)
         begun = time.monotonic()
         self._tell("discarding")
         await service.want(Wanted.SUSPENDED, instead_of=Wanted.PROTECTED)

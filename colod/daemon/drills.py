@@ -11,13 +11,13 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from colod.daemon.checkpoints import Checkpoints
+from colod.daemon.drill_keeper import DrillKeeper
 from colod.daemon.drill_log import (
     ABORTED,
     FAILED,
@@ -45,43 +45,30 @@ DEFAULT_TIMEOUT_S: Final = 600.0
 _STOP_S: Final = 15.0  # systemd gives 30 s; what is left is marked for the next daemon
 
 
-class Drills:
-    """The drills of one host, one at a time for each guest."""
+class Drills(DrillKeeper[admin_pb2.DrillRequest, "IsolatedRun"]):
+    """The isolated drills of one host."""
 
     def __init__(self, host: Host, log: DrillLog) -> None:
         """Have none under way."""
-        self._host = host
-        self.log = log
+        left, stopped = "colodctl went away", "the daemon was stopped"
+        super().__init__(host, log, if_left=left, if_stopped=stopped, stop_s=_STOP_S)
         self._checkpoints = Checkpoints(host.parts)
-        self._running: dict[GuestName, IsolatedRun] = {}
-        self._clearing: asyncio.Task[None] | None = None
 
-    async def run(
-        self, request: admin_pb2.DrillRequest
-    ) -> AsyncGenerator[admin_pb2.DrillReply, None]:
-        """Carry a drill out; yield its plan, its steps, and at last its record.
-
-        Closing this early gives the drill up, and clears it away.
+    async def _planned(
+        self, service: ProtectionService, request: admin_pb2.DrillRequest
+    ) -> tuple[admin_pb2.DrillReply, Callable[[], IsolatedRun]]:
+        """Return the plan of a drill, and what begins it.
 
         Raises:
             NotAllowedNow: If there is none to be had now, or one is under way.
             PreflightRefused: If it may not be; nothing was touched.
         """
-        service = self._host.find(request.guest)
-        await self.cleared()
-        plan = await make_plan(self._host.parts, self._checkpoints, service, request)
+        parts, checkpoints = self._host.parts, self._checkpoints
+        plan = await make_plan(parts, checkpoints, service, request)
         await check_alone(self.log, service, ISOLATED)
         reply = admin_pb2.DrillReply(plan=plan.lines, step="planned", domain=plan.domain)
         reply.epoch = plan.epoch
-        if request.dry_run:
-            yield reply
-            return
-        running = IsolatedRun(self._host.parts, self._checkpoints, self.log, service, request, plan)
-        self._running[service.guest] = running
-        running.start(lambda: self._running.pop(service.guest, None))
-        async with aclosing(running.follow(reply, if_left="colodctl went away")) as replies:
-            async for told in replies:
-                yield told
+        return reply, lambda: IsolatedRun(parts, checkpoints, self.log, service, request, plan)
 
     def checked(self, drill_id: str, status: int, said: str) -> None:
         """Take what the check of a drill said.
@@ -89,22 +76,14 @@ class Drills:
         Raises:
             NotFound: If no drill of that id waits for it.
         """
-        for running in self._running.values():
+        for running in self.running.values():
             if running.drill.id == drill_id and not running.verdict.done():
                 running.verdict.set_result((status, said))
                 return
         raise NotFound(f"no drill {drill_id} waits for a check", advice="colodctl drill report")
 
-    def begin(self) -> None:
-        """Clear away what a daemon that died has left, and record that it was given up."""
-        self._clearing = asyncio.create_task(self._clear_left(), name="drills")
-
-    async def cleared(self) -> None:
-        """Wait until what was left has been dealt with."""
-        if self._clearing is not None:
-            await asyncio.wait([self._clearing])
-
     async def _clear_left(self) -> None:
+        """Clear it away, and record that it was given up."""
         for mark in await asyncio.to_thread(self.log.left):
             detail = "the daemon ended in the middle of it"
             drill = replace(mark.drill, verdict=ABORTED, detail=detail)
@@ -114,11 +93,7 @@ class Drills:
         """Give up what is under way, and clear it away."""
         if self._clearing is not None:
             self._clearing.cancel()  # what it leaves is marked for the next daemon
-        running = tuple(self._running.values())
-        for each in running:
-            each.give_up("the daemon was stopped")
-        if running:
-            await asyncio.wait([each.task for each in running], timeout=_STOP_S)
+        await super().stop()
 
 
 class IsolatedRun(DrillRun):

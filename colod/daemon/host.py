@@ -68,7 +68,7 @@ class Host:
         self.parts = parts
         self.self_fence = self_fence
         self._joins_pairings = joins_pairings
-        self.looking_at_files = asyncio.Lock()
+        self._looking_at_files = asyncio.Lock()
         self.unheard: dict[str, str] = {}
         """What this daemon does not listen on although its configuration says so, and why."""
         self.defect: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -237,8 +237,12 @@ class Host:
     async def _checked(self, guest: GuestName, disks: Disks) -> Sequence[str]:
         """Check that this guest can be replicated to the peer, as `Pairing.check`; warn of more."""
         found = await Pairing(self.parts).check(guest, disks)
-        async with self.looking_at_files:  # each is read by a command, and those are few at a time
-            return [*found, *await guest_files.warnings(self.parts, guest)]
+        return [*found, *await self.file_warnings(guest)]
+
+    async def file_warnings(self, guest: GuestName) -> Sequence[str]:
+        """Return what the operator should know of the guest's files on this host."""
+        async with self._looking_at_files:  # each is read by a command: those are few at a time
+            return await guest_files.warnings(self.parts, guest)
 
     async def unprotect(self, guest: str) -> None:
         """End the protection of `guest`; it runs on where it is.

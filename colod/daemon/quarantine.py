@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 import structlog
 
+from colod.daemon.domains import DOWN
 from colod.daemon.host import Host
 from colod.daemon.protection import ProtectionService
 from colod.daemon.quarantine_log import Entry
@@ -25,7 +26,7 @@ from colod.failover.rules.facts import has_lost
 from colod.failover.view import View
 from colod.model import Generation, GuestName, Role, parse_quarantine_name
 from colod.observe.logs import Event
-from colod.toolstack.port import Domain, DomainState
+from colod.toolstack.port import Domain
 from colod.v1 import admin_pb2
 
 _log = structlog.get_logger()
@@ -35,8 +36,6 @@ _HEARD_S: Final = 5.0
 _POLL_S: Final = 0.05
 _RECENT_S: Final = 10.0
 """How old its word may be for a listing, which promises nothing."""
-
-_ENDED: Final = (DomainState.SHUTDOWN, DomainState.CRASHED, DomainState.DYING)
 
 _NOT_OURS: Final = "it has such a name, and this colod did not put it aside"
 
@@ -306,7 +305,7 @@ class Quarantine:
                 "it is sure who runs the guest",
                 "wait; colodctl status tells what for",
             )
-        if not copy.domain.paused and copy.domain.state not in _ENDED:
+        if not copy.domain.paused and copy.domain.state not in DOWN:
             return Refusal(
                 f"it is {copy.domain.state} and not paused: somebody has let it go",
                 f"it is theirs; if nobody needs it: xl destroy {name}",

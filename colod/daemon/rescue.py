@@ -23,7 +23,6 @@ from colod.failover.view import Ended
 _AT_REST: Final = frozenset(
     {State.ALONE, State.SUSPENDED, State.GUEST_SHUTDOWN, State.STOPPED},
 )
-_TO_BE_DONE: Final = frozenset({Ended.SOON, Ended.CLEAR, Ended.RESTART})
 
 
 def is_free(service: ProtectionService) -> bool:
@@ -42,7 +41,8 @@ def is_free(service: ProtectionService) -> bool:
         and journal.pending is None
         and not journal.held
         and view is not None
-        and not (view.ended in _TO_BE_DONE or is_restarting(view))
+        and view.ended is Ended.NOTHING
+        and not is_restarting(view)
     )
 
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from colod.config import split_address
 from colod.errors import ConfigError, DaemonUnreachable, NotPermitted
 from colod.rpc import limits
-from colod.rpc.tls import OTHERS, TlsIdentity, is_issued_by, is_key_of
+from colod.rpc.tls import TlsIdentity, check_private, is_issued_by, is_key_of, read_file
 
 CONNECT_TIMEOUT_S: Final = 10.0
 _RENEW: Final = "have one made: colodctl pki issue-operator NAME --role ROLE"
@@ -72,11 +72,10 @@ class RemoteHost:
     def _identity(self) -> TlsIdentity:
         problems: list[str] = []
         read = {
-            option: _read(option, path, problems)
+            option: read_file(f"--{option}", path, problems)
             for option, path in (("ca", self.ca), ("cert", self.certificate), ("key", self.key))
         }
-        if self.key.exists() and self.key.stat().st_mode & OTHERS:
-            problems.append(f"--key: {self.key} can be read by others (want mode 0600)")
+        check_private("--key", self.key, problems)
         if problems:
             raise _unusable(problems)
         try:
@@ -154,14 +153,6 @@ class RemoteHost:
         context.load_cert_chain(self.certificate, self.key)
         context.set_alpn_protocols(["h2"])
         return context
-
-
-def _read(option: str, path: Path, problems: list[str]) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        problems.append(f"--{option}: {path}: {error.strerror}")
-        return b""
 
 
 def _unusable(problems: list[str]) -> ConfigError:

@@ -33,8 +33,7 @@ _USES = {
     ExtendedKeyUsageOID.SERVER_AUTH: "TLS servers",
     ExtendedKeyUsageOID.CLIENT_AUTH: "TLS clients",
 }
-OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
-"""Those bits of a mode that a private key's file may not have."""
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 ROLE_PREFIX: Final = "colod-"
 """What an organizational unit begins with that names an operator's role.
@@ -137,11 +136,10 @@ def load_identity(ca: Path, certificate: Path, key: Path, *, host: str) -> TlsId
     """
     problems: list[str] = []
     read = {
-        name: _read(f"tls.{name}", path, problems)
+        name: read_file(f"tls.{name}", path, problems)
         for name, path in (("ca", ca), ("certificate", certificate), ("key", key))
     }
-    if key.exists() and key.stat().st_mode & OTHERS:
-        problems.append(f"tls.key: {key} can be read by others (want mode 0600)")
+    check_private("tls.key", key, problems)
     if not problems:
         identity = TlsIdentity(**read)
         problems.extend(_mistakes(identity, host))
@@ -221,7 +219,14 @@ def _missing_uses(certificate: x509.Certificate) -> Sequence[str]:
     return tuple(words for use, words in _USES.items() if use not in uses)
 
 
-def _read(name: str, path: Path, problems: list[str]) -> bytes:
+def check_private(name: str, key: Path, problems: list[str]) -> None:
+    """Add to `problems` that a private key's file, which `name` names, is open to others."""
+    if key.exists() and key.stat().st_mode & _OTHERS:
+        problems.append(f"{name}: {key} can be read by others (want mode 0600)")
+
+
+def read_file(name: str, path: Path, problems: list[str]) -> bytes:
+    """Return what is in the file that `name` names; add to `problems` why it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -26,6 +26,15 @@ from tests.pair import free_ports
 
 SERVER, CLIENT, STRANGER = HostName("host-a"), HostName("host-b"), HostName("host-c")
 
+GARBAGE = [
+    b"\0" * 4096,
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"\x16\x03\x01\xff\xff" + b"\xff" * 20000,
+    bytes(range(256)) * 64,
+]
+"""What no TLS server should be moved by."""
+
 
 @dataclass
 class FakePeer(peer_pb2_grpc.PeerServicer):
@@ -235,16 +244,7 @@ def test_a_caller_without_tls_gets_no_answer(server: PeerServer) -> None:
         peer_pb2_grpc.PeerStub(channel).Greet(versions.greet_request(), timeout=20)
 
 
-@pytest.mark.parametrize(
-    "garbage",
-    [
-        b"\0" * 4096,
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"\x16\x03\x01\xff\xff" + b"\xff" * 20000,
-        bytes(range(256)) * 64,
-    ],
-)
+@pytest.mark.parametrize("garbage", GARBAGE)
 def test_garbage_on_the_port_is_cut_off_and_harms_nobody(
     server: PeerServer, client: PeerClient, garbage: bytes
 ) -> None:

@@ -26,6 +26,7 @@ from colod.rpc.remote_host import RemoteHost
 from colod.rpc.remote_server import RemoteServer, start_remote_server
 from colod.v1 import admin_pb2
 from tests.integration.admin_double import FakeDaemon
+from tests.integration.test_rpc_peer import GARBAGE
 from tests.operators import remote, sign
 
 T = TypeVar("T")
@@ -334,15 +335,7 @@ def status_of(client: AdminClient) -> str:
     return client.status().host
 
 
-@pytest.mark.parametrize(
-    "garbage",
-    [
-        b"\0" * 4096,
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"\x16\x03\x01\xff\xff" + b"\xff" * 20000,
-    ],
-)
+@pytest.mark.parametrize("garbage", GARBAGE)
 @pytest.mark.parametrize("inside_of_tls", [False, True])
 async def test_garbage_on_the_port_harms_nobody(
     server: RemoteServer, authority: Path, garbage: bytes, *, inside_of_tls: bool

@@ -21,23 +21,13 @@ from colod.errors import ColodError, NotAllowedNow, PeerRefused, VersionMismatch
 from colod.failover import record as records
 from colod.failover.effects import State
 from colod.failover.record import OwnershipRecord
-from colod.failover.view import Answer, Contact, Journal, Replica, View, Wanted
+from colod.failover.view import Answer, Contact, View, Wanted
 from colod.model import Disks, Epoch, GuestName, HostName, PairingId, Role
 from colod.v1 import admin_pb2, peer_pb2
+from tests.unit.drill_subjects import GUEST, JOURNAL, VIEW
 from tests.unit.test_failover_quarantine import ALPHA, BETA, PAIRED, PAIRING, TERMS
 
-GUEST = TERMS.guest
 GENERATION = PAIRED.generation
-JOURNAL = Journal(protection=TERMS, host=ALPHA, role=Role.PRIMARY, record=PAIRED, pairing=PAIRING)
-VIEW = View(
-    journal=JOURNAL,
-    boot="b",
-    new_id="",
-    answer=Answer.READ,
-    contact=Contact.UP,
-    peer_replica=Replica.FOLLOWING,
-    acked_epoch=9,
-)
 PROGRESS = SimpleNamespace(acked_epoch=9, last_ack_age_s=0.25)
 
 

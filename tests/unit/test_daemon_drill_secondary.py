@@ -20,22 +20,12 @@ from colod.daemon.protection import ProtectionService
 from colod.errors import JournalError, NotAllowedNow
 from colod.failover import record as records
 from colod.failover.effects import State
-from colod.failover.view import Answer, Contact, Journal, Replica, View, Wanted
+from colod.failover.view import Answer, Contact, Replica, View, Wanted
 from colod.model import Epoch, GuestName, PairingId, Role
 from colod.v1 import admin_pb2, peer_pb2, types_pb2
-from tests.unit.test_failover_quarantine import ALPHA, PAIRED, PAIRING, TERMS
+from tests.unit.drill_subjects import GUEST, JOURNAL, VIEW
+from tests.unit.test_failover_quarantine import ALPHA, PAIRED, PAIRING
 
-GUEST = TERMS.guest
-JOURNAL = Journal(protection=TERMS, host=ALPHA, role=Role.PRIMARY, record=PAIRED, pairing=PAIRING)
-VIEW = View(
-    journal=JOURNAL,
-    boot="b",
-    new_id="",
-    answer=Answer.READ,
-    contact=Contact.UP,
-    peer_replica=Replica.FOLLOWING,
-    acked_epoch=9,
-)
 NEW = PairingId("e" * 32)
 
 
