@@ -11,6 +11,7 @@ import click
 from colod.cli import layout
 from colod.cli.daemon import (
     GUEST,
+    check_found,
     check_may_ask,
     connect,
     json_option,
@@ -69,6 +70,11 @@ drill.add_command(live)
     help="A copy of a disk, which the drill may write to; needed for each of the guest's disks.",
 )
 @click.option("--keep", is_flag=True, help="Leave the copy running; it is yours to destroy.")
+@click.option(
+    "--if-secondary",
+    is_flag=True,
+    help="Do nothing, and succeed, where this host is the primary: for a timer on both hosts.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
 @timeout_option(_TIMEOUT_S, "Longest drill, in seconds; a longer one is given up and cleared away.")
@@ -84,6 +90,7 @@ def isolated(
     check_timeout_s: float,
     overrides: tuple[str, ...],
     keep: bool,
+    if_secondary: bool,
     yes: bool,
     dry_run: bool,
     timeout_s: float,
@@ -113,7 +120,9 @@ def isolated(
     )
     with connect(context) as client:
         plan: list[str] = []
-        if dry_run or not yes:
+        if if_secondary and _is_primary(client, guest):
+            plan, dry_run = [f"this host is the primary of {guest}: the drill is the other's"], True
+        elif dry_run or not yes:
             plan = _foretold(client, request, timeout_s)
         asking = "" if yes else f"Drill {guest}?"
         if not goes_on(context, guest, plan, asking, dry_run=dry_run, as_json=as_json):
@@ -202,6 +211,15 @@ def _override(text: str, context: click.Context) -> Any:
     if not (vdev and equals and target):
         raise click.UsageError(f"--disk-override {text}: want VDEV=PATH", context)
     return admin_pb2.DiskOverride(vdev=vdev, target=target)
+
+
+def _is_primary(client: AdminClient, guest: str) -> bool:
+    """Return whether this host is the guest's primary; NotFound if it is not protected here."""
+    from colod.v1 import types_pb2
+
+    reply = client.status(guest)
+    check_found(reply, guest, "drill isolated")
+    return any(each.role == types_pb2.ROLE_PRIMARY for each in reply.protections)
 
 
 def _foretold(client: AdminClient, request: DrillRequest, timeout_s: float) -> list[str]:

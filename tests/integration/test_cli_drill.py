@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from colod import errors
-from colod.v1 import admin_pb2
-from tests.integration.admin_double import FakeDaemon
+from colod.v1 import admin_pb2, types_pb2
+from tests.integration.admin_double import FakeDaemon, protection, report
 from tests.integration.test_cli_daemon import Run, colodctl, daemon
 
 __all__ = ["colodctl", "daemon"]
@@ -97,6 +97,24 @@ def test_only_what_was_checked_is_a_success(
     assert ran.status == status
     drill = ran.json["drill"]
     assert (drill["verdict"], drill["check_s"], drill["rpo_s"]) == (verdict, None, 0.25)
+
+
+def test_a_timer_on_both_hosts_drills_on_the_secondary_alone(
+    daemon: FakeDaemon, colodctl: Run
+) -> None:
+    daemon.steps = steps("passed")
+    daemon.reports = [report(protection("PROTECTED"))]
+    ran = colodctl(*DRILL, "--if-secondary")
+    assert ran.status == 0
+    assert ran.out.splitlines()[-1] == "web: nothing was done"
+    assert "this host is the primary of web" in ran.out
+    assert colodctl(*DRILL, "--if-secondary", "--json").json["drill"] is None
+    assert not [each for each in daemon.requests if isinstance(each, admin_pb2.DrillRequest)]
+    daemon.reports = [report(protection("PROTECTED", role=types_pb2.ROLE_SECONDARY))]
+    ran = colodctl(*DRILL, "--if-secondary", "--json")
+    assert (ran.status, ran.json["drill"]["verdict"]) == (0, "passed")
+    daemon.reports = [report()]
+    assert colodctl(*DRILL, "--if-secondary").status == 6
 
 
 def test_nothing_is_done_in_a_dry_run_or_unasked(daemon: FakeDaemon, colodctl: Run) -> None:

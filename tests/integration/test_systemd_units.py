@@ -37,7 +37,9 @@ def settings(unit: str, section: str, key: str) -> Sequence[str]:
 
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     bin_directory = Path(sys.executable).parent
-    for path in (*UNITS.glob("*.service"), *UNITS.glob("*.slice")):
+    for path in (
+        path for kind in ("service", "slice", "timer") for path in UNITS.glob(f"*.{kind}")
+    ):
         text = path.read_text()
         for program in PROGRAMS:
             # systemd searches its own directories for a program, the tests' is elsewhere.

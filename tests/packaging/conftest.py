@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.packaging import build
 from tests.packaging.container import Container, base_tree
-from tests.xen.process import REPOSITORY, LabUnavailableError, run
+from tests.xen.process import LabUnavailableError
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,23 +25,13 @@ def package() -> Path:
     """Return the package of the working tree."""
     if os.geteuid() != 0:
         pytest.skip("needs root: containers")
-    done = run([REPOSITORY / "deploy/build-deb"], timeout_s=3000)
-    return Path(done.stdout.split()[-1])
+    return build.package()
 
 
 @pytest.fixture(scope="session")
 def newer(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the same package as a newer version."""
-    folder = tmp_path_factory.mktemp("newer")
-    run(["dpkg-deb", "--raw-extract", package, folder / "tree"])
-    control = folder / "tree/DEBIAN/control"
-    text = re.sub(r"^(Version: .*)$", r"\1+newer", control.read_text(), flags=re.MULTILINE)
-    control.write_text(text)
-    made = folder / "colod-newer.deb"
-    build = ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build"]
-    run([*build, folder / "tree", made], timeout_s=600)
-    shutil.rmtree(folder / "tree")
-    return made
+    return build.newer(package, tmp_path_factory.mktemp("newer"))
 
 
 @pytest.fixture
