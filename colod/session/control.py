@@ -13,6 +13,9 @@ from colod.session.protocol import MessageDecoder, encode_message
 from colod.v1 import session_pb2
 
 STATUS_INTERVAL_S = 0.5
+_SPACING_S = 0.002
+"""Least time between two statuses for what comes with every epoch; making one costs as much as an
+empty epoch does."""
 MAX_CLIENTS = 16
 _READ_BYTES = 16 << 10
 # A daemon that does not read is cut off; it may connect anew and gets the newest status then.
@@ -59,6 +62,8 @@ class ControlServer:
         self._clients: set[_Client] = set()
         self._server: asyncio.Server | None = None
         self._ticker: asyncio.Task[None] | None = None
+        self._published_at = 0.0
+        self._due: asyncio.TimerHandle | None = None
 
     @property
     def has_clients(self) -> bool:
@@ -93,8 +98,19 @@ class ControlServer:
             client.writer.close()
         self._path.unlink(missing_ok=True)
 
+    def publish_soon(self) -> None:
+        """Send the status as soon as one is due, for this and whatever else has changed by then."""
+        if self._due is None:
+            loop = asyncio.get_running_loop()
+            due = max(self._published_at + _SPACING_S, loop.time())
+            self._due = loop.call_at(due, self.publish)
+
     def publish(self) -> None:
         """Send the present status to everybody who is connected."""
+        self._published_at = asyncio.get_running_loop().time()
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
         for client in tuple(self._clients):
             client.send(self._make_status())
 

@@ -47,6 +47,7 @@ class Intake:
         self._stalled_s = 0.0
         self._stalled_since: float | None = None
         self._is_dry = False
+        self._is_sent = True
 
     def report(self, progress: Progress, now: float) -> None:
         """Add what waits, for how long nothing could be taken in, and what is waited for."""
@@ -87,11 +88,11 @@ class Intake:
                 self._is_dry = False
                 continue
             if count == 0:
-                await self._until_empty()
+                await self._until_sent()
                 raise Ending.toolstack_lost("xl closed the stream: it, or the guest, has ended")
             self._take(room[:count])
             if self._sending.error is not None:
-                await self._until_empty()
+                await self._until_sent()
                 raise Ending.from_error(self._sending.error)
             await asyncio.sleep(0)
 
@@ -101,6 +102,7 @@ class Intake:
                 self._staging.add(piece.epoch, len(piece.payload))
             else:
                 self._staging.seal(piece.epoch)
+        self._is_sent = False
         self._filled.set()
 
     async def _room(self) -> memoryview:
@@ -122,8 +124,8 @@ class Intake:
             self._stalled_s += time.monotonic() - self._stalled_since
             self._stalled_since = None
 
-    async def _until_empty(self) -> None:
-        await self._until(lambda: self._staging.is_empty)
+    async def _until_sent(self) -> None:
+        await self._until(lambda: self._is_sent)
 
     async def _until(self, check: Callable[[], bool]) -> None:
         while not check():
@@ -142,6 +144,9 @@ class Intake:
             match self._staging.next():
                 case None:
                     self._filled.clear()
+                    await wire.flush()
+                    self._is_sent = self._staging.is_empty  # what came meanwhile is not
+                    self._freed.set()
                     await self._filled.wait()
                     continue
                 case Data(epoch, payload):

@@ -82,11 +82,22 @@ class Link:
         Raises:
             PeerUnreachable: If the connection broke.
         """
-        header = encode_header(
-            kind, generation=self._generation, epoch=epoch, payload_bytes=len(payload)
+        await self.send_all((self.header(kind, epoch, len(payload)), payload))
+
+    def header(self, kind: FrameType, epoch: int, payload_bytes: int) -> bytes:
+        """Return the header of a frame for `send_all`."""
+        return encode_header(
+            kind, generation=self._generation, epoch=epoch, payload_bytes=payload_bytes
         )
+
+    async def send_all(self, parts: Sequence[Buffer]) -> None:
+        """Send whole frames; return when their payloads may be reused.
+
+        Raises:
+            PeerUnreachable: If the connection broke.
+        """
         async with self._writing:
-            await self._connection.write(header, payload)
+            await self._connection.write(*parts)
         await asyncio.sleep(0)  # a connection that is always writable must not starve the rest
 
     async def receive(self) -> Frame:
@@ -96,17 +107,17 @@ class Link:
             PeerUnreachable: If the connection ended or broke.
             StreamError: If what came is no frame.
         """
-        await asyncio.sleep(0)
         while True:
+            if frame := self._decoder.next():
+                return self._checked(frame)
+            await asyncio.sleep(0)  # a connection that is always readable must not starve the rest
             count = await self._connection.read_into(self._decoder.wanted)
             if not count:
                 where = "between" if self._decoder.is_between_frames else "inside"
                 message = f"{self.peer_address} ended the connection {where} frames"
                 raise PeerUnreachable(message)
             self.heard_at = time.monotonic()
-            frame = self._decoder.received(count)
-            if frame is not None:
-                return self._checked(frame)
+            self._decoder.received(count)
 
     def _checked(self, frame: Frame) -> Frame:
         if frame.generation != self._generation:

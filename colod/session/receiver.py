@@ -14,6 +14,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
+from typing import Final
 
 from colod.errors import PeerUnreachable, ToolstackError
 from colod.session.admission import Admission
@@ -36,6 +37,9 @@ from colod.v1 import session_pb2
 _EXISTS_S = 10.0
 _PAUSE_S = 30.0
 _POLL_S = 0.2
+_AT_ONCE: Final = 64
+_SHORT_BYTES: Final = 16 << 10
+"""So many epochs, none longer than that, are handed to xl and acknowledged at one go."""
 _PAUSE_FAILED = "Pausing domain"
 """In libxl's error when the hypercall failed. Source: Xen tools/libs/light/libxl_domain.c."""
 
@@ -61,6 +65,7 @@ class Receiver(Session):
         self._is_handing_over = False
         self._xl: Watched | None = None
         self._xl_input: Pipe | None = None
+        self._held_over: Handing | None = None
 
     def progress(self, now: float) -> Progress:
         """Return how far replication has come."""
@@ -198,30 +203,53 @@ class Receiver(Session):
     async def _hand(self, xl: Watched, xl_input: Pipe) -> None:
         """Give xl what it may have, in order, and acknowledge what it has."""
         while True:
-            handing = await self._handings.get()
-            if handing.needs_pause:
+            handings = await self._next_handings()
+            if handings[0].needs_pause:
                 await self._paused.wait()
             try:
-                await xl_input.write(handing.parts)
+                await xl_input.write([part for each in handings for part in each.parts])
             except OSError as error:
                 raise Ending.toolstack_lost(f"xl has closed its input: {error}") from error
             if xl.has_ended:
                 return  # what it was given is lost with it; _watch_xl says so
             is_first_copy = not self._receiving.handed_epoch
-            await self._handed(handing)
-            self._handings.task_done()
-            await self._keeping.give(handing, time.monotonic(), is_first_copy=is_first_copy)
+            await self._handed(handings)
+            for handing in handings:
+                self._handings.task_done()
+                await self._keeping.give(handing, time.monotonic(), is_first_copy=is_first_copy)
 
-    async def _handed(self, handing: Handing) -> None:
-        self._receiving.handed(handing, time.monotonic())
+    async def _next_handings(self) -> list[Handing]:
+        """Wait for what xl is to be given next; return with it what else is there, if it is short.
+
+        No acknowledgement waits for a long one behind it.
+        """
+        handings = [self._held_over or await self._handings.get()]
+        self._held_over = None
+        while handings[-1].cost_bytes <= _SHORT_BYTES and len(handings) < _AT_ONCE:
+            if self._handings.empty() or not self._receiving.handed_epoch:
+                break
+            handing = self._handings.get_nowait()
+            if handing.cost_bytes > _SHORT_BYTES:
+                self._held_over = handing
+                break
+            handings.append(handing)
+        return handings
+
+    async def _handed(self, handings: list[Handing]) -> None:
+        """Note that xl has all of `handings`, and acknowledge the epochs among them."""
+        now = time.monotonic()
+        for handing in handings:
+            self._receiving.handed(handing, now)
         self._room.set()
-        if not handing.epoch:
+        epochs = [each.epoch for each in handings if each.epoch]
+        if not epochs:
             return
         self.report.advance(State.REPLICATING)
-        self.control.publish()
+        self.control.publish_soon()
         if self.link is not None:
+            acks = [self.link.header(FrameType.ACK, each, 0) for each in epochs]
             with contextlib.suppress(PeerUnreachable):  # whoever reads the link will notice
-                await self.link.send(FrameType.ACK, epoch=handing.epoch)
+                await self.link.send_all(acks)
 
     async def _return(self, output: Pipe, link: Link) -> None:
         """Carry xl's return channel to the sender; without one, still let xl write."""

@@ -223,7 +223,7 @@ class Sender(Session):
             if self._holding is not None:
                 self._holding.acknowledged(frame.epoch)
             self.report.advance(State.REPLICATING)
-            self.control.publish()
+            self.control.publish_soon()
         elif frame.type is FrameType.RETURN and not self._returned.full():
             self._returned.put_nowait(frame.payload)
         else:

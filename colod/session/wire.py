@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from colod.session.link import Link
 from colod.session.sending import Sending
@@ -17,7 +17,12 @@ from colod.stream.frames import HEADER, SEAL_BODY, Buffer, FrameType
 if TYPE_CHECKING:
     from colod.stream.delta.encoder import Encoder
 
-"""Digesting less than this takes less time than to hand it to a thread."""
+_SHORT_BYTES: Final = 16 << 10
+"""A payload up to this is copied, so that it may be sent with others in one call."""
+
+_BATCH_BYTES: Final = 128 << 10
+_BATCH_PARTS: Final = 64
+"""So much waits for more at most, and never while a long payload or nothing at all comes next."""
 
 T = TypeVar("T")
 
@@ -31,17 +36,41 @@ class Wire(Protocol):
     async def seal(self, epoch: int) -> None:
         """Send the end of `epoch`."""
 
+    async def flush(self) -> None:
+        """Send what is still kept back to be sent with more."""
 
-class _Counted:
-    """A link whose use is counted."""
+
+class _Batched:
+    """A link whose use is counted, and on which short frames wait for others."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._parts: list[Buffer] = []
+        self._waiting_bytes = 0
         self.octets = 0
 
     async def send(self, kind: FrameType, payload: Buffer, epoch: int) -> None:
-        self.octets += HEADER.size + len(payload)
-        await self._link.send(kind, payload, epoch=epoch)
+        header = self._link.header(kind, epoch, len(payload))
+        count = len(header) + len(payload)
+        self.octets += count
+        self._waiting_bytes += count
+        if len(payload) <= _SHORT_BYTES:
+            self._parts.append(b"".join((header, payload)))
+            if self._waiting_bytes < _BATCH_BYTES and len(self._parts) < _BATCH_PARTS:
+                return
+        else:
+            self._parts += (header, payload)
+        await self.flush()
+
+    async def make_way(self, payload: memoryview) -> None:
+        """Send what waits, where `payload` will take its time: no seal waits for that."""
+        if len(payload) > _SHORT_BYTES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        if self._parts:
+            parts, self._parts, self._waiting_bytes = self._parts, [], 0
+            await self._link.send_all(parts)
 
 
 class PlainWire:
@@ -49,11 +78,12 @@ class PlainWire:
 
     def __init__(self, link: Link, sending: Sending) -> None:
         """Send on `link`; `sending` digests and accounts."""
-        self._link = _Counted(link)
+        self._link = _Batched(link)
         self._sending = sending
 
     async def send(self, epoch: int, payload: memoryview) -> None:
         """Send bytes, and digest them."""
+        await self._link.make_way(payload)
         self._sending.digest(payload)  # sooner done than another thread is woken
         await self._link.send(FrameType.DATA, payload, epoch)
 
@@ -65,6 +95,10 @@ class PlainWire:
         await self._link.send(FrameType.SEAL, seal.body, epoch)
         self._link.octets = 0
 
+    async def flush(self) -> None:
+        """Send what is still kept back."""
+        await self._link.flush()
+
 
 class DeltaWire:
     """Sends what the other side does not have yet.
@@ -74,7 +108,7 @@ class DeltaWire:
 
     def __init__(self, link: Link, sending: Sending, encoder: Encoder) -> None:
         """Send on `link`; `sending` digests and accounts; `encoder` stands at the beginning."""
-        self._link = _Counted(link)
+        self._link = _Batched(link)
         self._sending = sending
         self._encoder = encoder
         self._worker = ThreadPoolExecutor(1, "deltas")
@@ -82,6 +116,7 @@ class DeltaWire:
 
     async def send(self, epoch: int, payload: memoryview) -> None:
         """Encode bytes, and send what is ready."""
+        await self._link.make_way(payload)
         await self._send(epoch, await self._work(lambda: self._encode(payload)))
 
     async def seal(self, epoch: int) -> None:
@@ -92,6 +127,10 @@ class DeltaWire:
         self._sending.sent(epoch, octets, self._pages())
         await self._link.send(FrameType.SEAL, seal.body, epoch)
         self._link.octets = 0
+
+    async def flush(self) -> None:
+        """Send what is still kept back."""
+        await self._link.flush()
 
     def _encode(self, payload: memoryview) -> list[bytes]:
         self._sending.digest(payload)

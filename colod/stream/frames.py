@@ -27,6 +27,8 @@ MAX_DATA_BYTES: Final = 1 << 20
 """Longest payload of a DATA or DELTA frame."""
 MAX_CONTROL_BYTES: Final = 16 << 10
 """Longest payload of every other frame."""
+AHEAD_BYTES: Final = 64 << 10
+"""What a decoder may receive at one go without knowing what it is; longer than any short frame."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -136,10 +138,12 @@ def encode(kind: FrameType, payload: Buffer = b"", *, generation: int, epoch: in
 
 
 class FrameDecoder:
-    """Cuts received bytes into frames, whatever pieces they come in; holds at most one frame.
+    """Cuts received bytes into frames, whatever pieces they come in.
 
-    The bytes are received into the place where they stay: write up to `len(wanted)` bytes into
-    `wanted`, then call `received` with how many those were. No byte is moved afterwards.
+    Write up to `len(wanted)` bytes into `wanted`, call `received` with how many those were, then
+    take frames with `next` until there is none. Long payloads are received into the place where
+    they stay; all else goes through a buffer of AHEAD_BYTES, so that many small frames take one
+    call. At most one frame and that buffer are held.
     """
 
     def __init__(self, *, may_bring_data: bool = True) -> None:
@@ -150,7 +154,9 @@ class FrameDecoder:
                 other side has proved who it is they are not: a stranger can cost no memory.
         """
         self.may_bring_data = may_bring_data
-        self._header = bytearray(HEADER.size)
+        self._ahead = memoryview(bytearray(AHEAD_BYTES))
+        self._begin = 0
+        self._end = 0
         self._payload = bytearray()
         self._fields: tuple[FrameType, int, int] | None = None
         self._filled = 0
@@ -159,32 +165,42 @@ class FrameDecoder:
     @property
     def is_between_frames(self) -> bool:
         """Whether no frame is begun and unfinished: the only place where a stream may end."""
-        return self._fields is None and not self._filled
+        return self._fields is None and self._begin == self._end
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes of an incomplete frame that are held."""
-        return self._filled + (HEADER.size if self._fields else 0)
+        """Bytes of frames that `next` has not returned."""
+        return self._filled + (HEADER.size if self._fields else 0) + self._end - self._begin
 
     @property
     def wanted(self) -> memoryview:
-        """Where the next bytes belong; never empty."""
-        target = self._payload if self._fields else self._header
-        return memoryview(target)[self._filled :]
+        """Where the next bytes belong, once `next` has returned None; never empty."""
+        if self._fields is not None and len(self._payload) - self._filled > AHEAD_BYTES:
+            return memoryview(self._payload)[self._filled :]
+        return self._ahead[self._end :]
 
-    def received(self, count: int) -> Frame | None:
-        """Take note of `count` bytes put into `wanted`; return the frame that they complete.
+    def received(self, count: int) -> None:
+        """Take note of `count` bytes put into `wanted`."""
+        if self._fields is not None and len(self._payload) - self._filled > AHEAD_BYTES:
+            self._filled += count
+        else:
+            self._end += count
+
+    def next(self) -> Frame | None:
+        """Return the next frame that is complete.
 
         Raises:
             StreamError: If the bytes are not frames of this version; the connection is lost.
         """
-        self._filled += count
         if self._fields is None:
-            if self._filled < HEADER.size:
+            if self._end - self._begin < HEADER.size:
+                self._close_up()
                 return None
             self._begin_payload()
         assert self._fields is not None
+        self._fill()
         if self._filled < len(self._payload):
+            self._close_up()
             return None
         kind, generation, epoch = self._fields
         frame = Frame(kind, generation, epoch, self._payload)
@@ -196,7 +212,7 @@ class FrameDecoder:
         """Yield each frame that `data` completes; for those who have bytes instead of a socket.
 
         Raises:
-            StreamError: As `received` does.
+            StreamError: As `next` does.
         """
         rest = memoryview(data)
         while rest:
@@ -204,9 +220,25 @@ class FrameDecoder:
             count = min(len(place), len(rest))
             place[:count] = rest[:count]
             rest = rest[count:]
-            frame = self.received(count)
-            if frame is not None:
+            self.received(count)
+            while frame := self.next():
                 yield frame
+
+    def _fill(self) -> None:
+        """Move what is there of the payload to its place."""
+        count = min(len(self._payload) - self._filled, self._end - self._begin)
+        if count:
+            part = self._ahead[self._begin : self._begin + count]
+            self._payload[self._filled : self._filled + count] = part
+            self._filled += count
+            self._begin += count
+
+    def _close_up(self) -> None:
+        """Move the few bytes that are left to the buffer's beginning."""
+        count = self._end - self._begin
+        if self._begin:
+            self._ahead[:count] = bytes(self._ahead[self._begin : self._end])
+            self._begin, self._end = 0, count
 
     def _begin_payload(self) -> None:
         kind, length, generation, epoch = self._parse_header()
@@ -214,12 +246,15 @@ class FrameDecoder:
         self._fields = (kind, generation, epoch)
         self._payload = bytearray(length)
         self._filled = 0
+        self._begin += HEADER.size
 
     def _parse_header(self) -> tuple[FrameType, int, int, int]:
-        magic, version, raw_kind, length, generation, epoch, checksum = HEADER.unpack(self._header)
+        magic, version, raw_kind, length, generation, epoch, checksum = HEADER.unpack_from(
+            self._ahead, self._begin
+        )
         if magic != MAGIC:
             raise StreamError("not a colod frame", offset=self._offset)
-        if checksum != zlib.crc32(memoryview(self._header)[:-4]):
+        if checksum != zlib.crc32(self._ahead[self._begin : self._begin + HEADER.size - 4]):
             raise StreamError("frame header is damaged", offset=self._offset)
         if version != VERSION:
             message = f"frame version {version}, this side speaks {VERSION}"

@@ -161,6 +161,34 @@ async def test_an_epoch_is_acknowledged_once_xl_has_all_of_it(start: Any) -> Non
     await link.close()
 
 
+async def test_each_of_many_short_epochs_is_acknowledged_in_its_turn(start: Any) -> None:
+    receiving = start()
+    sample = remus_stream(40)
+    link = await enter(receiving)
+    await put(link, *sent(sample.data))
+    for epoch in range(1, 41):
+        await acked(link, epoch)
+    until(lambda: receiving.has_got(sample.data), "xl has the stream")
+    receiving.daemon.wait_acked(40)
+    await link.close()
+
+
+async def test_no_acknowledgement_waits_for_a_long_epoch_behind_it(start: Any) -> None:
+    """Whatever comes together: what xl has is safe, whether or not it takes the rest."""
+    sample = remus_stream(2).pages(1024).state().seal()
+    reading = f"head -c {sample.seals[1]} >/dev/null; exec sleep 1000"
+    receiving = start(receive_argv=["sh", "-c", reading])
+    link = await enter(receiving)
+    pieces = sent(sample.data)
+    first_seal = next(n for n, each in enumerate(pieces) if not isinstance(each, Data))
+    await put(link, *pieces[: first_seal + 1])
+    await acked(link, 1)
+    await put(link, *pieces[first_seal + 1 :])
+    await acked(link, 2)
+    assert receiving.daemon.newest().progress.acked_epoch <= 2
+    await link.close()
+
+
 async def test_a_lost_sender_leaves_xl_waiting_with_whole_epochs_only(start: Any) -> None:
     receiving = start()
     sample = remus_stream(3)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from colod.session.ending import Ending
 from colod.session.intake import Intake
 from colod.session.pipes import Pipe
 from colod.session.progress import Progress
@@ -23,6 +24,26 @@ def pipe() -> Iterator[tuple[Pipe, int]]:
     yield Pipe(reading), writing
     os.close(reading)
     os.close(writing)
+
+
+class KeepingWire:
+    """A wire that sends nothing until it is flushed."""
+
+    def __init__(self) -> None:
+        self.kept: list[bytes] = []
+        self.sent: list[bytes] = []
+
+    async def send(self, epoch: int, payload: memoryview) -> None:
+        self.kept.append(bytes(payload))
+
+    async def seal(self, epoch: int) -> None:
+        self.kept.append(b"")
+
+    async def flush(self) -> None:
+        for _ in range(50):  # a link that takes its time
+            await asyncio.sleep(0)
+        self.sent += self.kept
+        self.kept = []
 
 
 def waits_for(intake: Intake) -> str:
@@ -58,3 +79,25 @@ async def test_without_room_it_waits_for_the_link(pipe: tuple[Pipe, int]) -> Non
     intake = Intake(Sending(), 4096, None)
     assert len(sample.data) > 4096
     assert await drained(intake, reading) == "link"
+
+
+async def test_what_came_before_the_end_is_sent_and_not_only_kept_for_more(
+    pipe: tuple[Pipe, int],
+) -> None:
+    reading, writing = pipe
+    sample = remus_stream(3)
+    os.write(writing, sample.data)
+    intake, wire = Intake(Sending(), 1 << 20, None), KeepingWire()
+    sending = asyncio.create_task(intake.transmit(wire))
+    draining = asyncio.create_task(intake.drain(reading))
+    await asyncio.sleep(0)
+    elsewhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(elsewhere, writing)  # the fixture closes it
+    os.close(elsewhere)
+    with pytest.raises(Ending, match="xl closed the stream"):
+        await draining
+    sent = b"".join(wire.sent)
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    assert sent == sample.data
+    assert wire.sent.count(b"") == 3

@@ -8,6 +8,7 @@ import pytest
 
 from colod.errors import RecordTooLong, StreamError
 from colod.stream.frames import (
+    AHEAD_BYTES,
     HEADER,
     MAX_CONTROL_BYTES,
     MAX_DATA_BYTES,
@@ -61,12 +62,26 @@ def test_an_unfinished_frame_is_told_from_a_finished_one() -> None:
     assert decoder.is_between_frames
 
 
-def test_what_is_wanted_after_a_header_is_just_the_payload() -> None:
+def test_a_long_payload_is_received_where_it_stays_and_nothing_behind_it() -> None:
     decoder = FrameDecoder()
-    assert len(decoder.wanted) == HEADER.size
-    header = encode_header(FrameType.DATA, generation=1, epoch=1, payload_bytes=1000)
-    list(decoder.feed(header))
-    assert len(decoder.wanted) == 1000
+    assert len(decoder.wanted) == AHEAD_BYTES
+    header = encode_header(FrameType.DATA, generation=1, epoch=1, payload_bytes=MAX_DATA_BYTES)
+    assert list(decoder.feed(header + b"begin")) == []
+    assert len(decoder.wanted) == MAX_DATA_BYTES - len(b"begin")
+    list(decoder.feed(bytes(MAX_DATA_BYTES - len(b"begin") - AHEAD_BYTES)))
+    assert len(decoder.wanted) == AHEAD_BYTES
+
+
+def test_many_small_frames_are_received_at_one_go() -> None:
+    data = b"".join(encode(FrameType.ACK, generation=1, epoch=each) for each in range(100))
+    decoder = FrameDecoder()
+    decoder.wanted[: len(data) - 1] = data[:-1]
+    decoder.received(len(data) - 1)
+    assert decoder.pending_bytes == len(data) - 1
+    assert [frame.epoch for frame in iter(decoder.next, None)] == list(range(99))
+    assert decoder.pending_bytes == HEADER.size - 1
+    (last,) = decoder.feed(data[-1:])
+    assert last.epoch == 99
 
 
 @pytest.mark.parametrize("position", range(HEADER.size))
