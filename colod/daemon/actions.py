@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -27,7 +27,7 @@ from colod.errors import (
 )
 from colod.failover.effects import Do, Effect, Swap
 from colod.failover.learning import learn, unlearn
-from colod.failover.view import Answer, Journal, Pending
+from colod.failover.view import Answer, Journal, Link, Pending
 from colod.fencing.base import Fenced, Unconfirmed, Verdict
 from colod.model import Generation, GuestName, HostName, Role
 from colod.observe.logs import Event
@@ -45,6 +45,12 @@ XL_EXIT_S = 15.0
 TAKEOVER_S = 90.0
 KILL_S = 5.0
 CHECKPOINT_S = 25.0
+
+T = TypeVar("T")
+
+
+class _LinkBrokeError(Exception):
+    """The session broke while something else was waited for."""
 
 
 class Subject(Protocol):
@@ -131,7 +137,9 @@ class Actions:
     async def _read_witness(self) -> None:
         subject = self._subject
         try:
-            stored = await self._parts.witness.read(subject.guest)
+            stored = await self._unless_link_breaks(self._parts.witness.read(subject.guest))
+        except _LinkBrokeError:
+            return  # its answer is stale as before, and it is asked again
         except WitnessError as error:
             subject.facts.answered(Answer.UNREACHABLE)
             _log.warning(Event.WITNESS_UNREACHED, protection=subject.guest, error=str(error))
@@ -143,11 +151,39 @@ class Actions:
         subject = self._subject
         pending = subject.journal.pending
         assert pending is not None
-        outcome = await settle(self._parts.witness, subject.guest, _expected(pending), pending.new)
+        settling = settle(self._parts.witness, subject.guest, _expected(pending), pending.new)
+        try:
+            outcome = await self._unless_link_breaks(settling)
+        except _LinkBrokeError:
+            return  # its outcome is unknown, and it is settled by the next write
         if isinstance(outcome, Unknown):
             subject.facts.answered(Answer.UNREACHABLE)
             raise WitnessUnreachable(f"outcome of a write is unknown: {outcome.reason}")
         await self._settled(pending, outcome)
+
+    async def _unless_link_breaks(self, asking: Coroutine[Any, Any, T]) -> T:
+        """Return what the witness answers, unless the session breaks before.
+
+        A primary whose link breaks has to hold its guest at once, and the accident that broke it
+        may well have taken the witness away, too: its time-out must not be waited for.
+
+        Raises:
+            _LinkBrokeError: If it does; the witness may have done what it was asked for.
+        """
+        session = self._subject.session
+        if session is None or session.link is not Link.FOLLOWING:
+            return await asking
+        answer = asyncio.create_task(asking)
+        change = asyncio.create_task(_broken(session))
+        try:
+            await asyncio.wait({answer, change}, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+            raise _LinkBrokeError
+        finally:
+            for task in (answer, change):
+                task.cancel()
+            await asyncio.gather(answer, change, return_exceptions=True)
 
     async def _settled(self, pending: Pending, outcome: Won | Lost) -> None:
         subject = self._subject
@@ -217,7 +253,7 @@ class Actions:
         await self._subject.facts.ends.clear(self._subject.guest)
 
     async def _start_guest(self) -> None:
-        self._subject.facts.ends.start(self._subject.guest)
+        self._subject.facts.ends.start(self._subject.guest, self._subject.journal.restart_uuid)
 
     async def _destroy_guest(self) -> None:
         await self._discard_gate()
@@ -402,6 +438,12 @@ def _expected(pending: Pending) -> Stored:
         after = Generation(pending.new.generation - 1)
         return Stored(None, pending.revision, after)
     return Stored(pending.record, pending.revision)
+
+
+async def _broken(session: SessionHandle) -> None:
+    """Return once the session does not follow the other one any more."""
+    while session.link is Link.FOLLOWING:
+        await session.until(lambda: session.link is not Link.FOLLOWING, timeout_s=COMMAND_S)
 
 
 def _keeps_window(session: SessionHandle, attempt: str) -> bool:

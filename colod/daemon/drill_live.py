@@ -196,7 +196,7 @@ class LiveRun(DrillRun):
             journal = service.journal
             if journal.switchover or journal.pending is not None:
                 return ""
-            return service.facts.switchover_error
+            return service.facts.why_given_up()
 
         await self._order(service.switch_over)
         decided = await self._until_decided(to, why_not)

@@ -175,10 +175,15 @@ async def record(
     try:
         if not log.has(drill.id):  # else it was recorded, and could not be seen to then
             await asyncio.to_thread(log.add, drill)
+    except OSError as error:
+        drill = replace(drill, detail=_joined(drill.detail, f"record: {error}"))
+    try:
+        # Also where there is no record: what the mark has seen to must not be seen to again, when
+        # something else may be wanted.
         if not left:
             await asyncio.to_thread(log.cleared, drill.guest)
     except OSError as error:
-        drill = replace(drill, detail=_joined(drill.detail, f"record: {error}"))
+        drill = replace(drill, detail=_joined(drill.detail, f"mark: {error}"))
     fields = {key: value for key, value in asdict(drill).items() if key not in ("guest", "host")}
     _log.info(event, protection=drill.guest, **fields)
     return drill

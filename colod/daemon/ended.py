@@ -52,6 +52,7 @@ class End:
     by_itself: bool = False
     start_due: bool = False
     trouble: str = ""
+    uuid: str = ""
 
 
 class GuestEnds:
@@ -64,7 +65,6 @@ class GuestEnds:
         self._since = 0.0
         self._asked_at = float("-inf")
         self._end = End()
-        self._uuid = ""
         self._start_at = float("-inf")
         self._starting: asyncio.Task[None] | None = None
         self._trouble = ""
@@ -118,8 +118,7 @@ class GuestEnds:
                 return End(trouble=_PAUSED)
             if action == "restart":
                 await guest_files.check(self._parts, guest)
-                self._uuid = _uuid_of(config)
-                return End(Ended.RESTART, trouble=how)
+                return End(Ended.RESTART, trouble=how, uuid=_uuid_of(config))
         except ColodError as error:
             return End(trouble=f"{how}, and is not started again: {error}")
         return End(trouble=f"{how}, and its configuration says {key} = {action}")
@@ -135,20 +134,24 @@ class GuestEnds:
         self._start_at, self._trouble = time.monotonic() + _SETTLE_S, ""
         _log.info(Event.GUEST_CLEARED, protection=guest, domid=domid, how=how)
 
-    def start(self, guest: GuestName) -> None:
+    def start(self, guest: GuestName, keeps_uuid: str) -> None:
         """Begin to start the guest from its configuration file; what comes of it, `look` tells.
 
         Beside the decisions: it takes long, and the domain is there, paused, from its beginning.
+
+        Args:
+            guest: Its name.
+            keeps_uuid: The UUID that it had; "" if it is not known.
         """
         self._start_at = time.monotonic() + _RETRY_S
-        self._starting = asyncio.create_task(self._start(guest))
+        self._starting = asyncio.create_task(self._start(guest, keeps_uuid))
         self._starting.add_done_callback(self._started)
 
-    async def _start(self, guest: GuestName) -> None:
+    async def _start(self, guest: GuestName, keeps_uuid: str) -> None:
         try:
             file = await guest_files.check(self._parts, guest)
             await self._parts.launcher.run(
-                self._parts.toolstack.create_argv(file, self._uuid),
+                self._parts.toolstack.create_argv(file, keeps_uuid),
                 # Another one each time: what an earlier one has left may keep its unit.
                 unit=f"colod-start-{guest}-{uuid.uuid4().hex[:8]}",
                 env=self._parts.session_env,

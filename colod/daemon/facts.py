@@ -181,8 +181,14 @@ class Facts:
     def ask_switchover(self) -> None:
         """Note that an operator wants this host to give the guest away, from now on for a while."""
         self._switchover_until = time.monotonic() + SWITCHOVER_S
-        self.switchover_error = f"it was not done within {SWITCHOVER_S:g} s"
+        self.switchover_error = ""
         self.answer = Answer.STALE
+
+    def why_given_up(self) -> str:
+        """Return why the last switchover was given up, as far as this host knows."""
+        if not self.switchover_error and time.monotonic() >= self._switchover_until:
+            return f"it was not done within {SWITCHOVER_S:g} s"
+        return self.switchover_error or "colodctl history tells what came between"
 
     def switchover_failed(self, why: str) -> None:
         """Note why the switchover has to be given up."""
@@ -232,6 +238,7 @@ class Facts:
             ended=end.ended,
             start_due=end.start_due,
             end_trouble=end.trouble,
+            end_uuid=end.uuid,
             incoming=guest + INCOMING_SUFFIX in domains,
             incoming_domid=_domid(domains, guest + INCOMING_SUFFIX),
             contact=contact,

@@ -130,10 +130,25 @@ class ProtectionService:
         """
         self.check_failover(force_reason)
         if force_reason:
-            async with self._lock:
-                await self.note(replace(self.journal, force_reason=force_reason))
+            await self._take_force(force_reason)
         self.facts.ask_failover()
         self.poke()
+
+    async def _take_force(self, reason: str) -> None:
+        """Write down an operator's force, if it is still about what the operator has seen.
+
+        What is decided meanwhile may end in another grant, which the word was not given for.
+        """
+        seen = self.journal.generation
+        async with self._lock:
+            self.check_failover(reason)
+            if self.journal.generation != seen:
+                raise NotAllowedNow(
+                    self.state,
+                    f"who owns {self.guest} was decided anew just now",
+                    advice="look at colodctl status, and decide again",
+                )
+            await self.note(replace(self.journal, force_reason=reason))
 
     async def switch_over(self) -> None:
         """Have this host give the guest to the other one after a final epoch.

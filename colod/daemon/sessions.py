@@ -73,6 +73,7 @@ class SessionHandle:
         self._writer: asyncio.StreamWriter | None = None
         self._said = asyncio.Event()
         self._commands = 0
+        self._awaited: dict[int, str | None] = {}
         self._xl: ProcessRef | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -160,17 +161,20 @@ class SessionHandle:
         command.id = self._commands
         assert self._writer is not None
         self._writer.write(encode_message(command))
-        answered = await self.until(
-            lambda: not self.is_connected or self._answered(command.id), timeout_s=timeout_s
-        )
+        self._awaited[command.id] = None
+        try:
+            answered = await self.until(
+                lambda: not self.is_connected or self._awaited[command.id] is not None,
+                timeout_s=timeout_s,
+            )
+            error = self._awaited[command.id]
+        finally:
+            del self._awaited[command.id]
         if not answered:
             raise SessionError(f"session {self.directory.name} does not answer")
-        if self.status is not None and self._answered(command.id) and self.status.command_error:
-            raise SessionError(f"session {self.directory.name}: {self.status.command_error}")
+        if error:
+            raise SessionError(f"session {self.directory.name}: {error}")
         return self.status if self.is_connected else None
-
-    def _answered(self, command_id: int) -> bool:
-        return self.status is not None and self.status.command_id == command_id
 
     async def until(self, fits: Callable[[], bool], *, timeout_s: float) -> bool:
         """Wait until `fits`, looked at after everything the session says; return whether it did."""
@@ -205,6 +209,8 @@ class SessionHandle:
             writer.close()
 
     def _heard(self, status: session_pb2.SessionStatus) -> None:
+        if status.command_id in self._awaited:  # the next status may answer the next command
+            self._awaited[status.command_id] = status.command_error
         known = self.status.toolstack_pid if self.status is not None else 0
         self.status, self.status_at = status, time.monotonic()
         if status.toolstack_pid and status.toolstack_pid != known:

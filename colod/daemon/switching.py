@@ -33,7 +33,7 @@ async def switched_over(service: ProtectionService) -> None:
     if service.journal.is_owner:
         raise NotAllowedNow(
             service.state,
-            f"{service.guest} stays here: {service.facts.switchover_error}",
+            f"{service.guest} stays here: {service.facts.why_given_up()}",
             advice="roles are as they were; it can be asked for again",
         )
 

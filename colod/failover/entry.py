@@ -66,6 +66,7 @@ def _to_fields(journal: Journal) -> dict[str, Any]:
         "replica_domid": journal.replica_domid,
         "fence_word": journal.fence_word and asdict(journal.fence_word),
         "restarting_since": journal.restarting_since,
+        "restart_uuid": journal.restart_uuid,
     }
     return {name: value for name, value in newer.items() if value} | {
         "format": FORMAT_VERSION,

@@ -34,6 +34,7 @@ def learn(journal: Journal, record: OwnershipRecord, revision: int) -> Journal:
         force_reason="" if is_outdated else journal.force_reason,
         switchover="" if is_new_grant else journal.switchover,
         restarting_since=0.0 if is_new_grant else journal.restarting_since,
+        restart_uuid="" if is_new_grant else journal.restart_uuid,
         fence_word=None if is_new_grant or record.activated else journal.fence_word,
     )
 

@@ -163,6 +163,7 @@ class Journal:
         fence_word: An operator's word that the other host is off, until that takeover ends.
         restarting_since: When it was decided to start a guest that rebooted again, in seconds since
             the boot `boot`; 0 where it was not.
+        restart_uuid: The UUID that it keeps then, "" if it is not known.
     """
 
     protection: Protection
@@ -186,6 +187,7 @@ class Journal:
     switchover: str = ""
     fence_word: FenceWord | None = None
     restarting_since: float = 0.0
+    restart_uuid: str = ""
 
     @property
     def peer(self) -> HostName:
@@ -238,6 +240,7 @@ class View:
         ended: What is to be done with it where the guest has ended its run.
         start_due: Whether a guest that rebooted may be started now.
         end_trouble: How the guest's run ended, and what keeps colod from seeing to it.
+        end_uuid: The UUID of a guest that rebooted, "" if it is not known.
         incoming: Whether the domain `GUEST--incoming` exists on this host.
         incoming_domid: Its number, 0 where there is none.
         link: The session of the journal's pairing on this host.
@@ -284,6 +287,7 @@ class View:
     ended: Ended = Ended.NOTHING
     start_due: bool = False
     end_trouble: str = ""
+    end_uuid: str = ""
     incoming: bool = False
     incoming_domid: int = 0
     link: Link = Link.NONE

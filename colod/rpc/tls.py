@@ -6,6 +6,7 @@ says (`colod.rpc.operators`). A certificate that says both is nobody's.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -220,9 +221,13 @@ def _missing_uses(certificate: x509.Certificate) -> Sequence[str]:
 
 
 def check_private(name: str, key: Path, problems: list[str]) -> None:
-    """Add to `problems` that a private key's file, which `name` names, is open to others."""
-    if key.exists() and key.stat().st_mode & _OTHERS:
-        problems.append(f"{name}: {key} can be read by others (want mode 0600)")
+    """Add to `problems` that a private key's file, which `name` names, is open to others.
+
+    One that cannot be looked at is `read_file`'s to tell of.
+    """
+    with contextlib.suppress(OSError):
+        if key.stat().st_mode & _OTHERS:
+            problems.append(f"{name}: {key} can be read by others (want mode 0600)")
 
 
 def read_file(name: str, path: Path, problems: list[str]) -> bytes:

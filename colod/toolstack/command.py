@@ -93,7 +93,9 @@ class CommandRunner:
         """The environment that commands get."""
         return self._env
 
-    async def run(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
+    async def run(
+        self, argv: Sequence[str], *, timeout_s: float, finishes: bool = False
+    ) -> Completed:
         """Run `argv` (never through a shell) and return how it ended, whatever its status.
 
         A caller that is cancelled gets its CancelledError only once the command has ended or was
@@ -102,6 +104,8 @@ class CommandRunner:
         Args:
             argv: The program, found in PATH, and its arguments.
             timeout_s: Most seconds from now, waiting for a free thread included.
+            finishes: Whether the command goes on all the same where the caller is cancelled: half
+                done, it would do harm. This process then ends only after it.
 
         Raises:
             ToolstackError: With status None if it did not end in time (then it was killed, and
@@ -114,6 +118,9 @@ class CommandRunner:
         try:
             return await asyncio.shield(waiter)
         except asyncio.CancelledError:
+            if finishes:
+                future.cancel()  # if it has not begun
+                raise
             command.abort.set()
             if not future.cancel():
                 await asyncio.wait({waiter})

@@ -93,7 +93,7 @@ class ForkLauncher:
     ) -> None:
         """Run `argv` to its end, see `Launcher`; `unit` is not used but checked."""
         _checked(unit)
-        await _run_once(argv, env, timeout_s)
+        await _run_once(argv, env, timeout_s, finishes=True)
 
 
 class SystemdLauncher:
@@ -178,11 +178,15 @@ def launcher(kind: str) -> Launcher:
 
 
 async def _run_once(
-    argv: Sequence[str], env: Mapping[str, str], timeout_s: float = _START_LIMIT_S
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    timeout_s: float = _START_LIMIT_S,
+    *,
+    finishes: bool = False,
 ) -> None:
     runner = CommandRunner(workers=1, env=env)
     try:
-        (await runner.run(argv, timeout_s=timeout_s)).checked()
+        (await runner.run(argv, timeout_s=timeout_s, finishes=finishes)).checked()
     finally:
         runner.close()
 

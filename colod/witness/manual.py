@@ -147,7 +147,7 @@ class ManualWitness:
         if not 0 < len(reason.strip()) <= len(reason) <= MAX_REASON_CHARS:
             raise ValueError(f"reason of {len(reason)} characters: want 1 to {MAX_REASON_CHARS}")
         record = (await self.read(guest)).record
-        if record is None or record.state is not RecordState.PAIRED:
+        if record is None or not _concerns_other(record, self._host):
             raise WitnessError(f"{guest} is not paired: nobody has to be down for it")
         word = json.dumps(_word_on(record) | {"reason": reason}).encode()
         try:
@@ -183,12 +183,25 @@ class ManualWitness:
     async def _and_tell(
         self, guest: GuestName, expected: Stored, new: OwnershipRecord | None
     ) -> Outcome:
-        """Make a change that is this host's alone to make, and tell the other host of it."""
+        """Make a change that is this host's alone to make, and tell the other host of it.
+
+        One that only counts once the other host holds it is in force by an operator's word, too,
+        that it is down: else a host that dies before it has answered would leave the guest held.
+        That word is void once the other host is heard: it is not about another loss.
+        """
         outcome = await self._swap(guest, expected, new)
-        if not isinstance(outcome, Won) or await self._has_consent(guest, outcome.stored):
+        if not isinstance(outcome, Won):
             return outcome
-        if _counts_only_when_told(expected.record, new):
-            return Unknown("the other host has not confirmed that it holds its copy")
+        is_held_there = await self._has_consent(guest, outcome.stored)
+        if new is None or not _counts_only_when_told(expected.record, new):
+            return outcome
+        if is_held_there:
+            await self._run(partial(self._forget_word, guest))
+        elif not await self._run(partial(self._has_word, guest, new)):
+            return Unknown(
+                f"{self._other(new)} has not confirmed that it holds its copy: this needs it, or "
+                f"the operator's word, on {self._host}, that it is down"
+            )
         return outcome
 
     async def _has_consent(self, guest: GuestName, wanted: Stored) -> bool:
@@ -255,6 +268,11 @@ class ManualWitness:
 
     async def _run(self, call: Callable[[], _Result]) -> _Result:
         return await self._calls.run(call, timeout_s=self._timeout_s * 1.25)
+
+
+def _concerns_other(record: OwnershipRecord, own: HostName) -> bool:
+    """Tell whether the other host has a say in what follows: it may own the guest, or does."""
+    return record.state is RecordState.PAIRED or record.owner != own
 
 
 def _needs_leave(old: OwnershipRecord | None, new: OwnershipRecord | None, *, by: HostName) -> bool:

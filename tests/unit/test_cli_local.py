@@ -201,16 +201,26 @@ def test_a_command_that_is_misspelt_is_guessed(colodctl: Call) -> None:
     assert "Did you mean" not in colodctl("xyz")[2]
 
 
-def test_what_the_machine_refuses_is_an_error_and_no_traceback(
+def test_a_key_that_cannot_be_looked_at_is_a_problem_like_any_other(
     config: Path, colodctl: Call
 ) -> None:
     """As where this user may not look into the directory of the key, too."""
     name = "x" * 300
     config.write_text(config.read_text().replace("host-a.key", name))
     status, out, err = colodctl("--config", str(config), "config", "check")
-    assert (status, out) == (1, "")
-    assert err.startswith(f"colodctl: {config.parent}/pki/{name}: ")
-    assert err.endswith(" (system.refused)\n")
+    assert status == 7
+    assert "(config.invalid)" in err
+    assert f"tls.key: {config.parent}/pki/{name}: File name too long" in out
+
+
+def test_what_the_machine_refuses_is_an_error_and_no_traceback() -> None:
+    program = Path(sys.executable).parent / "colodctl"
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [program, "completion", "bash"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"colodctl: No space left on device (system.refused)\n"
 
 
 def test_a_configuration_that_cannot_be_read_is_invalid_and_no_wrong_usage(

@@ -41,7 +41,7 @@ class Service:
         self.journal = replace(JOURNAL, host=host, role=role)
         self.facts = SimpleNamespace(
             view=replace(VIEW, journal=self.journal),
-            switchover_error="it was not done within 45 s",
+            why_given_up=lambda: "it was not done within 45 s",
             forget_failover=lambda: self.calls.append("forget"),
             switchover_failed=self.calls.append,
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -108,6 +110,21 @@ class Bench:
 @pytest.fixture
 async def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
+
+
+async def test_a_drill_without_a_record_is_over_all_the_same(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its mark would have the next daemon take back what an operator wants by then."""
+
+    def full(log: DrillLog, drill: Drill) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(DrillLog, "add", full)
+    told = await bench.run()
+    assert "No space left" in told[-1].record.detail
+    assert bench.log.left(SECONDARY) == []
+    assert DrillLog(tmp_path).left(SECONDARY) == []
 
 
 async def test_a_drill_measures_how_long_the_guest_was_unprotected(bench: Bench) -> None:

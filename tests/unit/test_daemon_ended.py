@@ -215,9 +215,9 @@ async def test_the_very_domain_that_was_seen_to_have_ended_is_cleared_away(
     assert xen.asked == ["config", "clear web 7"]
 
 
-async def start(ends: GuestEnds) -> None:
+async def start(ends: GuestEnds, keeps_uuid: str = "") -> None:
     """Begin a start, and wait until it is over."""
-    ends.start(WEB)
+    ends.start(WEB, keeps_uuid)
     assert (await ends.look(RESTARTING, None)).start_due is False
     for _ in range(20):
         await asyncio.sleep(0)
@@ -226,12 +226,12 @@ async def start(ends: GuestEnds) -> None:
 async def test_a_guest_is_started_from_its_file_and_keeps_its_uuid(
     ends: GuestEnds, xen: Xen, clock: Clock
 ) -> None:
-    await look_later(ends, clock, DOWN)
+    kept = (await look_later(ends, clock, DOWN)).uuid
     await ends.clear(WEB)
     assert (await ends.look(RESTARTING, None)).start_due is False
     clock.now += 2.0
     assert (await ends.look(RESTARTING, None)).start_due is True
-    await start(ends)
+    await start(ends, kept)
     assert xen.asked[-1] == f"xl create /etc/xen/web.cfg {UUID}"
 
 
@@ -240,7 +240,7 @@ async def test_a_uuid_that_is_none_is_not_given(
     ends: GuestEnds, xen: Xen, clock: Clock, said: dict[str, Any]
 ) -> None:
     xen.config = {"on_reboot": "restart", **said}
-    await look_later(ends, clock, DOWN)
+    assert (await look_later(ends, clock, DOWN)).uuid == ""
     await start(ends)
     assert xen.asked[-1] == "xl create /etc/xen/web.cfg "
 

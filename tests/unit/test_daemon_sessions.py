@@ -12,8 +12,14 @@ from pathlib import Path
 import pytest
 
 from colod.daemon.sessions import SessionHandle
+from colod.errors import SessionError
 from colod.model import Role
-from colod.session.protocol import CONTROL_SOCKET, TOOLSTACK_FILE, encode_message
+from colod.session.protocol import (
+    CONTROL_SOCKET,
+    TOOLSTACK_FILE,
+    MessageDecoder,
+    encode_message,
+)
 from colod.v1 import session_pb2
 
 
@@ -40,5 +46,37 @@ async def test_an_xl_that_could_not_be_written_down_still_counts_as_alive(direct
     assert await handle.until(lambda: handle.status is not None, timeout_s=30)
     assert handle.toolstack is not None
     assert handle.toolstack.pid == os.getpid()
+    await handle.close()
+    server.close()
+
+
+async def test_each_of_two_commands_at_once_gets_its_own_answer(directory: Path) -> None:
+    """Both answers come together, and the second one's status is all that stays to be seen."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(encode_message(session_pb2.SessionStatus()))
+        decoder = MessageDecoder(session_pb2.SessionCommand)
+        commands: list[session_pb2.SessionCommand] = []
+        while len(commands) < 2:
+            commands += decoder.feed(await reader.read(1 << 16))
+        errors = ("no room", "")
+        answers = [
+            session_pb2.SessionStatus(command_id=each.id, command_error=error)
+            for each, error in zip(commands, errors, strict=True)
+        ]
+        writer.write(b"".join(map(encode_message, answers)))
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_unix_server(serve, directory / CONTROL_SOCKET)
+    handle = SessionHandle(directory, Role.SECONDARY, lambda: None)
+    handle.watch()
+    first, second = await asyncio.gather(
+        *(handle.command(session_pb2.SessionCommand(), timeout_s=30) for _ in range(2)),
+        return_exceptions=True,
+    )
+    assert isinstance(first, SessionError)
+    assert "no room" in str(first)
+    assert isinstance(second, session_pb2.SessionStatus)
     await handle.close()
     server.close()

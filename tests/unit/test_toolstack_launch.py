@@ -13,6 +13,7 @@ from colod.errors import ToolstackError
 from colod.toolstack import process
 from colod.toolstack.launch import ForkLauncher, SystemdLauncher, launcher
 from colod.toolstack.port import ProcessRef
+from tests.integration.simxen_hosts import until
 
 PATH = os.environ["PATH"]
 UNIT = "colod-session-guest-send-0123abcd"
@@ -118,6 +119,20 @@ async def test_a_command_is_run_to_its_end_and_what_it_leaves_goes_on(tmp_path: 
     await ForkLauncher().run(argv, unit=UNIT, env={"PATH": PATH}, timeout_s=60)
     ref = await ref_in(pid)
     assert process.kill(ref)
+
+
+async def test_a_command_goes_on_though_nobody_waits_for_it_any_more(tmp_path: Path) -> None:
+    """A daemon that is stopped leaves no domain behind that is half made."""
+    began, go, done = tmp_path / "began", tmp_path / "go", tmp_path / "done"
+    script = f"touch {began}; until [ -e {go} ]; do sleep 0.05; done; touch {done}"
+    running = ForkLauncher().run(("sh", "-c", script), unit=UNIT, env={"PATH": PATH}, timeout_s=60)
+    task = asyncio.create_task(running)
+    await asyncio.to_thread(until, began.exists, "it begins")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go.touch()
+    await asyncio.to_thread(until, done.exists, "it ends")
 
 
 async def test_a_command_that_fails_is_an_error_with_its_words() -> None:

@@ -172,6 +172,51 @@ async def test_a_pairing_that_the_peer_has_not_confirmed_is_unknown_and_counts_a
     assert (await hosts.b.read(GUEST)).record == new
 
 
+async def test_a_peer_that_dies_before_it_confirms_a_pairing_holds_nobody_up_for_ever(
+    link: Link, hosts: Hosts
+) -> None:
+    stored = await created(hosts)
+    link.cut()
+    new = pair(record_of(stored), PAIRING, Epoch(2), attempt=attempt())
+    assert isinstance(await settle(hosts.a, GUEST, stored, new), Unknown)
+    await link.copies[A].confirm(GUEST, "it burnt down")
+    won = await settle(hosts.a, GUEST, stored, new)
+    assert isinstance(won, Won)
+    alone = go_alone(new, attempt=attempt())
+    assert isinstance(await settle(hosts.a, GUEST, won.stored, alone), Won)
+
+
+async def test_a_word_for_a_pairing_is_void_once_the_peer_has_confirmed_it(
+    link: Link, hosts: Hosts
+) -> None:
+    """It was about this silence, and must not decide a later one."""
+    stored = await created(hosts)
+    link.cut()
+    new = pair(record_of(stored), PAIRING, Epoch(2), attempt=attempt())
+    assert isinstance(await settle(hosts.a, GUEST, stored, new), Unknown)
+    await link.copies[A].confirm(GUEST, "it seems to be off")
+    link.mend()
+    won = await settle(hosts.a, GUEST, stored, new)
+    assert isinstance(won, Won)
+    link.cut()
+    alone = go_alone(new, attempt=attempt())
+    assert isinstance(await settle(hosts.a, GUEST, won.stored, alone), Unknown)
+
+
+async def test_a_gift_to_a_host_that_died_can_be_settled_and_taken_back(
+    link: Link, hosts: Hosts
+) -> None:
+    stored = await paired(hosts)
+    link.cut()
+    gift = hand_over(record_of(stored), attempt=attempt())
+    assert isinstance(await settle(hosts.a, GUEST, stored, gift), Unknown)
+    await link.copies[A].confirm(GUEST, "it burnt down")
+    won = await settle(hosts.a, GUEST, stored, gift)
+    assert isinstance(won, Won)
+    back = force(gift, A, attempt=attempt(), reason="it burnt down")
+    assert isinstance(await settle(hosts.a, GUEST, won.stored, back), Won)
+
+
 @pytest.mark.parametrize("turn", range(4))
 async def test_when_a_lost_answer_hides_a_consent_there_is_still_one_owner_at_most(
     link: Link, hosts: Hosts, turn: int

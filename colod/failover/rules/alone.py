@@ -73,6 +73,12 @@ def _restarting_since(view: View) -> float:
     return view.journal.restarting_since if f.is_restarting(view) else view.uptime_s
 
 
+def _restart_uuid(view: View) -> str:
+    if view.ended is not Ended.RESTART:
+        return ""
+    return view.end_uuid or view.journal.restart_uuid
+
+
 def _look_at_start(view: View) -> str:
     guest = view.journal.protection.guest
     return f"if no xl create of it runs any more: xl destroy {guest}, then xl create"
@@ -153,7 +159,7 @@ OWNER_ALONE = (
     Rule(
         "note_started_again",
         (f.owns_alone, f.restart_is_noted, f.guest_runs),
-        note(None, restarting_since=0.0),
+        note(None, restarting_since=0.0, restart_uuid=""),
     ),
     Rule(
         "clear_ended",
@@ -163,6 +169,7 @@ OWNER_ALONE = (
             Do.CLEAR_ENDED,
             lambda v: v.end_trouble,
             restarting_since=_restarting_since,
+            restart_uuid=_restart_uuid,
             boot=lambda v: v.boot,
         ),
     ),
@@ -171,9 +178,10 @@ OWNER_ALONE = (
         (f.owns_alone, f.is_restarting, f.guest_is_gone, f.start_is_due, Not(f.session_is_here)),
         act(State.GUEST_SHUTDOWN, Do.START_GUEST, "it rebooted, and is started again"),
     ),
+    # Not before what a reboot needs is done: nobody else would start the guest again.
     Rule(
         "delete",
-        (f.owns_alone, f.is_unprotected, f.witness_was_read),
+        (f.owns_alone, f.is_unprotected, Not(f.end_is_followed), f.witness_was_read),
         swap(State.STOPPED, _no_record),
     ),
     # Its domain is there, paused, from the beginning of the start; what it lacks nobody may run.

@@ -214,6 +214,16 @@ def restart_is_noted(view: View) -> bool:
     return view.journal.restarting_since > 0.0
 
 
+def end_is_followed(view: View) -> bool:
+    """The guest ended its run a moment ago, or is about to be started again.
+
+    Not once its domain is there, nor where it cannot be started: that may stay so.
+    """
+    if view.guest is Copy.DOWN:
+        return view.ended is not Ended.NOTHING
+    return is_restarting(view) and view.guest is Copy.ABSENT and not view.end_trouble
+
+
 def start_is_due(view: View) -> bool:
     """It may be started now."""
     return view.start_due
