@@ -27,7 +27,8 @@ OPENING = """# The first guest: a transcript
 Two bare Xen hosts, `alpha` and `beta`, become a pair that protects a guest, by what
 [install.md](install.md) and [drills.md](drills.md) say. Written by `tests/xen/test_newcomer.py`,
 which typed each command in the dom0s of two nested hosts with real Xen, so times are those of
-emulated processors. The witness, an etcd, was there before. Output is whole.
+emulated processors. The witness, an etcd, was there before. Output is whole, but for
+dpkg's progress.
 """
 EXAMPLE = "/usr/share/doc/colod/examples/colod.toml.example"
 BRIDGE = "drill0"

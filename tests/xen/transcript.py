@@ -8,6 +8,8 @@ from pathlib import Path
 from tests.xen.host import Host
 from tests.xen.process import REPOSITORY, CommandFailed
 
+_PROGRESS = re.compile(r"\(Reading database \.\.\.( \d+%)?$")
+
 
 class Transcript:
     """Runs commands in dom0 and writes down each with its whole output, errors too."""
@@ -30,7 +32,8 @@ class Transcript:
             CommandFailed: If its exit status is not `status`.
         """
         done = host.run(f"({command}) 2>&1", timeout_s=timeout_s, check=False)
-        lines = [f"{host.name}# {command}", *done.stdout.splitlines()]
+        said = [line for line in done.stdout.splitlines() if not _PROGRESS.match(line)]
+        lines = [f"{host.name}# {command}", *said]
         self._write("".join(f"    {line}".rstrip() + "\n" for line in lines) + "\n")
         if done.status != status:
             raise CommandFailed(f"{host.name}# {command}: status {done.status}\n{done.stdout}")
