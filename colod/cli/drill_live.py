@@ -49,9 +49,16 @@ _ENDING_S: Final = 30.0
     default="",
     metavar="COMMAND",
     help="Shell command that is run here, as you, again and again: exit status 0 means that GUEST "
-    f"answers. One begins each {INTERVAL_S * 1000:g} ms, or when the last one has ended; one that "
-    f"takes more than {LIMIT_S:g} s is killed, and is no answer. It finds COLOD_GUEST in its "
-    "environment.",
+    f"answers. One begins each {INTERVAL_S * 1000:g} ms, or when the last one has ended. It finds "
+    "COLOD_GUEST in its environment.",
+)
+@click.option(
+    "--probe-limit",
+    "probe_limit_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=LIMIT_S,
+    show_default=True,
+    help="Longest run of the probe, in seconds; a longer one is killed, and is no answer.",
 )
 @timeout_option(
     SILENCE_S,
@@ -75,6 +82,7 @@ def live(
     fence: bool,
     failback: bool,
     probe: str,
+    probe_limit_s: float,
     probe_timeout_s: float,
     yes: bool,
     dry_run: bool,
@@ -117,7 +125,10 @@ def live(
             return
         request.dry_run = False
         with steps(quiet=as_json) as show:
-            record = _carried_out(client, request, probe_timeout_s, show)
+            asks = None
+            if probe:
+                asks = Probe(probe, guest, silence_s=probe_timeout_s, limit_s=probe_limit_s)
+            record = _carried_out(client, request, asks, show)
     show_result(context, guest, plan, record, as_json=as_json)
 
 
@@ -128,7 +139,7 @@ def _question(guest: str, *, as_if_host_died: bool) -> str:
 
 
 def _carried_out(
-    client: AdminClient, request: DrillLiveRequest, silence_s: float, show: ShowStep
+    client: AdminClient, request: DrillLiveRequest, probe: Probe | None, show: ShowStep
 ) -> DrillRecord:
     """Have the drill carried out, tell what the probe says when it is asked, return the record.
 
@@ -142,9 +153,7 @@ def _carried_out(
         telling(drill_id, probed.status, probed.said, probed.outage_s)
 
     with ExitStack() as under_way:
-        probe: Probe | None = None
-        if request.probe:
-            probe = Probe(request.probe, request.guest, silence_s=silence_s)
+        if probe is not None:
             under_way.enter_context(probe)
         under_way.enter_context(telling.heard())
         for last in client.drill_live(request, timeout_s=request.timeout_s + _ENDING_S):

@@ -41,17 +41,26 @@ class Probed(NamedTuple):
 class Probe:
     """Runs a command until the block ends; exit status 0 is an answer of the guest."""
 
-    def __init__(self, command: str, guest: str, *, silence_s: float = SILENCE_S) -> None:
+    def __init__(
+        self,
+        command: str,
+        guest: str,
+        *,
+        silence_s: float = SILENCE_S,
+        limit_s: float = LIMIT_S,
+    ) -> None:
         """Prepare; nothing is run yet.
 
         Args:
             command: For the shell; it finds the guest's name in COLOD_GUEST.
             guest: Its name.
             silence_s: How long a question waits for an answer.
+            limit_s: Longest run that may be an answer.
         """
         self._command = command
         self._environment = {**os.environ, "COLOD_GUEST": guest}
         self._silence_s = silence_s
+        self._limit_s = limit_s
         self._is_over = threading.Event()
         self._lock = threading.Lock()
         self._question: tuple[float, Callable[[Probed], None]] | None = None
@@ -76,7 +85,7 @@ class Probe:
         with self._lock:
             if self._process is not None:
                 _kill(self._process)
-        self._thread.join(LIMIT_S + _JOIN_S)
+        self._thread.join(self._limit_s + _JOIN_S)
 
     def ask(self, tell: Callable[[Probed], None]) -> None:
         """Have `tell` called once with what the next run says that the guest answers.
@@ -111,7 +120,7 @@ class Probe:
         with self._lock:
             self._process = process
         try:
-            return process.wait(LIMIT_S)
+            return process.wait(self._limit_s)
         except subprocess.TimeoutExpired:
             return None
         finally:
@@ -141,7 +150,9 @@ class Probe:
         self._longest_s = 0.0
 
     def _silent(self, status: int | None) -> Probed:
-        how = f"took more than {LIMIT_S:g} s" if status is None else f"ended with {status}"
+        how = f"ended with {status}"
+        if status is None:
+            how = f"took more than {self._limit_s:g} s (--probe-limit)"
         return Probed(status or 1, f"no answer in {self._silence_s:g} s: the probe {how}", 0.0)
 
 

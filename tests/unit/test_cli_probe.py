@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from colod.cli import probe as module
 from colod.cli.probe import Probe, Probed
 
 WAIT_S = 30.0
@@ -41,13 +40,16 @@ def test_it_tells_the_longest_time_without_an_answer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "status", "said"),
-    [("exit 7", 7, "ended with 7"), ("sleep 99", 1, "took more than"), ("kill -9 $$", -9, "-9")],
+    [
+        ("exit 7", 7, "ended with 7"),
+        ("sleep 99", 1, "took more than 0.3 s"),
+        ("kill -9 $$", -9, "-9"),
+    ],
 )
 def test_a_guest_that_does_not_answer_is_told_of_in_time(
-    monkeypatch: pytest.MonkeyPatch, command: str, status: int, said: str
+    command: str, status: int, said: str
 ) -> None:
-    monkeypatch.setattr(module, "LIMIT_S", 0.3)
-    with Probe(command, "web", silence_s=0.2) as probe:
+    with Probe(command, "web", silence_s=0.2, limit_s=0.3) as probe:
         told = asked(probe)
     assert told.status == status
     assert said in told.said

@@ -16,8 +16,9 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(1500, func_only=True)]
 
 DRILL_S = 1200.0
 CLIENT = ADDRESS.rpartition(".")[0] + ".{number}"
-PROBE = f"bash -c 'exec 3<>/dev/udp/{ADDRESS}/{PORT} && echo get >&3 && read -r -t 0.9 word <&3'"
+PROBE = f"bash -c 'exec 3<>/dev/udp/{ADDRESS}/{PORT} && echo get >&3 && read -r -t 7 word <&3'"
 """Datagrams: a connection takes several held answers, and epochs are slow on emulated hosts."""
+PROBING = f'--probe "{PROBE}" --probe-limit 8'
 
 
 def drill(host: Host, command: str) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def test_a_live_drill_gives_the_guest_away_and_has_it_back(pair: Lab) -> None:
     hosts = protected(pair)
     join_guests(hosts.alpha)
     boot_id = pair.client.wait_for_answer().boot_id
-    done = drill(hosts.alpha, f'live {NAME} --probe "{PROBE}" --failback')
+    done = drill(hosts.alpha, f"live {NAME} {PROBING} --failback")
     assert done["rpo_s"] == 0, done
     assert done["outage_s"] > 0, done
     assert done["failback_s"] > 0, done
@@ -62,7 +63,7 @@ def test_a_live_drill_takes_the_guest_over_as_if_its_host_had_died(pair: Lab) ->
     hosts = protected(pair)
     join_guests(hosts.beta)
     boot_id = pair.client.wait_for_answer().boot_id
-    done = drill(hosts.beta, f'live {NAME} --probe "{PROBE}" --as-if-host-died')
+    done = drill(hosts.beta, f"live {NAME} {PROBING} --as-if-host-died")
     assert done["rpo_s"] > 0, done
     assert done["end_owner"] == "beta", done
     stays_the_same(hosts, boot_id, hosts.beta)
