@@ -377,6 +377,13 @@ ALONE = (
         Swap,
     ),
     Transcript(
+        "unless it is just about to be tried again",
+        primary(LATER, UNPROTECTED | RESTARTING, end_trouble="no file", start_due=True, **GONE),
+        "start_again",
+        State.GUEST_SHUTDOWN,
+        Do.START_GUEST,
+    ),
+    Transcript(
         "nor for one that was left as it ended",
         primary(LATER, UNPROTECTED, guest=Copy.DOWN),
         "delete",
