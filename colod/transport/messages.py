@@ -24,6 +24,9 @@ CHUNK_MAX_BYTES: Final = 512 << 10
 HELD_MAX_BYTES: Final = 2 << 20
 """What has come and was not read: at this many bytes no more is taken from the stream."""
 
+MESSAGE_COST_BYTES: Final = 256
+"""What a message that waits takes besides its bytes, so that many small ones are bounded too."""
+
 LINGER_S: Final = 3.0
 """Time in which the other side may take what was written before a close."""
 
@@ -99,6 +102,7 @@ class MessageConnection:
         self._outbox: deque[bytes] = deque()  # the first one is being sent
         self._failure = ""
         self._has_ended = False  # after what is in the inbox
+        self._has_peer_closed = False
         self._is_peer_gone = False  # it has closed, or taken this side's close
         self._is_writing = False
         self._is_finished = False
@@ -211,11 +215,11 @@ class MessageConnection:
         if tag == Tag.DATA and not self._has_ended:
             if not self._is_over and len(message) > 1:
                 self._inbox.append(memoryview(message)[1:])
-                self._inbox_bytes += len(message) - 1
+                self._inbox_bytes += len(message) - 1 + MESSAGE_COST_BYTES
         elif tag == Tag.FINISH:
             self._has_ended = True
-        elif tag == Tag.CLOSE:
-            self._has_ended = self._is_peer_gone = True
+        elif tag == Tag.CLOSE and not self._has_peer_closed:  # an answer to each would pile up
+            self._has_peer_closed = self._has_ended = self._is_peer_gone = True
             self._put(bytes((Tag.TAKEN,)))
         elif tag == Tag.TAKEN and self._is_over:
             self._is_peer_gone = True
@@ -257,6 +261,8 @@ class MessageConnection:
         buffer[:count] = part[:count]
         if count < len(part):
             self._inbox.appendleft(part[count:])
+        else:
+            self._inbox_bytes -= MESSAGE_COST_BYTES
         self._inbox_bytes -= count
         self._bell.ring()
         return count

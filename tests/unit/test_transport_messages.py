@@ -10,6 +10,7 @@ from colod.transport.messages import (
     CHUNK_MAX_BYTES,
     HELD_MAX_BYTES,
     LINGER_S,
+    MESSAGE_COST_BYTES,
     MessageConnection,
     Tag,
 )
@@ -174,3 +175,30 @@ async def test_no_more_is_taken_than_may_be_held_until_somebody_reads() -> None:
     assert wire.taken == held + len(message)
     await connection.abandon()
     await connection.parted()
+
+
+async def test_many_small_messages_that_nobody_reads_are_bounded_too() -> None:
+    message = tagged(Tag.DATA, b"x")
+    wire = Wire(*[message] * 50_000)
+    connection = over(wire)
+    await asyncio.sleep(1)
+    most = HELD_MAX_BYTES // MESSAGE_COST_BYTES
+    assert wire.taken // len(message) <= most
+    for _ in range(20_000):
+        assert await read(connection) == b"x"
+    await asyncio.sleep(1)
+    taken = wire.taken // len(message)
+    assert 20_000 < taken <= 20_000 + most, "what was read makes room again"
+    await connection.abandon()
+    await connection.parted()
+
+
+async def test_a_peer_that_closes_again_and_again_and_takes_no_answer_piles_nothing_up() -> None:
+    wire = Wire(*[tagged(Tag.CLOSE)] * 1000)
+    wire.is_stuck = True
+    connection = over(wire)
+    await asyncio.sleep(1)
+    assert wire.taken == 2, "the second one broke the connection"
+    assert len(connection._outbox) == 1
+    await connection.close()
+    assert not await connection.parted()
