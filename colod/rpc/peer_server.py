@@ -12,6 +12,7 @@ from concurrent import futures
 from typing import Any, Final, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from colod.config import split_address
@@ -133,15 +134,19 @@ class _Guard(grpc.ServerInterceptor):
         # Streams (only the health service has one) would hold a thread for as long as they like.
         if handler is None or handler.unary_unary is None:
             return None
-        call = self._wrap(handler_call_details.method, handler.unary_unary)
-        return grpc.unary_unary_rpc_method_handler(
-            call, handler.request_deserializer, handler.response_serializer
-        )
+        call = self._wrap(handler_call_details.method, handler)
+        # The bytes as they came: grpcio 1.85 never ends a call whose request it cannot read, and a
+        # connection with as many of them as it may have calls carries no other one any more.
+        return grpc.unary_unary_rpc_method_handler(call, None, handler.response_serializer)
 
-    def _wrap(self, method: str, call: _Call) -> _Call:
-        def guarded(request: Any, context: grpc.ServicerContext) -> Any:
+    def _wrap(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> _Call:
+        call = handler.unary_unary
+        assert call is not None
+
+        def guarded(raw: bytes, context: grpc.ServicerContext) -> Any:
             try:
                 self._admit(method, context)
+                request = _parsed(handler, raw)
                 if method in _QUICK:
                     return call(request, context)
                 return self._call_slowly(method, call, request, context)
@@ -193,3 +198,16 @@ class _Guard(grpc.ServerInterceptor):
             return call(request, context)
         finally:
             room.release()
+
+
+def _parsed(handler: grpc.RpcMethodHandler[Any, Any], raw: bytes) -> Any:
+    """Return the request that came as `raw`.
+
+    Raises:
+        PeerRefused: If it is none.
+    """
+    parse = handler.request_deserializer
+    try:
+        return raw if parse is None else parse(raw)
+    except DecodeError as error:
+        raise PeerRefused(f"the request cannot be read: {error}") from error

@@ -467,3 +467,30 @@ def heard_again(client: PeerClient) -> bool:
         with contextlib.suppress(errors.PeerUnreachable):
             return beat(client) == 1
     return False
+
+
+def test_requests_that_cannot_be_read_are_refused_and_use_up_no_connection(
+    channel: grpc.Channel,
+) -> None:
+    call: Any = channel.unary_unary("/colod.v1.Peer/Beat")
+    version = ((versions.METADATA_KEY, str(versions.PEER_VERSION_MAX)),)
+    for _ in range(limits.ADMIN_CONCURRENT_CALLS + 10):
+        with pytest.raises(grpc.RpcError) as refused:
+            call(b"\xff", timeout=20, metadata=version)
+        status: Any = refused.value
+        assert status.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert "cannot be read" in status.details()
+    assert call(b"", timeout=20, metadata=version) == b""
+
+
+def test_what_a_stranger_sends_is_not_even_read(server: PeerServer, identities: Identities) -> None:
+    strange = grpc.secure_channel(
+        f"127.0.0.1:{server.port}",
+        identities[STRANGER].channel_credentials(),
+        [("grpc.ssl_target_name_override", SERVER)],
+    )
+    call: Any = strange.unary_unary("/colod.v1.Peer/Beat")
+    with strange, pytest.raises(grpc.RpcError) as refused:
+        call(b"\xff", timeout=20)
+    status: Any = refused.value
+    assert "not the configured peer" in status.details()
