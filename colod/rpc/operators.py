@@ -141,6 +141,6 @@ def _read(pem: bytes) -> tuple[str, OperatorRole, datetime, datetime]:
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         name, role = operator_in(certificate)
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except ValueError as error:
         raise NotPermitted(f"the certificate cannot be read: {error}", advice=_ANEW) from error
     return name, role, certificate.not_valid_before_utc, certificate.not_valid_after_utc

@@ -15,11 +15,11 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Final
+from typing import Final, TypeVar
 
 import grpc
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -35,6 +35,7 @@ _USES = {
     ExtendedKeyUsageOID.CLIENT_AUTH: "TLS clients",
 }
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 ROLE_PREFIX: Final = "colod-"
 """What an organizational unit begins with that names an operator's role.
@@ -172,11 +173,22 @@ def names_of_hosts(certificate: x509.Certificate) -> Sequence[str]:
     Raises:
         ValueError: If its extensions cannot be read.
     """
+    names = _extension(certificate, x509.SubjectAlternativeName)
+    return () if names is None else tuple(names.get_values_for_type(x509.DNSName))
+
+
+def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
+    """Return an extension, None if there is none of its kind.
+
+    Raises:
+        ValueError: If the extensions cannot be read.
+    """
     try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
-        return ()
-    return tuple(names.value.get_values_for_type(x509.DNSName))
+        return None
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError(str(error)) from error
 
 
 def caller_names(auth_context: Mapping[str, Sequence[bytes]]) -> Sequence[str]:
@@ -213,9 +225,8 @@ def _roles(certificate: x509.Certificate) -> Sequence[str]:
 
 def _missing_uses(certificate: x509.Certificate) -> Sequence[str]:
     """Return what the certificate says that it is not for; without the extension it is for all."""
-    try:
-        uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
+    uses = _extension(certificate, x509.ExtendedKeyUsage)
+    if uses is None:
         return ()
     return tuple(words for use, words in _USES.items() if use not in uses)
 
@@ -247,7 +258,20 @@ def _mistakes(identity: TlsIdentity, host: str) -> Iterator[str]:
     except (ValueError, TypeError) as error:
         yield f"tls: a file is not the PEM it should be: {error}"
         return
-    names = dns_names(identity.certificate)
+    try:
+        yield from _unfit(certificate, key, host)
+    except (ValueError, UnsupportedAlgorithm) as error:  # some is only read when it is asked for
+        yield f"tls.certificate: cannot be read: {error}"
+
+
+def _unfit(certificate: x509.Certificate, key: PrivateKeyTypes, host: str) -> Iterator[str]:
+    """Yield why a host cannot use them.
+
+    Raises:
+        ValueError: If part of the certificate cannot be read.
+        UnsupportedAlgorithm: If its key is of no known kind.
+    """
+    names = names_of_hosts(certificate)
     if host not in names:
         found = ", ".join(names) or "no DNS name"
         yield f"tls.certificate: has {found}, host.name is {host!r}"

@@ -223,3 +223,48 @@ def test_an_unknown_identity_is_of_nobody_known(authority: Path) -> None:
     assert tls.dns_names(made.certificate) == ("host-a",)
     assert made.ca != load(authority).ca
     assert made.server_credentials()
+
+
+def twice_named(authority: Path) -> Path:
+    """Return a certificate that has its host's names twice, as no builder would make it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "host-a")])
+    now = datetime.now(UTC)
+    other = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.99"), b"\x30\x00")
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("host-a")]), critical=False)
+        .add_extension(other, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    der = made.public_bytes(Encoding.DER).replace(b"\x55\x1d\x63", b"\x55\x1d\x11")
+    path = authority / "twice.pem"
+    path.write_bytes(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM))
+    return path
+
+
+def test_a_certificate_that_says_a_thing_twice_is_named_and_is_nobodys(authority: Path) -> None:
+    certificate = twice_named(authority)
+    pki.issue_certificate(authority, HostName("host-a"))
+    files = (authority / "ca.pem", certificate, authority / "host-a.key")
+    with pytest.raises(ConfigError, match=r"tls\.certificate: cannot be read"):
+        tls.load_identity(*files, host="host-a")
+    assert tls.dns_names(certificate.read_bytes()) == ()
+    pair = (path.read_bytes() for path in files)
+    assert "host-a" not in repr(tls.TlsIdentity(*pair))
+
+
+def test_a_certificate_whose_key_is_of_no_known_kind_is_named(authority: Path) -> None:
+    issued = pki.issue_certificate(authority, HostName("host-a"))
+    der = x509.load_pem_x509_certificate(issued.certificate.read_bytes()).public_bytes(Encoding.DER)
+    p256, unknown = (bytes.fromhex(f"06082a8648ce3d0301{last}") for last in ("07", "7f"))
+    odd = x509.load_der_x509_certificate(der.replace(p256, unknown))
+    issued.certificate.write_bytes(odd.public_bytes(Encoding.PEM))
+    with pytest.raises(ConfigError, match=r"tls\.certificate: cannot be read"):
+        tls.load_identity(authority / "ca.pem", issued.certificate, issued.key, host="host-a")
