@@ -2,6 +2,7 @@
 
 import io
 import random
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from colod.errors import CheckpointError, StreamError
 from colod.stream import libxc, writer
 from colod.stream.events import EpochSealed, Layer, RecordSeen, StreamEnded
 from colod.stream.image.export import Export
-from colod.stream.image.keeper import ImageKeeper
+from colod.stream.image.keeper import MAX_STATE_BYTES, ImageKeeper
 from colod.stream.image.pages import PFN_LIMIT
 from colod.stream.libxc import DomainType, PageType, RecordType, decode_page_data
 from colod.stream.parser import StreamParser
@@ -318,3 +319,34 @@ def test_xens_judge_accepts_an_image(tmp_path: Path, domain: DomainType) -> None
     image.write_bytes(out)
     result = verify(image)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_first_copy_without_end_does_not_fill_the_memory() -> None:
+    """What is staged for xl is bounded elsewhere; this is what the image keeps beside it."""
+    kept = keeper()
+    kept.feed(Sample().headers().pages(1).data)
+    record = writer.libxc_record(0x8000_0001, bytes(1 << 20))
+    for _ in range((MAX_STATE_BYTES >> 20) - 1):
+        kept.feed(record)
+    with pytest.raises(CheckpointError, match="bytes of records in an epoch"):
+        kept.feed(record)
+    held = sum(map(len, kept._coming[0]))
+    assert held <= MAX_STATE_BYTES
+
+
+def test_a_record_that_is_too_long_is_refused_by_its_header() -> None:
+    kept = keeper()
+    kept.feed(Sample().headers().data)
+    header = struct.pack("<II", RecordType.TOOLSTACK, MAX_STATE_BYTES + 1)
+    with pytest.raises(CheckpointError, match="bytes of records"):
+        kept.feed(header)
+
+
+def test_the_state_of_each_epoch_is_counted_anew() -> None:
+    sample = Sample().headers().pages(1)
+    for _ in range(3):
+        sample.libxc(writer.libxc_record(0x8000_0001, bytes(MAX_STATE_BYTES // 2)))
+        sample.state().seal()
+    kept = keeper()
+    kept.feed(sample.data)
+    assert kept.epoch == 3

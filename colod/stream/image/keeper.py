@@ -14,6 +14,9 @@ from colod.stream.record import REC_HEADER_BYTES, ByteOrder, padded_length, reco
 
 _LITTLE: Final = ByteOrder.LITTLE
 _MAX_HEAD_RECORDS: Final = 64
+MAX_STATE_BYTES: Final = 64 << 20
+"""Most that one epoch's records other than of pages may take, and longest record of any kind: those
+of real guests are some MiB. The first copy has no end that a receiver knows of before."""
 
 
 class ImageKeeper:
@@ -38,6 +41,7 @@ class ImageKeeper:
         self._lead: list[tuple[int, bytes]] = []
         self._has_pages = False
         self._coming: tuple[list[bytes], list[bytes]] = ([], [])
+        self._coming_bytes = 0
         self._state = self._emulators = b""
         self._export: Export | None = None
         self._is_whole = False
@@ -62,7 +66,7 @@ class ImageKeeper:
         Raises:
             StreamError: If they are not what a replication stream has; a record of type VERIFY,
                 END, or bytes in big-endian order too.
-            CheckpointError: If there are more pages than may be kept.
+            CheckpointError: If there are more pages, or other records, than may be kept.
             OSError: If they cannot be kept.
         """
         with memoryview(octets) as view:
@@ -136,6 +140,7 @@ class ImageKeeper:
         state, emulators = self._coming
         self._state, self._emulators = b"".join(state), b"".join(emulators)
         self._coming = ([], [])
+        self._coming_bytes = 0
         self.epoch += 1
         self._is_whole = True
 
@@ -154,6 +159,7 @@ class ImageKeeper:
         at = self._cursor.offset
         kind, header, body = yield from self._record()
         if kind in libxl.EMULATOR_RECORDS:
+            self._count(len(body))
             self._coming[1].append(header + body)
         elif kind != libxl.RecordType.CHECKPOINT_END:
             raise StreamError(f"libxl record {kind:#x}: no image can be kept", offset=at)
@@ -162,10 +168,12 @@ class ImageKeeper:
     def _record(self) -> Steps[tuple[int, bytes, bytes]]:
         header = yield from self._cursor.take(REC_HEADER_BYTES)
         kind, length = record_header(_LITTLE).unpack(header)
+        self._check_size(length)
         return kind, header, (yield from self._cursor.take(padded_length(length)))
 
     def _keep(self, kind: int, record: bytes, at: int) -> None:
         """Keep a record that is not of pages: once for all, or for this epoch."""
+        self._count(len(record))
         if not self._has_pages:
             if len(self._lead) == _MAX_HEAD_RECORDS:
                 raise StreamError("too many records before the first page", offset=at)
@@ -175,6 +183,15 @@ class ImageKeeper:
             self._lead = [each for each in self._lead if each[0] != kind] + [(kind, record)]
         else:
             self._coming[0].append(record)
+
+    def _count(self, octets: int) -> None:
+        self._coming_bytes += octets
+        self._check_size(self._coming_bytes)
+
+    def _check_size(self, octets: int) -> None:
+        if octets > MAX_STATE_BYTES:
+            message = f"{octets} bytes of records in an epoch, at most {MAX_STATE_BYTES} are kept"
+            raise CheckpointError(message)
 
     def _put_pages(self, body: memoryview, at: int) -> None:
         self._has_pages = True
