@@ -71,7 +71,8 @@ def check_version(metadata: Metadata, ours: tuple[int, int], *, required: bool) 
             raise VersionMismatch("the caller named no protocol version: it must greet first")
         return
     text = claimed.decode("ascii", "replace") if isinstance(claimed, bytes) else claimed
-    if not (text.isascii() and text.isdigit() and ours[0] <= int(text[:9]) <= ours[1]):
+    is_number = text.isascii() and text.isdigit() and len(text) < 10
+    if not (is_number and ours[0] <= int(text) <= ours[1]):
         raise VersionMismatch(
             f"the caller speaks protocol version {text[:16]!r}, this side {ours[0]} to {ours[1]}",
             advice="upgrade the older of the two",
