@@ -64,7 +64,7 @@ class SessionSpec:
     generation: int
     host: str
     peer: str
-    secret: bytes
+    secret: bytes = field(repr=False)
     transport_kind: str
     transport_options: dict[str, str] = field(default_factory=dict)
     tls: dict[str, Path] = field(default_factory=dict)

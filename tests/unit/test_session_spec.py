@@ -123,3 +123,10 @@ def test_a_file_that_is_no_specification_is_refused(tmp_path: Path, text: str) -
         read_spec(path)
     with pytest.raises(ConfigError):
         read_spec(tmp_path / "missing.json")
+
+
+def test_a_specification_that_is_shown_does_not_show_the_secret() -> None:
+    spec = parse_spec(SEND)
+    assert spec.secret == bytes.fromhex("5e" * 32)
+    assert "5e5e" not in repr(spec)
+    assert "^^^^" not in repr(spec)
