@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test static unit integration proto proto-check format man lab-image lab test-xen test-xen-ci test-xen-long sim-long model-long mutants bench deb test-deb clean
+.PHONY: help venv demo test static unit integration proto proto-check format man lab-image lab test-xen test-xen-ci test-xen-long sim-long model-long mutants fuzz bench deb test-deb clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,10 @@ model-long: $(STAMP) ## The longer walks of the failover model (tens of minutes)
 mutants: $(STAMP) ## Judge the model: find anew what kills each damaged rule, then test it.
 	$(BIN)/python -m tests.model.mutation
 	$(BIN)/python -m pytest tests/model/test_mutants.py
+
+fuzz: $(STAMP) ## Each parser for FUZZ_SECONDS (60), guided by coverage where atheris can be installed.
+	-$(BIN)/python -m pip install -q --only-binary atheris -e '.[dev,fuzz]'
+	$(BIN)/python -m tests.fuzz all --seconds $${FUZZ_SECONDS:-60}
 
 static: $(STAMP) ## ruff, format, mypy --strict, import-linter, generated code.
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""Fuzzing of every parser of bytes that come from outside; see docs/fuzzing.md."""
