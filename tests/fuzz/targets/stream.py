@@ -109,10 +109,15 @@ def _run_header(octets: bytes) -> Hashable:
         order=seen.byte_order,
     )
     # A newer xl may add to the optional part, and leave out the NUL; then it is not ours.
-    is_ours = not length or (length == 4 + len(seen.config) + 1 and raw.endswith(b"\0"))
+    is_ours = not length or (length == 4 + _size_of(raw, seen) and raw.endswith(b"\0"))
     if is_ours and (seen.config or not length):
         same("a header written anew", again, raw)
     return "taken", seen.mandatory_flags, bool(seen.config), is_ours
+
+
+def _size_of(raw: bytes, seen: HeaderSeen) -> int:
+    """Return how long the configuration says that it is, its NUL included."""
+    return int(xl.config_length(seen.byte_order).unpack_from(raw, xl.HEADER_BYTES)[0])
 
 
 def compact(order: ByteOrder, version: int, domain: DomainType, *, epochs: int = 2) -> bytes:
