@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,13 @@ def files_of(root: Path) -> Iterator[Path]:
             yield path
 
 
+def contents_of(root: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield each of them with what is in it; what goes away meanwhile has nothing."""
+    for path in files_of(root):
+        with suppress(FileNotFoundError):
+            yield str(path), path.read_bytes()
+
+
 def processes_of(pair: Pair) -> Iterator[tuple[str, bytes]]:
     """Yield command line and environment of all that runs for the pair. Source: proc(5)."""
     pids = [pid for host in pair.hosts for pid in (*host.session_pids(), *host.xl_pids())]
@@ -62,7 +70,8 @@ def processes_of(pair: Pair) -> Iterator[tuple[str, bytes]]:
     for pid in pids:
         for name in ("cmdline", "environ"):
             path = Path(f"/proc/{pid}/{name}")
-            yield str(path), path.read_bytes()
+            with suppress(FileNotFoundError, ProcessLookupError):  # ended just now
+                yield str(path), path.read_bytes()
 
 
 def leaks(places: Sequence[tuple[str, bytes]], known: dict[str, set[bytes]]) -> list[str]:
@@ -95,7 +104,7 @@ def test_no_secret_is_in_a_log_a_state_or_a_command_line(
     pair = trial.pair
     known = secrets_of(pair)
     assert len([name for name in known if name.startswith("secret")]) >= 2, "of both sessions"
-    places = [(str(path), path.read_bytes()) for path in files_of(pair.root)]
+    places = list(contents_of(pair.root))
     logs = [octets for place, octets in places if place.endswith(("/log", "colod.log"))]
     assert len(logs) >= 4, "both daemons' and both sessions'"
     assert all(logs), "an empty log shows nothing"
@@ -111,6 +120,6 @@ def test_a_secret_that_is_in_a_log_would_be_found(tmp_path: Path) -> None:
     known = {"secret": forms_of(secret)}
     for number, form in enumerate(forms_of(secret)):
         (tmp_path / f"log-{number}").write_bytes(b"x" + form + b"\n")
-    places = [(str(path), path.read_bytes()) for path in files_of(tmp_path)]
+    places = list(contents_of(tmp_path))
     assert len(leaks(places, known)) == len(places) > 5
     assert leaks([("elsewhere", b"nothing")], known) == []
