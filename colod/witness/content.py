@@ -14,6 +14,8 @@ from colod.model import Generation
 from colod.witness.base import Lost, Outcome, Stored, Unknown, Won
 
 _MARK = {"deleted": True, "format": 1}
+_GENERATIONS = range(2**63 - 1)
+"""Those after which a record can still have the next one."""
 
 
 def pack(stored: Stored) -> bytes:
@@ -23,6 +25,8 @@ def pack(stored: Stored) -> bytes:
         WitnessError: If it could not be read back; nothing may be sent.
     """
     if stored.record is None:
+        if stored.last_generation not in _GENERATIONS:
+            raise WitnessError(f"no record can come after generation {stored.last_generation}")
         return _pack_mark(stored.last_generation)
     raw = encode(stored.record)
     decode(raw)
@@ -42,6 +46,8 @@ def unpack(raw: bytes, revision: int) -> Stored:
         generation = fields["last_generation"]
         if type(generation) is not int or _pack_mark(Generation(generation)) != raw:
             raise ValueError("not in the form in which colod writes it")
+        if generation not in _GENERATIONS:
+            raise ValueError(f"generation {generation} out of range")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise WitnessError(f"mark of a deleted record cannot be read: {error}") from error
     return Stored(None, revision, Generation(generation))
