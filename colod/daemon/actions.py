@@ -49,7 +49,7 @@ CHECKPOINT_S = 25.0
 T = TypeVar("T")
 
 
-class _LinkBrokeError(Exception):
+class LinkBrokeError(Exception):
     """The session broke while something else was waited for."""
 
 
@@ -137,9 +137,10 @@ class Actions:
     async def _read_witness(self) -> None:
         subject = self._subject
         try:
-            stored = await self._unless_link_breaks(self._parts.witness.read(subject.guest))
-        except _LinkBrokeError:
-            return  # its answer is stale as before, and it is asked again
+            stored = await self.unless_link_breaks(self._parts.witness.read(subject.guest))
+        except LinkBrokeError:
+            subject.facts.answer = Answer.STALE  # so it is asked again
+            return
         except WitnessError as error:
             subject.facts.answered(Answer.UNREACHABLE)
             _log.warning(Event.WITNESS_UNREACHED, protection=subject.guest, error=str(error))
@@ -153,33 +154,36 @@ class Actions:
         assert pending is not None
         settling = settle(self._parts.witness, subject.guest, _expected(pending), pending.new)
         try:
-            outcome = await self._unless_link_breaks(settling)
-        except _LinkBrokeError:
+            outcome = await self.unless_link_breaks(settling)
+        except LinkBrokeError:
             return  # its outcome is unknown, and it is settled by the next write
         if isinstance(outcome, Unknown):
             subject.facts.answered(Answer.UNREACHABLE)
             raise WitnessUnreachable(f"outcome of a write is unknown: {outcome.reason}")
         await self._settled(pending, outcome)
 
-    async def _unless_link_breaks(self, asking: Coroutine[Any, Any, T]) -> T:
-        """Return what the witness answers, unless the session breaks before.
+    async def unless_link_breaks(self, asking: Coroutine[Any, Any, T]) -> T:
+        """Return what the witness answers, unless the session breaks before, or has since the look.
 
         A primary whose link breaks has to hold its guest at once, and the accident that broke it
         may well have taken the witness away, too: its time-out must not be waited for.
 
         Raises:
-            _LinkBrokeError: If it does; the witness may have done what it was asked for.
+            LinkBrokeError: If it does; the witness may have done what it was asked for.
         """
-        session = self._subject.session
-        if session is None or session.link is not Link.FOLLOWING:
+        session, view = self._subject.session, self._subject.facts.view
+        if session is None or view is None or view.link is not Link.FOLLOWING:
             return await asking
+        if session.link is not Link.FOLLOWING:
+            asking.close()
+            raise LinkBrokeError
         answer = asyncio.create_task(asking)
         change = asyncio.create_task(_broken(session))
         try:
             await asyncio.wait({answer, change}, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 return answer.result()
-            raise _LinkBrokeError
+            raise LinkBrokeError
         finally:
             for task in (answer, change):
                 task.cancel()

@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from colod.daemon.actions import Actions
+from colod.daemon.actions import Actions, LinkBrokeError
 from colod.daemon.facts import Facts, knows_less, peer_view
 from colod.daemon.history import Change
 from colod.daemon.pairing import Pairing
@@ -547,7 +547,8 @@ class ProtectionService:
                 )
                 self._show(decision)
                 self.watch.looked(view, self.session, began)
-                await self._tell_peer()
+                if decision.effect is not Do.HOLD_GUEST:  # that cannot wait
+                    await self._tell_peer()
                 return await self._carry_out(decision, is_repeated=is_repeated)
             except (IllegalTransition, InvariantBroken):
                 raise
@@ -563,7 +564,8 @@ class ProtectionService:
         theirs = self._parts.heartbeat.answer(self.guest, asked_after=self._told_at)
         if theirs is not None and knows_less(self.journal, theirs):
             self._told_at = time.monotonic()
-            await witness.tell(self.guest)
+            with contextlib.suppress(LinkBrokeError):
+                await self._actions.unless_link_breaks(witness.tell(self.guest))
 
     async def _carry_out(self, decision: Decision, *, is_repeated: bool) -> float:
         if decision.journal is not None:

@@ -186,7 +186,7 @@ class Session(ABC):
         return status
 
     def _changed(self) -> None:
-        self.control.publish()
+        self.control.publish_soon()
 
     def _ignore_signals(self) -> None:
         loop = asyncio.get_running_loop()

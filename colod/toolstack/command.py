@@ -29,6 +29,8 @@ _TERM_GRACE_S = 2.0
 _KILL_GRACE_S = 5.0
 _ABORT_POLL_S = 0.05
 _CHUNK_BYTES = 1 << 16
+FINISH_S = 20.0
+"""How much longer a command may take whose caller is gone: its process cannot end before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class CommandRunner:
             argv: The program, found in PATH, and its arguments.
             timeout_s: Most seconds from now, waiting for a free thread included.
             finishes: Whether the command goes on all the same where the caller is cancelled: half
-                done, it would do harm. This process then ends only after it.
+                done, it would do harm. This process then ends only after it, within FINISH_S.
 
         Raises:
             ToolstackError: With status None if it did not end in time (then it was killed, and
@@ -119,6 +121,7 @@ class CommandRunner:
             return await asyncio.shield(waiter)
         except asyncio.CancelledError:
             if finishes:
+                command.hurry(FINISH_S)
                 future.cancel()  # if it has not begun
                 raise
             command.abort.set()
@@ -143,6 +146,10 @@ class _Command:
         self._deadline = deadline
         self._stdout = bytearray()
         self._stderr = bytearray()
+
+    def hurry(self, limit_s: float) -> None:
+        """Have it end in `limit_s` seconds at the latest, or be killed."""
+        self._deadline = min(self._deadline, time.monotonic() + limit_s)
 
     def run(self) -> Completed:
         if time.monotonic() >= self._deadline:

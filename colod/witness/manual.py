@@ -8,12 +8,14 @@ give their word on both hosts at once, or one who is wrong, make two owners. See
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -68,7 +70,8 @@ class ManualWitness:
         self._offer: Offer | None = None
         self._calls = BlockingCalls()
         self._locks: dict[GuestName, asyncio.Lock] = {}
-        self._leaving: set[GuestName] = set()
+        self._leaving: Counter[GuestName] = Counter()
+        self._under_way: set[asyncio.Task[Outcome]] = set()
 
     @classmethod
     def from_config(cls, options: Mapping[str, object], *, host: HostName) -> Self:
@@ -99,7 +102,7 @@ class ManualWitness:
         check_transition(expected.record, new, by=self._host, after=expected.last_generation)
         try:
             if _needs_leave(expected.record, new, by=self._host):
-                return await self._after_leave(guest, expected, new)
+                return await self._carried_through(self._after_leave(guest, expected, new))
             return await self._and_tell(guest, expected, new)
         except (OSError, TooManyHanging) as error:
             return Unknown(f"{self._directory}: {str(error) or 'timed out'}")
@@ -119,6 +122,7 @@ class ManualWitness:
             WitnessError: If this host's copy cannot be read, or the disk does not answer.
         """
         try:
+            await self._run(partial(self._forget_word, guest))  # that host is not down
             async with self._lock(guest):
                 return await self._accept(guest, offered, sender)
         except (OSError, TooManyHanging) as error:
@@ -127,13 +131,19 @@ class ManualWitness:
     async def tell(self, guest: GuestName) -> bool:
         """Offer this host's copy to the other host again, which was away when it was made.
 
+        Where it answers, an operator's word that it is down is void.
+
         Returns:
             Whether the other host holds it now.
 
         Raises:
             WitnessUnreachable: If this host's copy cannot be read.
         """
-        return await self._has_consent(guest, await self.read(guest))
+        copy = await self.read(guest)
+        try:
+            return await self._has_consent(guest, copy)
+        except (OSError, TooManyHanging) as error:
+            raise WitnessUnreachable(f"{self._directory}: {str(error) or 'timed out'}") from error
 
     async def confirm(self, guest: GuestName, reason: str) -> None:
         """Record an operator's word that the other host of `guest` is down.
@@ -156,7 +166,25 @@ class ManualWitness:
             raise WitnessUnreachable(f"{self._directory}: {str(error) or 'timed out'}") from error
 
     async def close(self) -> None:
-        """Nothing is held between calls."""
+        """Wait for what nobody waits for any more; it ends within its time limits."""
+        if self._under_way:
+            await asyncio.wait(tuple(self._under_way))
+
+    async def _carried_through(self, leaving: Coroutine[Any, Any, Outcome]) -> Outcome:
+        """Return what comes of it; it goes on where the caller is cancelled.
+
+        The offer may be at the other host by then. Until it was answered this host consents to
+        nothing, or each could come to hold the other for the owner.
+        """
+        task = asyncio.create_task(leaving)
+        self._under_way.add(task)
+        task.add_done_callback(self._over)
+        return await asyncio.shield(task)
+
+    def _over(self, task: asyncio.Task[Outcome]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # fetched, so that asyncio does not report it as forgotten
 
     async def _after_leave(
         self, guest: GuestName, expected: Stored, new: OwnershipRecord | None
@@ -169,14 +197,16 @@ class ManualWitness:
                 present = await self._run(partial(self._file(guest).read, self._timeout_s))
             if present != expected:
                 return outcome_of_mismatch(expected, present, new)
-            vouched = not await self._has_consent(guest, wanted)
-            if vouched and not await self._run(partial(self._has_word, guest, expected.record)):
+            if not (
+                await self._has_consent(guest, wanted)
+                or await self._run(partial(self._has_word, guest, expected.record))
+            ):
                 return Unknown(
                     f"{self._other(expected.record)} did not consent: this needs the operator's "
                     f"word, on {self._host}, that it is down"
                 )
             outcome = await self._swap(guest, expected, new)
-        if vouched and isinstance(outcome, Won):
+        if isinstance(outcome, Won):
             await self._run(partial(self._forget_word, guest))
         return outcome
 
@@ -193,11 +223,9 @@ class ManualWitness:
         if not isinstance(outcome, Won):
             return outcome
         is_held_there = await self._has_consent(guest, outcome.stored)
-        if new is None or not _counts_only_when_told(expected.record, new):
+        if is_held_there or new is None or not _counts_only_when_told(expected.record, new):
             return outcome
-        if is_held_there:
-            await self._run(partial(self._forget_word, guest))
-        elif not await self._run(partial(self._has_word, guest, new)):
+        if not await self._run(partial(self._has_word, guest, new)):
             return Unknown(
                 f"{self._other(new)} has not confirmed that it holds its copy: this needs it, or "
                 f"the operator's word, on {self._host}, that it is down"
@@ -205,17 +233,20 @@ class ManualWitness:
         return outcome
 
     async def _has_consent(self, guest: GuestName, wanted: Stored) -> bool:
+        """Return whether the other host holds the copy now; whatever it answers, it is not down."""
         if self._offer is None:
             return False
         try:
-            return await asyncio.wait_for(self._offer(guest, wanted), self._timeout_s)
+            is_held = await asyncio.wait_for(self._offer(guest, wanted), self._timeout_s)
         except (PeerError, TimeoutError):
             return False
+        await self._run(partial(self._forget_word, guest))
+        return is_held
 
     async def _accept(self, guest: GuestName, offered: Stored, sender: HostName) -> bool:
         # The owner's copy is the arbiter: while it leaves PAIRED itself, the other's wish waits.
         # Otherwise each could agree to the other's wish, and nobody would own the guest.
-        if guest in self._leaving:
+        if self._leaving[guest]:
             return False
         copy = await self._run(partial(self._file(guest).read, self._timeout_s))
         if copy.record == offered.record and last_generation(copy) == last_generation(offered):
@@ -229,12 +260,11 @@ class ManualWitness:
     async def _leave(self, guest: GuestName, record: OwnershipRecord) -> AsyncIterator[None]:
         is_owner = record.owner == self._host
         async with self._lock(guest):
-            if is_owner:
-                self._leaving.add(guest)
+            self._leaving[guest] += is_owner
         try:
             yield
         finally:
-            self._leaving.discard(guest)
+            self._leaving[guest] -= is_owner
 
     async def _swap(
         self, guest: GuestName, expected: Stored, new: OwnershipRecord | None
@@ -262,9 +292,9 @@ class ManualWitness:
         return isinstance(word, dict) and _word_on(record).items() <= word.items()
 
     def _forget_word(self, guest: GuestName) -> None:
-        # Already void, as it names a record that was replaced; left by a crash, it does no harm.
-        self._word_path(guest).unlink(missing_ok=True)
-        sync_directory(self._directory)
+        with contextlib.suppress(FileNotFoundError):
+            self._word_path(guest).unlink()
+            sync_directory(self._directory)
 
     async def _run(self, call: Callable[[], _Result]) -> _Result:
         return await self._calls.run(call, timeout_s=self._timeout_s * 1.25)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,7 +14,7 @@ from colod.daemon.protection import ProtectionService
 from colod.daemon.sessions import SessionHandle
 from colod.errors import NotAllowedNow
 from colod.failover.record import OwnershipRecord
-from colod.failover.view import Journal, Link
+from colod.failover.view import Answer, Journal, Link
 from colod.model import Generation, GuestName, HostName, Role
 from colod.toolstack.port import Domain, DomainState, ProcessRef
 from colod.witness.base import Lost, Outcome, Stored
@@ -29,8 +30,10 @@ class Xen:
     def __init__(self, name: str, *, paused: bool) -> None:
         self.name = name
         self.paused = paused
+        self.on_listing: Callable[[], None] = lambda: None
 
     async def by_name(self, *, since: float) -> dict[str, Domain]:
+        self.on_listing()
         return {
             self.name: Domain(
                 domid=5,
@@ -160,6 +163,31 @@ async def test_a_guest_whose_link_breaks_is_held_though_the_witness_hangs(tmp_pa
         await asking
         await service._turn()
     assert xen.paused
+
+
+async def test_nobody_is_asked_where_the_link_broke_since_the_look(tmp_path: Path) -> None:
+    xen, witness = Xen(TERMS.guest, paused=False), Witness(PAIRED, 7)
+    witness.hangs = True
+    service = await service_of(tmp_path, ALPHA, xen, witness, Link.FOLLOWING)
+    xen.on_listing = cast("Session", cast("Any", service.session)).breaks
+    async with asyncio.timeout(LIMIT_S):
+        while not xen.paused:
+            await service._turn()
+    assert not witness.is_asked.is_set()
+
+
+async def test_what_was_not_answered_is_not_taken_for_an_answer(tmp_path: Path) -> None:
+    xen, witness = Xen(TERMS.guest, paused=False), Witness(PAIRED, 7)
+    service = await service_of(tmp_path, ALPHA, xen, witness, Link.FOLLOWING)
+    await service._turn()
+    assert service.facts.answer is Answer.READ
+    witness.hangs = True
+    looking = asyncio.create_task(service.look_now())
+    async with asyncio.timeout(LIMIT_S):
+        await witness.is_asked.wait()
+        cast("Session", cast("Any", service.session)).breaks()
+        view = await looking
+    assert view.answer is Answer.STALE
 
 
 async def test_a_force_is_not_taken_for_another_grant_than_the_operator_saw(tmp_path: Path) -> None:

@@ -203,6 +203,69 @@ async def test_a_word_for_a_pairing_is_void_once_the_peer_has_confirmed_it(
     assert isinstance(await settle(hosts.a, GUEST, won.stored, alone), Unknown)
 
 
+async def test_a_word_is_void_once_the_peer_is_heard_in_any_way(link: Link, hosts: Hosts) -> None:
+    """Used for a pairing or not: said of this silence, it must not decide a later one."""
+    a, b = link.copies[A], link.copies[B]
+    stored = await created(hosts)
+    for speaker in (a, b):
+        link.cut()
+        new = pair(record_of(stored), PAIRING, Epoch(2), attempt=attempt())
+        assert isinstance(await settle(a, GUEST, stored, new), Unknown)
+        await a.confirm(GUEST, "it seems to be off")
+        won = await settle(a, GUEST, stored, new)
+        assert isinstance(won, Won)
+        link.mend()
+        await speaker.tell(GUEST)
+        link.cut()
+        alone = go_alone(new, attempt=attempt())
+        assert isinstance(await settle(a, GUEST, won.stored, alone), Unknown)
+        link.mend()
+        await a.tell(GUEST)
+        stored = await write(a, won.stored, alone)
+
+
+async def test_a_refusal_is_no_silence(link: Link, hosts: Hosts) -> None:
+    stored = await created(hosts)
+    new = pair(record_of(stored), PAIRING, Epoch(2), attempt=attempt())
+    link.cut()
+    assert isinstance(await settle(link.copies[A], GUEST, stored, new), Unknown)
+    await link.copies[A].confirm(GUEST, "it seems to be off")
+
+    async def refuse(guest: GuestName, stored: Stored) -> bool:
+        return False
+
+    link.copies[A].attach(refuse)
+    assert isinstance(await settle(link.copies[A], GUEST, stored, new), Unknown)
+
+
+async def test_whoever_leaves_consents_to_nothing_before_its_offer_was_answered(
+    link: Link, hosts: Hosts
+) -> None:
+    """Also where nobody waits for the outcome any more: the offer may be at the other host."""
+    a, b = link.copies[A], link.copies[B]
+    stored = await paired(hosts)
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(guest: GuestName, offered: Stored) -> bool:
+        asked.set()
+        await answer.wait()
+        return await b.accept(guest, offered, sender=A)
+
+    a.attach(slow)
+    alone = go_alone(record_of(stored), attempt=attempt())
+    leaving = asyncio.create_task(a.compare_and_swap(GUEST, stored, alone))
+    await asked.wait()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    taken = take_over(record_of(stored), PAIRING, attempt=attempt())
+    assert isinstance(await b.compare_and_swap(GUEST, stored, taken), Unknown)
+    answer.set()
+    await a.close()
+    assert isinstance(await settle(a, GUEST, stored, alone), Won)
+    assert record_of(await b.read(GUEST)).owner == A
+
+
 async def test_a_gift_to_a_host_that_died_can_be_settled_and_taken_back(
     link: Link, hosts: Hosts
 ) -> None:
