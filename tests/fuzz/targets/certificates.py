@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import tempfile
 from collections.abc import Hashable, Iterable
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from colod.errors import ConfigError, NotPermitted
 from colod.rpc.operators import remote_operator
 from colod.rpc.tls import caller_names, caller_roles, dns_names, load_identity
 from tests.fuzz.target import MIB, Reader, Target, demand, gist
+from tests.fuzz.targets.folder import make_folder
 
 SEEDS = Path(__file__).parents[1] / "seeds"
 """Certificates of a host, an operator and their authority; nobody has their keys any more."""
@@ -39,7 +39,7 @@ class _Context:
 
 @cache
 def _folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="colod-fuzz-", dir="/dev/shm"))
+    folder = make_folder()
     key = ec.derive_private_key(7, ec.SECP256R1())
     path = folder / "key"
     path.touch(mode=0o600)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Hashable, Iterable
 from functools import cache
@@ -18,6 +17,7 @@ from colod.stream.libxc import DomainType
 from colod.stream.parser import StreamParser
 from colod.stream.record import ByteOrder
 from tests.fuzz.target import MIB, Reader, Target, demand, gist, pieces
+from tests.fuzz.targets.folder import make_folder
 from tests.fuzz.targets.stream import compact, ending
 
 _MAX_PAGES = 8
@@ -96,7 +96,7 @@ def _run_image(octets: bytes) -> Hashable:
 
 @cache
 def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="colod-fuzz-", dir="/dev/shm"))
+    return make_folder()
 
 
 def _run_file(octets: bytes) -> Hashable:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 import threading
 from collections.abc import Hashable, Iterable
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -24,6 +22,7 @@ from colod.rpc import status
 from colod.v1 import peer_pb2
 from colod.witness.manual import ManualWitness
 from tests.fuzz.target import MIB, Reader, Target, demand, gist
+from tests.fuzz.targets.folder import make_folder
 from tests.unit.test_daemon_peer_service import CONTEXT, GOOD, QuietHost
 
 CALLS = peer_pb2.DESCRIPTOR.services_by_name["Peer"].methods
@@ -35,7 +34,7 @@ class QuietPeer(QuietHost):
     def __init__(self) -> None:
         """Keep the witness's copies in memory."""
         super().__init__()
-        directory = Path(tempfile.mkdtemp(prefix="colod-fuzz-", dir="/dev/shm"))
+        directory = make_folder()
         self.parts = SimpleNamespace(
             **vars(self.parts)
             | {"witness": ManualWitness(directory, host=HostName("beta")), "witness_kind": "manual"}

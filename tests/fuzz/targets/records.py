@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import zlib
 from collections.abc import Hashable, Iterable
 from functools import cache
@@ -29,6 +28,7 @@ from colod.witness.base import Stored
 from colod.witness.content import last_generation, pack, unpack
 from colod.witness.recordfile import RecordFile
 from tests.fuzz.target import MIB, Reader, Target, demand, gist, same
+from tests.fuzz.targets.folder import make_folder
 
 _ALPHA, _BETA, _GUEST = HostName("alpha"), HostName("beta"), GuestName("g1")
 _PAIRING = PairingId("ab" * 16)
@@ -36,7 +36,7 @@ _PAIRING = PairingId("ab" * 16)
 
 @cache
 def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="colod-fuzz-", dir="/dev/shm"))
+    return make_folder()
 
 
 def _examples() -> list[records.OwnershipRecord]:
@@ -57,6 +57,9 @@ def _run_record(octets: bytes) -> Hashable:
         return gist(error)
     same("a record packed anew", pack(stored), raw)
     if stored.record is None:
+        after = stored.last_generation
+        again = records.create(_ALPHA, _BETA, attempt="a", after=after)
+        records.check_transition(None, again, by=_ALPHA, after=after)
         return "deleted"
     return "record", stored.record.state, bool(stored.record.forced)
 

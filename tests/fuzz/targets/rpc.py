@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Callable, Hashable, Iterable
 from functools import cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from colod.rpc.permissions import ADMINS_FIELDS, LEAST
 from colod.rpc.remote_server import RemoteServer, start_remote_server
 from colod.v1 import admin_pb2, peer_pb2
 from tests.fuzz.target import Reader, Target, demand, same
+from tests.fuzz.targets.folder import make_folder
 from tests.fuzz.targets.peer import QuietPeer, quiet_loop, some_requests
 from tests.integration.admin_double import FakeDaemon
 
@@ -49,7 +49,7 @@ _OF_COLOD = {
 
 @cache
 def _authority() -> Path:
-    directory = Path(tempfile.mkdtemp(prefix="colod-fuzz-"))
+    directory = make_folder()
     pki.create_authority(directory)
     for host in (_SERVER, _CLIENT, _STRANGER):
         pki.issue_certificate(directory, host)
