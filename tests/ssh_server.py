@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.integration.simxen_hosts import until
@@ -19,7 +19,7 @@ LIMITED = 'restrict,port-forwarding,permitopen="127.0.0.1:*",permitopen="[::1]:*
 """What the documentation demands of a key."""
 
 _SERVER = """
-ListenAddress 127.0.0.1:{port}
+ListenAddress {address}:{port}
 HostKey {folder}/host
 AuthorizedKeysFile {folder}/authorized_keys
 PidFile none
@@ -32,7 +32,7 @@ LogLevel ERROR
 
 _CLIENT = """
 Host {name}
-    HostName 127.0.0.1
+    HostName {address}
     Port {port}
     User {user}
     HostKeyAlias {name}
@@ -48,19 +48,32 @@ class SshServer:
 
     Attributes:
         config: The client's configuration, in which the server is `HOST`.
-        port: Of loopback, where it listens.
+        port: Where it listens.
+        process: The sshd, while it runs.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Make the keys and the configurations of both sides in `folder`."""
-        self.folder = folder
+    def __init__(
+        self, folder: Path, address: str = "127.0.0.1", prefix: Sequence[str] = ()
+    ) -> None:
+        """Make the keys and the configurations of both sides in `folder`.
+
+        Args:
+            folder: Where they are kept.
+            address: Where it listens.
+            prefix: Words before its command line, for a network of its own.
+        """
+        self.folder, self.address = folder, address
+        self._prefix = prefix
+        self.process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
         for key in ("host", "user"):
             make_key(folder / key)
         self.authorize(LIMITED)
         host_key = (folder / "host.pub").read_text()
         (folder / "known_hosts").write_text(f"{HOST} {host_key}")
-        (folder / "sshd_config").write_text(_SERVER.format(port=self.port, folder=folder))
+        (folder / "sshd_config").write_text(
+            _SERVER.format(address=address, port=self.port, folder=folder)
+        )
         self.config = self.client_config("ssh_config")
 
     def authorize(self, restrictions: str) -> None:
@@ -71,7 +84,11 @@ class SshServer:
     def client_config(self, name: str, more: str = "", port: int | None = None) -> Path:
         """Write a configuration of the client's, with further lines; return its path."""
         text = _CLIENT.format(
-            name=HOST, port=port or self.port, user=getpass.getuser(), folder=self.folder
+            name=HOST,
+            address=self.address,
+            port=port or self.port,
+            user=getpass.getuser(),
+            folder=self.folder,
         )
         path = self.folder / name
         path.write_text(more + text)
@@ -82,11 +99,12 @@ class SshServer:
         """Serve as long as the context lasts."""
         with contextlib.suppress(PermissionError):  # only root's sshd needs it
             Path("/run/sshd").mkdir(exist_ok=True)
-        argv = [str(SSHD), "-D", "-e", "-f", str(self.folder / "sshd_config")]
+        argv = [*self._prefix, str(SSHD), "-D", "-e", "-f", str(self.folder / "sshd_config")]
         with (self.folder / "sshd.log").open("wb") as log:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=log)
+        self.process = process
         try:
-            until(lambda: _listens(self.port), "sshd listens")
+            until(lambda: _listens(self.address, self.port), "sshd listens")
             yield self
         finally:
             process.terminate()
@@ -104,6 +122,6 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _listens(port: int) -> bool:
+def _listens(address: str, port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((address, port)) == 0

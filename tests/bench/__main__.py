@@ -19,6 +19,7 @@ from tests.bench.table import Measure, Section
 
 BENCHMARKS = {
     "relay": "throughput beside socat and ssh",
+    "transports": "each transport beside plain tcp, socat and ssh, over links of all kinds",
     "blocking": "pause and acknowledgement on a paced link",
     "commits": "empty epochs beside a ping-pong",
     "comparator": "comparing frames beside QEMU's colo-compare",

@@ -7,11 +7,11 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from colod.daemon.compose import session_environment
 from tests.integration.session_pair import SESSION, Daemon, make_spec
@@ -84,6 +84,18 @@ def own_cpu_s(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
+def tree_cpu_s(*pids: int) -> float:
+    """Return the processor time of processes and of all that they have started and still have."""
+    total_s, left = 0.0, list(pids)
+    while left:
+        pid = left.pop()
+        with suppress(OSError):  # ended just now
+            total_s += own_cpu_s(pid)
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                left += map(int, (task / "children").read_text().split())
+    return total_s
+
+
 def memory_bytes(pid: int) -> int:
     """Return a process's proportional share of memory. Source: proc(5), smaps_rollup."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -95,11 +107,20 @@ def memory_bytes(pid: int) -> int:
 class Relay:
     """A sender and a receiver process over TCP; the caller is libxl, and xl's end drops all."""
 
-    def __init__(self, staging_bytes: int = 128 * MIB) -> None:
-        """Start both, and have the first epoch acknowledged."""
+    def __init__(
+        self, staging_bytes: int = 128 * MIB, *, far: Sequence[str] = (), **changes: Any
+    ) -> None:
+        """Start both, and have the first epoch acknowledged.
+
+        Args:
+            staging_bytes: Of each.
+            far: Words that run a program where the receiver is; none for where the sender is.
+            changes: Of both specifications, as `make_spec` takes them.
+        """
         self._stack = ExitStack()
         base = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="colod-bench-")))
         common = {"staging_bytes": staging_bytes, "silence_s": 60.0, "ping_interval_s": 1.0}
+        common |= changes
         spec = make_spec(
             base / "receive",
             "receive",
@@ -109,7 +130,8 @@ class Relay:
             **common,
         )
         environment = {**os.environ, **session_environment()}
-        self.receiver = subprocess.Popen([SESSION, "receive", "--spec", str(spec)], env=environment)
+        command = [*far, SESSION, "receive", "--spec", str(spec)]
+        self.receiver = subprocess.Popen(command, env=environment)
         self._receiving = Daemon(base / "receive")
         address = until(lambda: self._receiving.newest().listen_address, "it listens")
         spec = make_spec(base / "send", "send", address=address, **common)
@@ -140,6 +162,10 @@ class Relay:
     def cpu_s(self) -> float:
         """Return the processor time of both processes so far."""
         return own_cpu_s(self.sender.pid) + own_cpu_s(self.receiver.pid)
+
+    def tree_cpu_s(self, *others: int) -> float:
+        """Return the same with all that they have started, and `others` with what those have."""
+        return tree_cpu_s(self.sender.pid, self.receiver.pid, *others)
 
     def memory_bytes(self) -> int:
         """Return the memory of both processes."""

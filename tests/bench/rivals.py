@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,18 @@ def is_listening(port: int) -> bool:
     wanted = f":{port:04X}"
     rows = Path("/proc/self/net/tcp").read_text().splitlines()[1:]
     return any(row.split()[1].endswith(wanted) and row.split()[3] == "0A" for row in rows)
+
+
+def socat_to(address: str, far: Sequence[str] = ()) -> Rival:
+    """Return one connection by socat to `address`, where `far` runs the other end."""
+    port = free_port()
+    sink = subprocess.Popen(
+        [*far, "socat", "-u", "-b", BLOCK, f"TCP-LISTEN:{port},bind={address}", "OPEN:/dev/null"]
+    )
+    # The first byte waits for a listener; so nothing has to be known of another network's table.
+    link = f"TCP:{address}:{port},retry=100,interval=0.05"
+    source, write = _with_input(["socat", "-u", "-b", BLOCK, "-", link])
+    return Rival(write, [source, sink])
 
 
 def _with_input(argv: list[str]) -> tuple[subprocess.Popen[bytes], int]:
