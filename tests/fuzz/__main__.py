@@ -109,7 +109,7 @@ def _guided(name: str, seconds: float, seed: int) -> Told:
     argv = [sys.executable, "-m", "tests.fuzz.guided", name, str(crashes), str(folder)]
     argv += [str(crashes)] if known else []
     argv += [f"-max_total_time={seconds:.0f}", f"-seed={seed}", f"-max_len={target.max_bytes}"]
-    argv += ["-print_final_stats=1", "-timeout=60", f"-rss_limit_mb={_RSS_MIB}", "-verbosity=0"]
+    argv += ["-print_final_stats=1", "-timeout=600", f"-rss_limit_mb={_RSS_MIB}", "-verbosity=0"]
     argv += [f"-artifact_prefix={crashes}/"]
     # The parsers' modules must be those that are instrumented.
     environment = {**os.environ, "PYTHONPATH": str(_ROOT)}

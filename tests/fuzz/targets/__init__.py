@@ -52,5 +52,6 @@ TARGETS: Final[Mapping[str, Entry]] = {
     "http": Entry("http", "HTTP", ("colod.observe.http", "colod.observe.app")),
     "peer": Entry("peer", "PEER", ("colod.daemon.peer_service", "colod.toolstack.preflight")),
     "peer-rpc": Entry("rpc", "PEER", ("colod.rpc.peer_server", "colod.rpc.tls")),
+    "admin": Entry("admin", "ADMIN", ("colod.daemon.admin_service",)),
     "admin-rpc": Entry("rpc", "ADMIN", ("colod.rpc.admin_guard", "colod.rpc.permissions")),
 }
