@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from colod.errors import NotPermitted
-from colod.rpc.tls import ROLE_PREFIX, names_of_hosts, role_units
+from colod.rpc.tls import ROLE_PREFIX, names_of_hosts, read_certificate, role_units
 
 OPERATOR_KEY: Final = "colod-operator-bin"
 """Metadata by which who uses the unix socket says who it is; nobody believes it over TCP."""
@@ -139,7 +139,7 @@ def _role(name: str, certificate: x509.Certificate) -> OperatorRole:
 @lru_cache(maxsize=64)  # the same few callers ask again and again
 def _read(pem: bytes) -> tuple[str, OperatorRole, datetime, datetime]:
     try:
-        certificate = x509.load_pem_x509_certificate(pem)
+        certificate = read_certificate(pem)
         name, role = operator_in(certificate)
     except ValueError as error:
         raise NotPermitted(f"the certificate cannot be read: {error}", advice=_ANEW) from error

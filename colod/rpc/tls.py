@@ -159,10 +159,22 @@ def is_issued_by(authority: x509.Certificate, certificate: x509.Certificate) -> 
     return True
 
 
+def read_certificate(pem: bytes) -> x509.Certificate:
+    """Return the first certificate in `pem`.
+
+    Raises:
+        ValueError: If there is none that can be read.
+    """
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except x509.InvalidVersion as error:
+        raise ValueError(str(error)) from error
+
+
 def dns_names(certificate: bytes) -> Sequence[str]:
     """Return the DNS names of a PEM certificate, none if it has no such extension."""
     try:
-        return names_of_hosts(x509.load_pem_x509_certificate(certificate))
+        return names_of_hosts(read_certificate(certificate))
     except ValueError:
         return ()
 
@@ -216,7 +228,7 @@ def role_units(certificate: x509.Certificate) -> Sequence[str]:
 
 @lru_cache(maxsize=64)  # a heartbeat's caller is asked for each time
 def _roles_in(pem: bytes) -> Sequence[str]:
-    return _roles(x509.load_pem_x509_certificate(pem))
+    return _roles(read_certificate(pem))
 
 
 def _roles(certificate: x509.Certificate) -> Sequence[str]:
@@ -253,9 +265,9 @@ def read_file(name: str, path: Path, problems: list[str]) -> bytes:
 def _mistakes(identity: TlsIdentity, host: str) -> Iterator[str]:
     try:
         x509.load_pem_x509_certificates(identity.ca)
-        certificate = x509.load_pem_x509_certificate(identity.certificate)
+        certificate = read_certificate(identity.certificate)
         key = load_pem_private_key(identity.key, password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, x509.InvalidVersion) as error:
         yield f"tls: a file is not the PEM it should be: {error}"
         return
     try:

@@ -1,5 +1,6 @@
 """Certificates are what the hosts need, keys are nobody else's, nothing is overwritten unasked."""
 
+import base64
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -268,3 +269,20 @@ def test_a_certificate_whose_key_is_of_no_known_kind_is_named(authority: Path) -
     issued.certificate.write_bytes(odd.public_bytes(Encoding.PEM))
     with pytest.raises(ConfigError, match=r"tls\.certificate: cannot be read"):
         tls.load_identity(authority / "ca.pem", issued.certificate, issued.key, host="host-a")
+
+
+def test_a_certificate_of_a_version_that_there_is_not_is_named_and_is_nobodys(
+    authority: Path,
+) -> None:
+    issued = pki.issue_certificate(authority, HostName("host-a"))
+    pem = issued.certificate.read_bytes()
+    der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+    odd = der.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020122"), 1)
+    lines = base64.encodebytes(odd)
+    pem = b"-----BEGIN CERTIFICATE-----\n" + lines + b"-----END CERTIFICATE-----\n"
+    issued.certificate.write_bytes(pem)
+    with pytest.raises(ConfigError, match="34 is not a valid X509 version"):
+        tls.load_identity(authority / "ca.pem", issued.certificate, issued.key, host="host-a")
+    assert tls.dns_names(pem) == ()
+    with pytest.raises(ValueError, match="34 is not"):
+        tls.caller_roles({"x509_pem_cert": [pem]})
