@@ -45,6 +45,8 @@ XL_EXIT_S = 15.0
 TAKEOVER_S = 90.0
 KILL_S = 5.0
 CHECKPOINT_S = 25.0
+_LINK_LOOK_S = 0.1
+"""How soon it is noticed that the link broke while something else is waited for."""
 
 T = TypeVar("T")
 
@@ -178,16 +180,15 @@ class Actions:
             asking.close()
             raise LinkBrokeError
         answer = asyncio.create_task(asking)
-        change = asyncio.create_task(_broken(session))
         try:
-            await asyncio.wait({answer, change}, return_when=asyncio.FIRST_COMPLETED)
-            if answer.done():
-                return answer.result()
-            raise LinkBrokeError
+            while not answer.done():
+                if session.link is not Link.FOLLOWING:
+                    raise LinkBrokeError
+                await asyncio.wait({answer}, timeout=_LINK_LOOK_S)
+            return answer.result()
         finally:
-            for task in (answer, change):
-                task.cancel()
-            await asyncio.gather(answer, change, return_exceptions=True)
+            answer.cancel()
+            await asyncio.gather(answer, return_exceptions=True)
 
     async def _settled(self, pending: Pending, outcome: Won | Lost) -> None:
         subject = self._subject
@@ -442,12 +443,6 @@ def _expected(pending: Pending) -> Stored:
         after = Generation(pending.new.generation - 1)
         return Stored(None, pending.revision, after)
     return Stored(pending.record, pending.revision)
-
-
-async def _broken(session: SessionHandle) -> None:
-    """Return once the session does not follow the other one any more."""
-    while session.link is Link.FOLLOWING:
-        await session.until(lambda: session.link is not Link.FOLLOWING, timeout_s=COMMAND_S)
 
 
 def _keeps_window(session: SessionHandle, attempt: str) -> bool:

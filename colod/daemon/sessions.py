@@ -182,8 +182,10 @@ class SessionHandle:
             async with asyncio.timeout(timeout_s):
                 while not fits():
                     self._said.clear()
+                    # Not by wait_for: before Python 3.12 it may lose a cancellation.
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._said.wait(), _RETRY_S)
+                        async with asyncio.timeout(_RETRY_S):
+                            await self._said.wait()
         except TimeoutError:
             return fits()
         return True

@@ -121,7 +121,8 @@ class Keeping:
         while self._pending > _AHEAD_BYTES and not self._trouble:
             self._has_room.clear()
             try:
-                await asyncio.wait_for(self._has_room.wait(), self._stall_s)
+                async with asyncio.timeout(self._stall_s):
+                    await self._has_room.wait()
             except TimeoutError:
                 self.give_up(f"the disk has taken nothing for {self._stall_s:g} s")
 

@@ -46,7 +46,8 @@ class BlockingCalls:
         done: asyncio.Future[_Result] = loop.create_future()
         thread = threading.Thread(target=self._call, args=(call, loop, done), daemon=True)
         thread.start()
-        return await asyncio.wait_for(done, timeout_s)
+        async with asyncio.timeout(timeout_s):
+            return await done
 
     def _call(
         self,

@@ -237,7 +237,8 @@ class ManualWitness:
         if self._offer is None:
             return False
         try:
-            is_held = await asyncio.wait_for(self._offer(guest, wanted), self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                is_held = await self._offer(guest, wanted)
         except (PeerError, TimeoutError):
             return False
         await self._run(partial(self._forget_word, guest))

@@ -80,3 +80,17 @@ async def test_each_of_two_commands_at_once_gets_its_own_answer(directory: Path)
     assert isinstance(second, session_pb2.SessionStatus)
     await handle.close()
     server.close()
+
+
+async def test_a_wait_ends_when_it_is_cancelled_though_the_session_speaks_just_then(
+    directory: Path,
+) -> None:
+    handle = SessionHandle(directory, Role.SECONDARY, lambda: None)
+    waiting = asyncio.create_task(handle.until(lambda: False, timeout_s=3600))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    handle._said.set()
+    waiting.cancel()
+    done, _ = await asyncio.wait({waiting}, timeout=30)
+    assert done
+    assert waiting.cancelled()

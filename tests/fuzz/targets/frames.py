@@ -11,6 +11,7 @@ from colod.session.link import Link
 from colod.session.protocol import LENGTH_BYTES, MAX_MESSAGE_BYTES, MessageDecoder, encode_message
 from colod.session.report import Report
 from colod.stream.frames import (
+    AHEAD_BYTES,
     HEADER,
     MAGIC,
     MAX_CONTROL_BYTES,
@@ -50,7 +51,8 @@ def repaired(octets: bytes) -> bytes:
 
 def _decode(octets: bytes, step: int, *, may_bring_data: bool) -> tuple[list[Frame], str]:
     decoder = FrameDecoder(may_bring_data=may_bring_data)
-    limit = HEADER.size + (MAX_DATA_BYTES if may_bring_data else MAX_CONTROL_BYTES)
+    longest = MAX_DATA_BYTES if may_bring_data else MAX_CONTROL_BYTES
+    limit = AHEAD_BYTES + HEADER.size + longest
     frames: list[Frame] = []
     try:
         for piece in pieces(octets, step):
