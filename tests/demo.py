@@ -111,6 +111,7 @@ def run(root: Path) -> str:
 
 def kill_primary(pair: Pair, client: Client) -> tuple[dict[str, Any], dict[str, Any]]:
     """Kill alpha; return an answer that was certainly acknowledged, and the last one before."""
+    until(lambda: client.answers, "the client has an answer")
     acked = client.answers[-1][1]
     epoch = int(pair.beta.status()["progress"]["acked_epoch"])
     # Two whole epochs later, what `acked` shows has been acknowledged.
