@@ -30,6 +30,14 @@ class Reason(StrEnum):
     """Bytes of a TCP stream, or a SYN, found no equal in time."""
     SPACE = "space"
     """A bound is near, or was reached."""
+    PERIODIC = "periodic"
+    """The longest time between two checkpoints has passed."""
+    OPERATOR = "operator"
+    """Somebody asked for it."""
+
+
+DIVERGENCE = frozenset(Reason) - {Reason.PERIODIC, Reason.OPERATOR}
+"""Reasons that the comparator has: what COLO costs more than checkpoints by the clock."""
 
 
 class Release(NamedTuple):
