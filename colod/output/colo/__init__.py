@@ -1,0 +1,1 @@
+"""The COLO proxy: stands where QEMU's colo-compare stood, between QEMU's filters and libxl."""
