@@ -111,7 +111,15 @@ class Event(StrEnum):
     OVERDUE = "overdue"
     """A checkpoint was asked for and does not come: ask whether the secondary still lives."""
     LOST = "lost"
-    """The first frames since the last checkpoint were lost for want of room."""
+    """The first frames since the last checkpoint were lost for want of room, or of a way out."""
+    PRIMARY_GONE = "primary_gone"
+    """The primary's device model has closed its input: nothing more comes to be sent."""
+    SECONDARY_GONE = "secondary_gone"
+    """The secondary's has, or its host: output waits for checkpoints, if those still come."""
+    OUT_GONE = "out_gone"
+    """Nobody takes what may leave: it is lost."""
+    LIBXL_GONE = "libxl_gone"
+    """Nobody makes checkpoints any more: what is held stays held until `owner_alone`."""
 
 
 class Effects(NamedTuple):
@@ -238,6 +246,12 @@ class ProxyCore:
                 self._secondary(item, now)
             else:
                 self._set_aside(Side.SECONDARY, item, at)
+        return self._effects()
+
+    def lost(self, frames: int) -> Effects:
+        """Take note of frames that were to be sent, and found no way out."""
+        for _ in range(frames):
+            self._lose()
         return self._effects()
 
     def secondary_connected(self) -> None:
