@@ -26,7 +26,7 @@ PATIENT = ProxyOptions(
 )
 """One that asks for nothing by the clock."""
 
-HASTY = ProxyOptions(limits=Limits(timeout_s=0.01))
+HASTY = ProxyOptions(limits=Limits(timeout_s=0.01), checkpoints=PATIENT.checkpoints)
 MARKED = ProxyOptions(limits=PATIENT.limits, checkpoints=PATIENT.checkpoints, has_marks=True)
 OFFLOADED = b"\1" + bytes(11)
 
