@@ -1,0 +1,145 @@
+"""The COLO keys of a guest, as xl reads them and libxl uses them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from colod.errors import ConfigError
+from colod.output.colo.guest_keys import (
+    ColoDisk,
+    ColoGuest,
+    ColoPorts,
+    guest_lines,
+    interface_keys,
+)
+
+DISK = ColoDisk(device="hda", target="/g/disk.raw", active="/g/active", hidden="/g/hidden")
+GUEST = ColoGuest(
+    name="web",
+    mac="00:16:3e:01:02:03",
+    bridge="br0",
+    primary="192.0.2.1",
+    secondary="192.0.2.2",
+    disks=[DISK],
+)
+
+_ENDS = ("id", "ip", "port")
+XL_KEYS = {
+    *(
+        f"colo_sock_{name}_{end}"
+        for name in (
+            *("mirror", "compare_sec_in", "compare_pri_in", "compare_notify"),
+            *("redirector0", "redirector1", "redirector2", "sec_redirector0", "sec_redirector1"),
+        )
+        for end in _ENDS
+    ),
+    *(
+        f"colo_filter_{name}_{end}"
+        for name in ("redirector0", "redirector1", "sec_redirector0", "sec_redirector1")
+        for end in ("queue", "indev", "outdev")
+    ),
+    *("colo_filter_mirror_queue", "colo_filter_mirror_outdev", "colo_filter_sec_rewriter0_queue"),
+    *(f"colo_compare_{name}" for name in ("pri_in", "sec_in", "out", "notify_dev")),
+    *("colo_checkpoint_host", "colo_checkpoint_port"),
+}
+"""All that xl knows. Source: Xen tools/xl/xl_parse.c, parse_nic_config()."""
+
+
+def vif_of(lines: str) -> dict[str, str]:
+    """Return what xl reads of the line `vif`: words between commas, a key and a value each."""
+    line = lines.splitlines()[0]
+    assert line.startswith("vif = [ '")
+    assert line.endswith("' ]")
+    words = line[len("vif = [ '") : -len("' ]")].split(",")
+    keys = [word.partition("=")[0] for word in words]
+    assert len(set(keys)) == len(keys), "each key once"
+    return dict(word.split("=", 1) for word in words)
+
+
+@pytest.mark.parametrize("has_qemu_comparator", [False, True])
+def test_xl_knows_every_key(has_qemu_comparator: bool) -> None:
+    keys = set(vif_of(guest_lines(GUEST, has_qemu_comparator=has_qemu_comparator)))
+    assert keys - {"mac", "bridge", "model", "type"} <= XL_KEYS
+    assert all(key.startswith("colo_") for key in keys & XL_KEYS)
+
+
+def test_with_qemus_comparator_all_keys_are_there_that_were_seen_to_work() -> None:
+    keys = set(vif_of(guest_lines(GUEST, has_qemu_comparator=True)))
+    unused = {
+        *("colo_filter_redirector0_outdev", "colo_filter_redirector1_indev"),
+        *("colo_filter_sec_redirector0_outdev", "colo_filter_sec_redirector1_indev"),
+    }
+    assert keys & XL_KEYS == XL_KEYS - unused
+
+
+def test_with_the_proxy_qemu_has_no_comparator_and_no_socket_in_its_place() -> None:
+    vif = vif_of(guest_lines(GUEST))
+    assert not [key for key in vif if key.startswith("colo_compare_")]
+    assert "colo_sock_compare_notify_port" not in vif, "libxl must find the proxy there"
+    assert "colo_sock_compare_sec_in_port" not in vif, "and so must the secondary"
+    assert vif["colo_checkpoint_host"] == "127.0.0.1"
+    assert vif["colo_checkpoint_port"] == "9009"
+    assert vif["colo_sock_sec_redirector1_ip"] == "192.0.2.1"
+    assert vif["colo_sock_sec_redirector1_port"] == "9004"
+
+
+@pytest.mark.parametrize("has_qemu_comparator", [False, True])
+def test_every_filter_has_a_socket_and_the_ends_of_one_link_agree(
+    has_qemu_comparator: bool,
+) -> None:
+    vif = dict(interface_keys(GUEST, has_qemu_comparator))
+    made = {value for key, value in vif.items() if key.endswith("_id")}
+    ends = ("_indev", "_outdev", "compare_pri_in", "compare_sec_in", "compare_out", "_notify_dev")
+    used = {value for key, value in vif.items() if key.endswith(ends)}
+    assert used <= made
+    assert vif["colo_sock_sec_redirector0_port"] == vif["colo_sock_mirror_port"]
+    assert vif["colo_sock_sec_redirector0_ip"] == vif["colo_sock_mirror_ip"]
+    if has_qemu_comparator:
+        for client, server in (
+            ("redirector1", "compare_pri_in"),
+            ("redirector2", "redirector0"),
+            ("sec_redirector1", "compare_sec_in"),
+        ):
+            ports = [vif[f"colo_sock_{name}_port"] for name in (client, server)]
+            assert ports[0] == ports[1]
+        assert vif["colo_checkpoint_port"] == vif["colo_sock_compare_notify_port"]
+
+
+def test_the_disk_is_as_it_was_seen_to_work_with_its_path_last() -> None:
+    assert guest_lines(GUEST).splitlines()[1] == (
+        "disk = [ 'format=raw,devtype=disk,access=w,vdev=hda,backendtype=qdisk,colo,"
+        "colo-host=192.0.2.2,colo-port=9999,colo-export=colodisk0,"
+        "active-disk=/g/active,hidden-disk=/g/hidden,target=/g/disk.raw' ]"
+    )
+
+
+def test_a_guest_without_disks_has_no_line_for_them() -> None:
+    assert len(guest_lines(replace(GUEST, disks=())).splitlines()) == 1
+
+
+def test_all_problems_are_named_at_once() -> None:
+    wrong = ColoGuest(
+        name="web, two",
+        mac="00:16:3e",
+        bridge="br0,rate=1Mb/s",
+        primary="primary.example",
+        secondary="2001:db8::2",
+        disks=[
+            replace(DISK, device="hd a", active="active", hidden="/g/it's"),
+            replace(DISK, target="/g/a,b"),
+        ],
+        ports=ColoPorts(mirror=0, out=9004),
+    )
+    with pytest.raises(ConfigError) as caught:
+        guest_lines(wrong)
+    assert [each.partition(": ")[0] for each in caught.value.problems] == [
+        *("name", "bridge", "mac", "primary", "secondary", "ports.mirror", "ports.secondary"),
+        *("disks.0.device", "disks.0.active", "disks.0.hidden", "disks.1.export", "disks.1.target"),
+    ]
+
+
+def test_a_pair_is_two_hosts() -> None:
+    with pytest.raises(ConfigError, match="the primary's address, too"):
+        guest_lines(replace(GUEST, secondary=GUEST.primary))
