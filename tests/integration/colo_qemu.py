@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from colod.output.colo.ports import Address
@@ -110,3 +110,38 @@ def secondary_filters() -> list[str]:
         *("-object", "filter-redirector,id=rs2,netdev=net0,queue=rx,outdev=secondary"),
         *("-object", "filter-rewriter,id=rs3,netdev=net0,queue=all"),
     ]
+
+
+def libxl_arguments(keys: Mapping[str, str], *, is_secondary: bool) -> list[str]:
+    """Return what libxl makes of a guest's COLO keys.
+
+    Source: Xen tools/libs/light/libxl_dm.c, both "colo run"s, in their order.
+    """
+    if is_secondary:
+        sockets = {"sec_redirector0": "", "sec_redirector1": ""}
+        filters = [
+            ("filter-redirector", "rs1", "sec_redirector0", "indev"),
+            ("filter-redirector", "rs2", "sec_redirector1", "outdev"),
+            ("filter-rewriter", "rs3", "sec_rewriter0", ""),
+        ]
+    else:
+        sockets = dict.fromkeys(
+            ["mirror", "compare_pri_in", "compare_sec_in", "compare_notify", "redirector0"],
+            ",server=on,wait=off",
+        )
+        sockets |= {"redirector1": "", "redirector2": ""}
+        filters = [
+            ("filter-mirror", "m1", "mirror", "outdev"),
+            ("filter-redirector", "r1", "redirector0", "indev"),
+            ("filter-redirector", "r2", "redirector1", "outdev"),
+        ]
+    arguments = []
+    for name, how in sockets.items():
+        ends = [keys.get(f"colo_sock_{name}_{end}") for end in ("id", "ip", "port")]
+        if all(ends):
+            arguments += ["-chardev", "socket,id={},host={},port={}".format(*ends) + how]
+    for kind, identity, name, end in filters:
+        queue = keys[f"colo_filter_{name}_queue"]
+        device = f",{end}={keys[f'colo_filter_{name}_{end}']}" if end else ""
+        arguments += ["-object", f"{kind},id={identity},netdev=net0,queue={queue}{device}"]
+    return arguments

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import shutil
 import socket
 import tempfile
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from colod.output.colo.core import Phase, ProxyOptions
-from colod.output.colo.ports import Address, PortOptions
-from colod.output.colo.proxy import ColoProxy
+from colod.output.colo.guest_keys import ColoGuest, ColoPorts, interface_keys
+from colod.output.colo.ports import PortOptions
+from colod.output.colo.proxy import ColoProxy, ProxyPorts
 from colod.output.colo.qmp import (
     SECONDARY_REDIRECTORS,
     QmpError,
@@ -30,6 +32,7 @@ from tests.colo_ends import LIMIT_S, End, FakeLibxl, loopback_ports, serving, un
 from tests.integration.colo_qemu import (
     ColoQemu,
     client,
+    libxl_arguments,
     primary_filters,
     secondary_filters,
     server,
@@ -184,7 +187,7 @@ async def test_while_no_proxy_is_there_qemu_lets_nothing_out(directory: Path) ->
             pair.primary.network.socket.recv(1 << 16)
 
 
-def free_address() -> Address:
+def free_address() -> tuple[str, int]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         host, port = taken.getsockname()
@@ -208,6 +211,58 @@ async def test_a_proxy_that_connects_can_be_started_anew_under_a_running_qemu(
                     await renew_way_out(qemu.qmp, "net0", "out")
                 await probe(bench.proxy, qemu)
                 await heard_last(bench.proxy, qemu)
+
+
+async def test_two_device_models_that_libxl_made_of_our_keys_and_the_proxy_find_each_other(
+    directory: Path,
+) -> None:
+    at = {each.name: free_address() for each in dataclasses.fields(ColoPorts)}
+    ports = ColoPorts(**{name: port for name, (_, port) in at.items()})
+    guest = ColoGuest(
+        name="web",
+        mac="00:16:3e:01:02:03",
+        bridge="br0",
+        primary="127.0.0.1",
+        secondary="127.0.0.2",
+        ports=ports,
+    )
+    keys = dict(interface_keys(guest, has_qemu_comparator=False))
+    places = ProxyPorts(
+        primary=PortOptions(address=at["primary"], is_dialled=True),
+        secondary=PortOptions(address=at["secondary"]),
+        out=PortOptions(address=at["out"], is_dialled=True),
+        notify=PortOptions(address=at["notify"]),
+    )
+    primary, secondary = (ColoQemu(directory / name) for name in ("primary", "secondary"))
+    async with (
+        primary.running(libxl_arguments(keys, is_secondary=False)),
+        serving(places, OPTIONS, connects=False) as bench,
+    ):
+        await until(lambda: bench.proxy.connected >= {"primary", "out"})
+        async with secondary.running(libxl_arguments(keys, is_secondary=True)):
+            await until(lambda: "secondary" in bench.proxy.connected)
+            pair = Pair(bench.proxy, primary, secondary)
+            await await_filters(pair)
+            await await_mirror(pair)
+            host, port = keys["colo_checkpoint_host"], int(keys["colo_checkpoint_port"])
+            libxl = FakeLibxl(await End.connected((host, port)))
+            await libxl.begin()
+            await pair.checkpoint(libxl)
+            await pair.say(A, B)
+            await pair.echo(B)
+            await pair.heard(B)
+            await libxl.end.close()
+
+
+async def await_mirror(pair: Pair) -> None:
+    """Wait until what the network says to the primary's guest reaches the secondary's, too."""
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            pair.primary.network.send(C)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    assert await pair.secondary.guest.receive() == C
+                    return
 
 
 async def test_the_redirectors_of_a_survivor_are_taken_away_and_it_is_heard(
