@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from colod.errors import NetworkError
+from colod.errors import NetworkError, NotAllowedNow
 from colod.output.colo.core import Event, Phase, ProxyOptions
 from colod.output.colo.framing import encode_frames, encode_mark
 from colod.output.colo.notify import CHECKPOINT, encode_word
@@ -101,6 +101,20 @@ async def test_a_fence_takes_in_all_that_the_kernel_has() -> None:
         counts = bench.proxy.counts()
         assert (counts.primary_frames, counts.secondary_frames) == (200, 200)
         assert await bench.out.frames(200) == frames
+
+
+async def test_a_fence_in_the_middle_of_a_frame_is_refused() -> None:
+    """Its end is still on the way, so not all that the secondary sent before is here."""
+    async with serving(loopback_ports(), PATIENT) as bench:
+        await bench.compare()
+        wire = encode_frames([A])
+        bench.secondary.send(wire[:-1])
+        with pytest.raises(NotAllowedNow, match="half a frame of the secondary"):
+            bench.proxy.fence()
+        bench.secondary.send(wire[-1:])
+        await until(lambda: bench.proxy.counts().secondary_frames == 1)
+        await bench.say(A)
+        assert await bench.out.frames(1) == [A], "nothing was cut"
 
 
 async def test_marks_in_the_secondarys_stream_cut_it() -> None:

@@ -74,6 +74,11 @@ class FrameReader:
         self._buffer = bytearray()
         self._offset = 0
 
+    @property
+    def is_between_frames(self) -> bool:
+        """Whether no frame has begun that is not whole yet."""
+        return not self._buffer
+
     def feed(self, octets: bytes) -> list[Framed | Mark]:
         """Take bytes, and return what they complete.
 

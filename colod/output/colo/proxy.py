@@ -11,24 +11,18 @@ While this proxy is not there, QEMU loses what the guest sends: nothing leaves u
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from colod.errors import NotAllowedNow, PeerRefused, StreamError
+from colod.errors import NotAllowedNow
 from colod.output.colo.core import Effects, Event, Phase, ProxyCore, ProxyOptions
 from colod.output.colo.counts import Counts
 from colod.output.colo.framing import Framed, FrameReader, Mark, encode_frames
 from colod.output.colo.notify import INIT_ANSWER, REQUEST, NotifyReader, Word, encode_word
 from colod.output.colo.ports import Address, Port, PortOptions
+from colod.output.colo.serving import Serving, drain
 from colod.output.compare.decisions import Reason
-
-_log = logging.getLogger(__name__)
-
-_MOST_READS = 1024
-"""More than any socket's buffer can hold: who fills it meanwhile is not suspended."""
 
 _NEEDS_CHECKSUM = 1
 """VIRTIO_NET_HDR_F_NEEDS_CSUM. Spec: virtio 1.2, 5.1.6."""
@@ -79,19 +73,17 @@ class ColoProxy:
         self._has_marks = options.has_marks
         self._assumes_cuts = options.are_cuts_assumed
         self._header = b"" if ports.has_headers else None
-        self._own = Counts()
+        self._offloaded = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._failed: asyncio.Future[None] | None = None
-        self._primary = self._port(
-            "primary", ports.primary, self._begin_primary, self._take_primary
-        )
-        self._secondary = self._port(
+        self._serving = Serving()
+        add = self._serving.add
+        self._primary = add("primary", ports.primary, self._begin_primary, self._take_primary)
+        self._secondary = add(
             "secondary", ports.secondary, self._begin_secondary, self._take_secondary
         )
-        self._out = self._port("out", ports.out, lambda: None, self._take_out)
-        self._notify = self._port("notify", ports.notify, self._begin_notify, self._take_words)
-        self._ports = (self._primary, self._secondary, self._out, self._notify)
-        self._frames = {each.name: self._reader(each) for each in self._ports[:2]}
+        self._out = add("out", ports.out, lambda: None, self._take_out)
+        self._notify = add("notify", ports.notify, self._begin_notify, self._take_words)
+        self._frames = {each.name: self._reader(each) for each in (self._primary, self._secondary)}
         self._words = NotifyReader()
 
     # -- what can be seen
@@ -114,21 +106,20 @@ class ColoProxy:
     @property
     def connected(self) -> frozenset[str]:
         """Which ports have a connection: primary, secondary, out, notify."""
-        return frozenset(each.name for each in self._ports if each.is_connected)
+        return self._serving.connected
 
     @property
     def addresses(self) -> dict[str, Address]:
         """Where each port listens, or connects to."""
-        return {each.name: each.address for each in self._ports}
+        return self._serving.addresses
 
     def counts(self) -> Counts:
         """Return a copy of what was counted."""
         counts = self._core.counts()
-        counts.offloaded_frames = self._own.offloaded_frames
-        counts.malformed = self._own.malformed.copy()
-        counts.busy_s = self._own.busy_s
-        for each in self._ports:
-            counts.refused[each.name] = each.refused
+        counts.offloaded_frames = self._offloaded
+        counts.refused = self._serving.refused
+        counts.malformed = self._serving.malformed.copy()
+        counts.busy_s = self._serving.busy_s
         return counts
 
     # -- life
@@ -139,13 +130,7 @@ class ColoProxy:
         Raises:
             NetworkError: If one address cannot be listened on; then none is.
         """
-        self._failed = asyncio.get_running_loop().create_future()
-        try:
-            for each in self._ports:
-                each.open()
-        except BaseException:
-            self.close()
-            raise
+        self._serving.open()
 
     async def run(self) -> None:
         """Serve until cancelled.
@@ -153,20 +138,9 @@ class ColoProxy:
         Raises:
             InvariantBroken: And any other defect of ours; hold output, and exit.
         """
-        assert self._failed is not None, "open() was not called"
-        tasks = [
-            asyncio.create_task(each.run(), name=f"colo-{each.name}")
-            for each in self._ports
-            if each.is_dialled
-        ]
-        for each in tasks:
-            each.add_done_callback(self._ended)
         try:
-            await self._failed
+            await self._serving.run()
         finally:
-            for each in tasks:
-                each.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             self.close()
 
     def close(self) -> None:
@@ -174,8 +148,7 @@ class ColoProxy:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for each in self._ports:
-            each.close()
+        self._serving.close()
 
     # -- orders
 
@@ -190,10 +163,13 @@ class ColoProxy:
             The number of that checkpoint.
 
         Raises:
-            NotAllowedNow: If libxl has not begun a pairing, or frames come without an end.
+            NotAllowedNow: If libxl has not begun a pairing, or what was claimed cannot be true:
+                frames come without an end, or the secondary's end within one. Nothing is cut then.
         """
-        if not (self._drain(self._take_primary) and self._drain(self._take_secondary)):
+        if not (drain(self._take_primary) and drain(self._take_secondary)):
             raise NotAllowedNow(self.phase, "no place to cut: frames come without an end")
+        if not self._frames["secondary"].is_between_frames:
+            raise NotAllowedNow(self.phase, "no place to cut: half a frame of the secondary")
         self._core.fence()
         return self._core.checkpoint + 1
 
@@ -215,7 +191,7 @@ class ColoProxy:
         self._frames["primary"] = self._reader(self._primary)
 
     def _take_primary(self) -> bool:
-        with self._guarded(self._primary, Event.PRIMARY_GONE) as octets:
+        with self._reading(self._primary, Event.PRIMARY_GONE) as octets:
             if octets is None:
                 return False
             # After the read and before the frames are handed over: see core.
@@ -237,7 +213,7 @@ class ColoProxy:
         self._core.secondary_connected()
 
     def _take_secondary(self) -> bool:
-        with self._guarded(self._secondary, Event.SECONDARY_GONE) as octets:
+        with self._reading(self._secondary, Event.SECONDARY_GONE) as octets:
             if octets is None:
                 return False
             items = self._frames["secondary"].feed(octets)
@@ -250,7 +226,7 @@ class ColoProxy:
         self._words = NotifyReader()
 
     def _take_words(self) -> bool:
-        with self._guarded(self._notify, Event.LIBXL_GONE) as octets:
+        with self._reading(self._notify, Event.LIBXL_GONE) as octets:
             if octets is None:
                 return False
             for word in self._words.feed(octets):
@@ -259,14 +235,14 @@ class ColoProxy:
                     self._notify.write(encode_word(INIT_ANSWER))
                 else:
                     if self._assumes_cuts:
-                        self._drain(self._take_secondary)
+                        drain(self._take_secondary)
                     self._do(self._core.checkpoint_committed(self._now()))
         return True
 
     # -- out
 
     def _take_out(self) -> bool:
-        with self._guarded(self._out, Event.OUT_GONE) as octets:
+        with self._reading(self._out, Event.OUT_GONE) as octets:
             # QEMU says nothing here, and whatever else is here means nothing.
             return octets is not None
 
@@ -286,15 +262,6 @@ class ColoProxy:
 
     # -- all of them
 
-    def _port(
-        self,
-        name: str,
-        options: PortOptions,
-        begin: Callable[[], None],
-        take: Callable[[], bool],
-    ) -> Port:
-        return Port(name, options, self._safely(begin), self._safely(take))
-
     def _reader(self, port: Port) -> FrameReader:
         has_marks = self._has_marks and port.name == "secondary"
         return FrameReader(has_headers=self._has_headers, has_marks=has_marks)
@@ -305,56 +272,12 @@ class ColoProxy:
             if isinstance(each, Mark):
                 yield each
             elif each.header and (each.header[0] & _NEEDS_CHECKSUM or any(each.header[1:2])):
-                self._own.offloaded_frames += 1
+                self._offloaded += 1
             else:
                 yield each.frame
 
-    @contextmanager
-    def _guarded(self, port: Port, gone: Event) -> Iterator[bytes | None]:
-        """Read from a port; end its connection if that ends or makes no sense."""
-        try:
-            octets = port.read()
-            if octets == b"":
-                self._end(port, gone)
-                octets = None
-            yield octets
-        except (StreamError, PeerRefused, NotAllowedNow) as error:
-            self._own.malformed[port.name] += 1
-            _log.warning("colo.malformed port=%s %s", port.name, error)
-            self._end(port, gone)
-
-    def _end(self, port: Port, gone: Event) -> None:
-        port.disconnect()
-        _log.info("colo.disconnected port=%s", port.name)
-        self._tell(gone)
-
-    def _drain(self, take: Callable[[], bool]) -> bool:
-        """Take in all that the kernel has of a port; False if that has no end."""
-        return any(not take() for _ in range(_MOST_READS))
-
-    def _safely(self, what: Callable[[], object]) -> Callable[[], None]:
-        """Return a callback that is timed, and whose defects end `run`."""
-
-        def call() -> None:
-            begin = time.perf_counter()
-            try:
-                what()
-            except Exception as error:
-                self._fail(error)
-            finally:
-                self._own.busy_s += time.perf_counter() - begin
-
-        return call
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
-        assert self._failed is not None
-        if not self._failed.done():
-            self._failed.set_exception(error)
+    def _reading(self, port: Port, gone: Event) -> AbstractContextManager[bytes | None]:
+        return self._serving.reading(port, lambda: self._tell(gone))
 
     def _do(self, effects: Effects) -> None:
         if effects.send:
@@ -375,7 +298,9 @@ class ColoProxy:
         self._timer = (
             None
             if deadline is None
-            else asyncio.get_running_loop().call_at(deadline, self._safely(self._on_deadline))
+            else asyncio.get_running_loop().call_at(
+                deadline, self._serving.safely(self._on_deadline)
+            )
         )
 
     def _on_deadline(self) -> None:
