@@ -80,8 +80,11 @@ async def test_a_frame_that_was_read_with_libxls_word_is_taken_for_newer() -> No
     async with serving(loopback_ports(), PATIENT) as bench:
         await bench.compare()
         await bench.say(A)
+        # The half frame lets the proxy look at the primary first.
+        wire = encode_frames([B])
+        bench.primary.send(wire[:7])
         bench.libxl.checkpoint()
-        bench.primary.send(encode_frames([B]))
+        bench.primary.send(wire[7:])
         await until(lambda: bench.proxy.checkpoint == 2)
         await until(lambda: bench.proxy.counts().primary_frames == 2)
         assert await bench.out.frames(1) == [A]
