@@ -36,7 +36,7 @@ class Counts:
         assumed: Checkpoints at which that was assumed: see `ProxyOptions.are_cuts_assumed`.
         refused: Connections that were refused, by port.
         malformed: Connections that were ended for what came by them, by port.
-        busy_s: Time spent on comparing and passing on, in seconds.
+        busy_s: Processor time spent on reading, comparing and passing on, in seconds.
     """
 
     primary_frames: int = 0

@@ -34,7 +34,7 @@ class RelayCounts:
         lost_frames: Of the copy, for which there was no room or no proxy: the primary's equal ones
             wait for a checkpoint.
         marks: Checkpoints that were marked.
-        busy_s: Time spent, in seconds.
+        busy_s: Processor time spent, in seconds.
     """
 
     frames: int = 0
