@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tests.fuzz.broken import BROKEN
 from tests.fuzz.engine import CORPUS, fault_of, regressions, search
 from tests.fuzz.targets import TARGETS
 
-SECONDS = 2.0
+SECONDS = float(os.environ.get("COLOD_FUZZ_SECONDS", "2"))
 """Of processor time for each target."""
 SEED = 1
 REGRESSIONS = [(name, path) for name in TARGETS for path in regressions(name)]
