@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
+
+from pydantic import TypeAdapter
 
 _T = TypeVar("_T")
 
@@ -19,8 +20,12 @@ def lines_of(path: Path) -> list[str]:
         return []
 
 
-def parsed(lines: Sequence[str], make: Callable[..., _T]) -> Iterator[_T]:
-    """Yield what `make` makes of each line's object, whose keys are its arguments."""
+def parsed(lines: Sequence[str], kind: type[_T]) -> Iterator[_T]:
+    """Yield each line's object as a dataclass, where its fields are of the right types.
+
+    What a later version has added to them is passed over.
+    """
+    adapter = TypeAdapter(kind)
     for line in lines:
-        with contextlib.suppress(ValueError, TypeError, RecursionError):
-            yield make(**json.loads(line))
+        with contextlib.suppress(ValueError):
+            yield adapter.validate_json(line, strict=True)

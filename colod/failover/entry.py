@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from colod.errors import JournalError, WitnessError
 from colod.failover import record as records
@@ -53,7 +54,15 @@ def decode(raw: bytes) -> Journal:
         if fields.pop("format") != FORMAT_VERSION:
             raise JournalError(f"entry is of another format than {FORMAT_VERSION}")
         return _from_fields(fields)
-    except (ValueError, TypeError, KeyError, AttributeError, WitnessError, RecursionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        WitnessError,
+        RecursionError,
+    ) as error:
         raise JournalError(f"entry cannot be understood: {error}") from error
 
 
@@ -114,6 +123,7 @@ def _from_fields(fields: dict[str, Any]) -> Journal:
     pending = fields.pop("pending")
     pairing = fields.pop("pairing")
     word = fields.pop("fence_word", None)
+    plain = {name: _plain(name, fields.pop(name)) for name in _PLAIN if name in fields}
     return Journal(
         protection=Protection(
             guest=parse_guest_name(terms["guest"]),
@@ -131,8 +141,33 @@ def _from_fields(fields: dict[str, Any]) -> Journal:
         pairing_generation=Generation(int(fields.pop("pairing_generation"))),
         wanted=Wanted(fields.pop("wanted")),
         fence_word=None if word is None else _fence_word(**word),
-        **fields,
+        **plain,
+        **fields,  # what this version does not know is refused
     )
+
+
+_PLAIN: Final[Mapping[str, type]] = {
+    "revision": int,
+    "held": bool,
+    "held_domid": int,
+    "replica_domid": int,
+    "started": bool,
+    "may_hand_back": bool,
+    "boot": str,
+    "reason": str,
+    "gate": str,
+    "force_reason": str,
+    "switchover": str,
+    "restarting_since": float,
+    "restart_uuid": str,
+}
+
+
+def _plain(name: str, value: object) -> Any:
+    """Return a value that JSON has as it is, if it is of the right kind."""
+    if type(value) is not _PLAIN[name]:
+        raise TypeError(f"{name} is {value!r}")
+    return value
 
 
 def _fence_word(*, generation: int, reason: str, operator: str) -> FenceWord:

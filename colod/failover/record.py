@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 from colod.errors import IllegalTransition, WitnessError
 from colod.model import Epoch, Generation, HostName, PairingId, parse_host_name, parse_pairing_id
@@ -21,6 +22,8 @@ MAX_REASON_CHARS = 1000
 MAX_ATTEMPT_CHARS = 64
 NO_GENERATION = Generation(0)
 _MAX_COUNT = 2**63 - 1
+BELIEVED_GENERATIONS: Final = range(2**62)
+"""Of a record from outside: from any of them there is a way on that can be written."""
 
 
 class RecordState(StrEnum):
@@ -282,6 +285,8 @@ def decode(raw: bytes) -> OwnershipRecord:
         if fields.pop("format", None) != FORMAT_VERSION:
             raise ValueError(f"format is not {FORMAT_VERSION}")
         record = _from_fields(fields)
+        if record.generation not in BELIEVED_GENERATIONS:
+            raise ValueError(f"generation {record.generation}: no host has counted so far")
         if encode(record) != raw:  # repeated fields, other encodings: not what colod wrote
             raise ValueError("not in the form in which colod writes it")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -335,6 +340,7 @@ def _problem(record: OwnershipRecord) -> str:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
+    value.encode()  # JSON can name what UTF-8 cannot: a ValueError
     return value
 
 

@@ -9,13 +9,20 @@ from __future__ import annotations
 import json
 
 from colod.errors import WitnessError
-from colod.failover.record import MAX_RECORD_BYTES, OwnershipRecord, decode, encode
+from colod.failover.record import (
+    BELIEVED_GENERATIONS,
+    MAX_RECORD_BYTES,
+    OwnershipRecord,
+    decode,
+    encode,
+)
 from colod.model import Generation
 from colod.witness.base import Lost, Outcome, Stored, Unknown, Won
 
 _MARK = {"deleted": True, "format": 1}
-_GENERATIONS = range(2**63 - 1)
-"""Those after which a record can still have the next one."""
+
+_MARKED_GENERATIONS = range(BELIEVED_GENERATIONS.stop - 1)
+"""Those after which a record can have the next one, and be read back."""
 
 
 def pack(stored: Stored) -> bytes:
@@ -25,7 +32,7 @@ def pack(stored: Stored) -> bytes:
         WitnessError: If it could not be read back; nothing may be sent.
     """
     if stored.record is None:
-        if stored.last_generation not in _GENERATIONS:
+        if stored.last_generation not in _MARKED_GENERATIONS:
             raise WitnessError(f"no record can come after generation {stored.last_generation}")
         return _pack_mark(stored.last_generation)
     raw = encode(stored.record)
@@ -46,7 +53,7 @@ def unpack(raw: bytes, revision: int) -> Stored:
         generation = fields["last_generation"]
         if type(generation) is not int or _pack_mark(Generation(generation)) != raw:
             raise ValueError("not in the form in which colod writes it")
-        if generation not in _GENERATIONS:
+        if generation not in _MARKED_GENERATIONS:
             raise ValueError(f"generation {generation} out of range")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise WitnessError(f"mark of a deleted record cannot be read: {error}") from error

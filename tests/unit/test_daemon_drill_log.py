@@ -38,8 +38,10 @@ def test_a_drill_is_read_back_by_the_next_daemon(tmp_path: Path) -> None:
 def test_a_line_that_cannot_be_read_costs_itself_only(tmp_path: Path) -> None:
     DrillLog(tmp_path).add(DRILL)
     with (tmp_path / "drills.jsonl").open("a") as file:
+        file.write('{"id": 1, "unix_s": "x", "host": null, "guest": "web", "verdict": "passed"}\n')
         file.write('{"id": "half')
     assert list(DrillLog(tmp_path).of("", 0)) == [DRILL]
+    assert DrillLog(tmp_path).last_success("web") == 107.0
 
 
 @pytest.mark.parametrize("verdict", [FAILED, NOT_CHECKED, ABORTED])

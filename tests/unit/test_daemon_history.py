@@ -9,6 +9,10 @@ from pathlib import Path
 from colod.daemon import history as module
 from colod.daemon.history import Change, History
 
+WRONG = (
+    b'{"unix_s": "x", "host": "a", "guest": "web", "from_state": "", "to_state": "", '
+    b'"cause": "", "generation": 1, "epoch": 1}\n'
+)
 CHANGE = Change(
     unix_s=1.0,
     host="alpha",
@@ -39,7 +43,7 @@ def test_lines_that_cannot_be_read_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     History(path).add(CHANGE)
     with path.open("ab") as file:
-        file.write(b"{\n\xff\n[]\n" + b"[" * 100_000 + b'\n{"guest": 1}\n')
+        file.write(b"{\n\xff\n[]\n" + b"[" * 100_000 + b'\n{"guest": 1}\n' + WRONG)
     assert list(History(path).of("", 0)) == [CHANGE]
 
 

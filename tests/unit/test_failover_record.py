@@ -249,7 +249,7 @@ def test_the_longest_record_can_be_read_back() -> None:
         HostName("a" * 63),
         attempt="x" * 64,
         reason=reason,
-        above=Generation(2**63 - 2),
+        above=Generation(2**62 - 2),
     )
     assert len(encode(long)) < MAX_RECORD_BYTES
     assert decode(encode(long)) == long
@@ -280,6 +280,8 @@ GOOD = encode(PAIRED).decode()
         GOOD.replace('"generation": 2', '"generation": 2.0'),
         GOOD.replace('"generation": 2', '"generation": true'),
         GOOD.replace('"generation": 2', f'"generation": {2**63}'),
+        GOOD.replace('"generation": 2', f'"generation": {2**62}'),
+        GOOD.replace('"attempt": "2"', '"attempt": "\\ud800"'),
         GOOD.replace('"generation": 2', '"generation": 1' + "0" * 5000),
         GOOD.replace('"generation": 2', '"generation": NaN'),
         GOOD.replace('"paired"', '"alone"'),

@@ -13,7 +13,7 @@ from colod.witness.base import Stored
 from colod.witness.content import pack, unpack
 
 ALPHA, BETA = HostName("alpha"), HostName("beta")
-HIGHEST = 2**63 - 2
+HIGHEST = 2**62 - 2
 
 
 def mark(generation: object) -> bytes:
