@@ -1,5 +1,6 @@
 """The units are what systemd accepts, and keep what restart and shutdown rest on."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,15 @@ from colod.daemon.main import BEGINNING_S, EXIT_TOLD
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
 PROGRAMS = {"colod", "colodctl"}
+PAGE = ROOT / "docs" / "systemd.md"
+RATED_BY = 252
+"""The systemd whose rating docs/systemd.md states, which is Debian 12's."""
+HARDENING = (
+    *("NoNewPrivileges", "ProtectSystem", "ProtectHome", "ProtectHostname"),
+    *("ProtectControlGroups", "LockPersonality", "RestrictRealtime", "RestrictSUIDSGID"),
+    *("RestrictNamespaces", "RestrictAddressFamilies", "SystemCallArchitectures"),
+    *("CapabilityBoundingSet", "UMask"),
+)
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -35,20 +45,56 @@ def settings(unit: str, section: str, key: str) -> Sequence[str]:
     return words
 
 
+def with_paths(unit: Path) -> str:
+    """Return the text of `unit`, its programs by their paths here: systemd has its own."""
+    text = unit.read_text()
+    for program in PROGRAMS:
+        for key in ("ExecStart", "ExecStop"):
+            absolute = Path(sys.executable).parent / program
+            text = text.replace(f"{key}={program}", f"{key}={absolute}")
+    return text
+
+
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
-    bin_directory = Path(sys.executable).parent
     for path in (
         path for kind in ("service", "slice", "timer") for path in UNITS.glob(f"*.{kind}")
     ):
-        text = path.read_text()
-        for program in PROGRAMS:
-            # systemd searches its own directories for a program, the tests' is elsewhere.
-            for key in ("ExecStart", "ExecStop"):
-                text = text.replace(f"{key}={program}", f"{key}={bin_directory / program}")
-        (tmp_path / path.name).write_text(text)
+        (tmp_path / path.name).write_text(with_paths(path))
     verified = run("systemd-analyze", "verify", "--man=no", *map(str, sorted(tmp_path.iterdir())))
     complaints = [line for line in verified.stderr.splitlines() if "colod" in line]
     assert complaints == []
+
+
+def stated_exposures() -> dict[str, str]:
+    """Return the exposure of each unit, as docs/systemd.md states it."""
+    rows = re.findall(
+        r"^\| `(colod[^`]*\.service)` \| (\d+\.\d) \|", PAGE.read_text(), flags=re.MULTILINE
+    )
+    return dict(rows)
+
+
+def test_the_exposure_of_every_service_is_stated() -> None:
+    assert stated_exposures().keys() == {path.name for path in UNITS.glob("*.service")}
+
+
+@pytest.mark.parametrize(("unit", "stated"), sorted(stated_exposures().items()))
+def test_no_service_is_more_exposed_than_is_stated(unit: str, stated: str, tmp_path: Path) -> None:
+    if not run("systemd-analyze", "--version").stdout.startswith(f"systemd {RATED_BY} "):
+        pytest.skip(f"other versions than systemd {RATED_BY} rate by other rules")
+    copy = tmp_path / unit.replace("@.", "@web.")
+    copy.write_text(with_paths(UNITS / unit))
+    rated = run("systemd-analyze", "security", "--offline=true", "--no-pager", str(copy))
+    found = re.search(r"Overall exposure level for \S+: (\d+\.\d)", rated.stdout)
+    assert found, (rated.stdout, rated.stderr)
+    assert float(found[1]) <= float(stated), f"mend {unit}, or docs/systemd.md and say why"
+
+
+def test_the_rescue_has_the_daemons_hardening() -> None:
+    """It does the same work with the same tools, and is looked at less often."""
+    for key in HARDENING:
+        words = settings("colod.service", "Service", key)
+        assert words, key
+        assert settings("colod-rescue.service", "Service", key) == words
 
 
 def test_systemd_sysusers_accepts_the_group() -> None:
