@@ -13,6 +13,7 @@ from colod.daemon.peer_calls import PEER_CALLS
 from colod.daemon.selffence import Standing
 from colod.errors import ColodError, ConfigError, NotFound, SelfFenceError
 from colod.failover.effects import State
+from colod.failover.view import Journal, Link
 from colod.fencing.watchdog import Found
 from colod.model import Credentials, GuestName, parse_guest_name
 from colod.rpc import versions
@@ -54,6 +55,8 @@ async def examine(host: Host, guest: str) -> Sequence[admin_pb2.Finding]:
             severity = "error" if service.state in _BAD else "ok"
             text = f"{service.state}: {service.trouble}".rstrip(": ")
             findings.append(_finding(severity, name, text, service.decision.advice))
+            link = service.session.link if service.session else Link.NONE
+            findings += gate_findings(service.journal, link)
     if guest:
         findings += await _guest(host, guest)
     return findings
@@ -229,6 +232,20 @@ def self_fence_findings(
         text = f"{text} instead of {standing.wanted_s} s, as its driver has it"
         return [_finding("warning", subject, text, _SEE_SELF_FENCE)]
     return [_finding("ok", subject, text)]
+
+
+def gate_findings(journal: Journal, link: Link) -> Sequence[admin_pb2.Finding]:
+    """Return that a gate is there which no session releases: what the guest says stays in it."""
+    if not journal.gate or link is not Link.NONE:
+        return []
+    return [
+        _finding(
+            "warning",
+            journal.protection.guest,
+            "its output gate is closed and its session is gone: the guest is mute",
+            "it is opened or discarded once ownership is settled; colodctl status tells what for",
+        )
+    ]
 
 
 def _strangers(host: Host) -> Sequence[admin_pb2.Finding]:

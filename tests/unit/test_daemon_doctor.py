@@ -6,11 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from colod.daemon.doctor import certificate_findings, listen_findings, transport_findings
-from colod.model import Credentials, HostName
+from colod.daemon.doctor import (
+    certificate_findings,
+    gate_findings,
+    listen_findings,
+    transport_findings,
+)
+from colod.failover.view import Journal, Link
+from colod.model import Credentials, HostName, Role
 from colod.rpc import pki
 from colod.rpc.pki import HOST_DAYS
 from colod.rpc.tls import TlsIdentity, load_identity
+from tests.unit.failover_transcripts.situation import TERMS
 from tests.unit.transport_subjects import ALPHA, BETA, credentials, make_pki
 
 
@@ -92,3 +99,18 @@ def test_an_address_that_nothing_listens_on_is_an_error() -> None:
     assert (finding.severity, finding.subject) == ("error", "admin.listen")
     assert "192.0.2.1:7413" in finding.text
     assert "restart colod" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("gate", "link", "is_told"),
+    [
+        ('{"kind": "plug"}', Link.NONE, True),
+        ('{"kind": "plug"}', Link.BROKEN, False),
+        ('{"kind": "plug"}', Link.FOLLOWING, False),
+        ("", Link.NONE, False),
+    ],
+)
+def test_a_gate_that_no_session_releases_is_named(gate: str, link: Link, is_told: bool) -> None:
+    journal = Journal(protection=TERMS, host=ALPHA, role=Role.PRIMARY, gate=gate)
+    found = gate_findings(journal, link)
+    assert [(each.severity, each.subject) for each in found] == [("warning", "web")] * is_told
