@@ -81,7 +81,6 @@ class Facts:
         answer: How the witness stood when it was last asked.
         stored: What it answered.
         draining: Whether this host gives up all its pairings.
-        switchover_error: Why the last switchover was given up.
         proof: What is known of the other host's being off.
         unarmed: Why this host's watchdog is not armed, "" while it is.
         read_at: Monotonic time of the witness's last answer, None before the first.
@@ -94,7 +93,7 @@ class Facts:
         self.answer = Answer.STALE
         self.stored = Stored(None, 0)
         self.draining = False
-        self.switchover_error = ""
+        self._switchover_error = ""
         self.proof = Proof()
         self.unarmed = UNARMED
         self.read_at: float | None = None
@@ -181,19 +180,19 @@ class Facts:
     def ask_switchover(self) -> None:
         """Note that an operator wants this host to give the guest away, from now on for a while."""
         self._switchover_until = time.monotonic() + SWITCHOVER_S
-        self.switchover_error = ""
+        self._switchover_error = ""
         self.answer = Answer.STALE
 
     def why_given_up(self) -> str:
         """Return why the last switchover was given up, as far as this host knows."""
-        if not self.switchover_error and time.monotonic() >= self._switchover_until:
+        if not self._switchover_error and time.monotonic() >= self._switchover_until:
             return f"it was not done within {SWITCHOVER_S:g} s"
-        return self.switchover_error or "colodctl history tells what came between"
+        return self._switchover_error or "colodctl history tells what came between"
 
     def switchover_failed(self, why: str) -> None:
         """Note why the switchover has to be given up."""
         self._switchover_until = float("-inf")
-        self.switchover_error = why
+        self._switchover_error = why
 
     def forget_failover(self) -> None:
         """The wish was met or has become pointless."""

@@ -6,7 +6,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 from colod.errors import JournalError, WitnessError
 from colod.failover import record as records
@@ -147,20 +147,9 @@ def _from_fields(fields: dict[str, Any]) -> Journal:
 
 
 _PLAIN: Final[Mapping[str, type]] = {
-    "revision": int,
-    "held": bool,
-    "held_domid": int,
-    "replica_domid": int,
-    "started": bool,
-    "may_hand_back": bool,
-    "boot": str,
-    "reason": str,
-    "gate": str,
-    "force_reason": str,
-    "switchover": str,
-    "restarting_since": float,
-    "restart_uuid": str,
+    name: kind for name, kind in get_type_hints(Journal).items() if kind in (bool, int, float, str)
 }
+"""The fields that are in JSON as they are."""
 
 
 def _plain(name: str, value: object) -> Any:

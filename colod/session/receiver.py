@@ -225,9 +225,9 @@ class Receiver(Session):
         """
         handings = [self._held_over or await self._handings.get()]
         self._held_over = None
-        while handings[-1].cost_bytes <= _SHORT_BYTES and len(handings) < _AT_ONCE:
-            if self._handings.empty() or not self._receiving.handed_epoch:
-                break
+        if handings[0].cost_bytes > _SHORT_BYTES or not self._receiving.handed_epoch:
+            return handings
+        while len(handings) < _AT_ONCE and not self._handings.empty():
             handing = self._handings.get_nowait()
             if handing.cost_bytes > _SHORT_BYTES:
                 self._held_over = handing

@@ -73,13 +73,28 @@ class _Batched:
             await self._link.send_all(parts)
 
 
-class PlainWire:
-    """Sends bytes as they are."""
+class _Sealing:
+    """What both ways share: they batch, and the seal is of the bytes before any encoding."""
 
     def __init__(self, link: Link, sending: Sending) -> None:
-        """Send on `link`; `sending` digests and accounts."""
         self._link = _Batched(link)
         self._sending = sending
+
+    async def flush(self) -> None:
+        """Send what is still kept back."""
+        await self._link.flush()
+
+    async def _seal(self, epoch: int, pages: tuple[int, int, int] | None = None) -> None:
+        """Send the end of `epoch`; `pages` as `Sending.sent` has it."""
+        seal = self._sending.seal(epoch)
+        octets = self._link.octets + HEADER.size + SEAL_BODY.size
+        self._sending.sent(epoch, octets, pages)
+        await self._link.send(FrameType.SEAL, seal.body, epoch)
+        self._link.octets = 0
+
+
+class PlainWire(_Sealing):
+    """Sends bytes as they are."""
 
     async def send(self, epoch: int, payload: memoryview) -> None:
         """Send bytes, and digest them."""
@@ -89,18 +104,10 @@ class PlainWire:
 
     async def seal(self, epoch: int) -> None:
         """Send the end of `epoch`."""
-        seal = self._sending.seal(epoch)
-        octets = self._link.octets + HEADER.size + SEAL_BODY.size
-        self._sending.sent(epoch, octets)
-        await self._link.send(FrameType.SEAL, seal.body, epoch)
-        self._link.octets = 0
-
-    async def flush(self) -> None:
-        """Send what is still kept back."""
-        await self._link.flush()
+        await self._seal(epoch)
 
 
-class DeltaWire:
+class DeltaWire(_Sealing):
     """Sends what the other side does not have yet.
 
     The stores keep no undo: a pairing is one connection, and what was sent is never sent again.
@@ -108,8 +115,7 @@ class DeltaWire:
 
     def __init__(self, link: Link, sending: Sending, encoder: Encoder) -> None:
         """Send on `link`; `sending` digests and accounts; `encoder` stands at the beginning."""
-        self._link = _Batched(link)
-        self._sending = sending
+        super().__init__(link, sending)
         self._encoder = encoder
         self._worker = ThreadPoolExecutor(1, "deltas")
         self._before = (0, 0, 0)
@@ -122,15 +128,7 @@ class DeltaWire:
     async def seal(self, epoch: int) -> None:
         """Send the rest of `epoch` and its end."""
         await self._send(epoch, await self._work(self._encoder.seal))
-        seal = self._sending.seal(epoch)
-        octets = self._link.octets + HEADER.size + SEAL_BODY.size
-        self._sending.sent(epoch, octets, self._pages())
-        await self._link.send(FrameType.SEAL, seal.body, epoch)
-        self._link.octets = 0
-
-    async def flush(self) -> None:
-        """Send what is still kept back."""
-        await self._link.flush()
+        await self._seal(epoch, self._pages())
 
     def _encode(self, payload: memoryview) -> list[bytes]:
         self._sending.digest(payload)

@@ -175,13 +175,18 @@ class FrameDecoder:
     @property
     def wanted(self) -> memoryview:
         """Where the next bytes belong, once `next` has returned None; never empty."""
-        if self._fields is not None and len(self._payload) - self._filled > AHEAD_BYTES:
+        if self._goes_straight:
             return memoryview(self._payload)[self._filled :]
         return self._ahead[self._end :]
 
+    @property
+    def _goes_straight(self) -> bool:
+        """Whether the next bytes go into the payload, which lacks more than the buffer holds."""
+        return len(self._payload) - self._filled > AHEAD_BYTES
+
     def received(self, count: int) -> None:
         """Take note of `count` bytes put into `wanted`."""
-        if self._fields is not None and len(self._payload) - self._filled > AHEAD_BYTES:
+        if self._goes_straight:
             self._filled += count
         else:
             self._end += count

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from colod.errors import PeerUnreachable, WitnessError
-from colod.failover.record import activate, force, go_alone, hand_over, pair, take_over
+from colod.failover.record import (
+    OwnershipRecord,
+    activate,
+    force,
+    go_alone,
+    hand_over,
+    pair,
+    take_over,
+)
 from colod.model import Epoch, GuestName, HostName
 from colod.witness.base import Lost, Stored, Unknown, Won
 from colod.witness.manual import ManualWitness
@@ -158,6 +166,19 @@ async def test_a_word_on_nothing_that_is_paired_is_refused(link: Link, hosts: Ho
         await link.copies[A].confirm(GUEST, " ")
 
 
+async def doubted(link: Link, stored: Stored) -> OwnershipRecord:
+    """Have A pair while B is not heard, and a person say that B is down.
+
+    Returns:
+        The record that A wants.
+    """
+    link.cut()
+    new = pair(record_of(stored), PAIRING, Epoch(2), attempt=attempt())
+    assert isinstance(await settle(link.copies[A], GUEST, stored, new), Unknown)
+    await link.copies[A].confirm(GUEST, "it seems to be off")
+    return new
+
+
 async def test_a_pairing_that_the_peer_has_not_confirmed_is_unknown_and_counts_as_paired(
     link: Link, hosts: Hosts
 ) -> None:
@@ -176,10 +197,7 @@ async def test_a_peer_that_dies_before_it_confirms_a_pairing_holds_nobody_up_for
     link: Link, hosts: Hosts
 ) -> None:
     stored = await created(hosts)
-    link.cut()
-    new = pair(record_of(stored), PAIRING, Epoch(2), attempt=attempt())
-    assert isinstance(await settle(hosts.a, GUEST, stored, new), Unknown)
-    await link.copies[A].confirm(GUEST, "it burnt down")
+    new = await doubted(link, stored)
     won = await settle(hosts.a, GUEST, stored, new)
     assert isinstance(won, Won)
     alone = go_alone(new, attempt=attempt())
@@ -191,10 +209,7 @@ async def test_a_word_for_a_pairing_is_void_once_the_peer_has_confirmed_it(
 ) -> None:
     """It was about this silence, and must not decide a later one."""
     stored = await created(hosts)
-    link.cut()
-    new = pair(record_of(stored), PAIRING, Epoch(2), attempt=attempt())
-    assert isinstance(await settle(hosts.a, GUEST, stored, new), Unknown)
-    await link.copies[A].confirm(GUEST, "it seems to be off")
+    new = await doubted(link, stored)
     link.mend()
     won = await settle(hosts.a, GUEST, stored, new)
     assert isinstance(won, Won)
@@ -208,10 +223,7 @@ async def test_a_word_is_void_once_the_peer_is_heard_in_any_way(link: Link, host
     a, b = link.copies[A], link.copies[B]
     stored = await created(hosts)
     for speaker in (a, b):
-        link.cut()
-        new = pair(record_of(stored), PAIRING, Epoch(2), attempt=attempt())
-        assert isinstance(await settle(a, GUEST, stored, new), Unknown)
-        await a.confirm(GUEST, "it seems to be off")
+        new = await doubted(link, stored)
         won = await settle(a, GUEST, stored, new)
         assert isinstance(won, Won)
         link.mend()
@@ -226,10 +238,7 @@ async def test_a_word_is_void_once_the_peer_is_heard_in_any_way(link: Link, host
 
 async def test_a_refusal_is_no_silence(link: Link, hosts: Hosts) -> None:
     stored = await created(hosts)
-    new = pair(record_of(stored), PAIRING, Epoch(2), attempt=attempt())
-    link.cut()
-    assert isinstance(await settle(link.copies[A], GUEST, stored, new), Unknown)
-    await link.copies[A].confirm(GUEST, "it seems to be off")
+    new = await doubted(link, stored)
 
     async def refuse(guest: GuestName, stored: Stored) -> bool:
         return False

@@ -8,10 +8,11 @@ not come.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 
 from colod.output.compare.decisions import Reason
+from colod.output.compare.limits import check_times
 
 _AT_ONCE = frozenset({Reason.SPACE, Reason.OPERATOR})
 
@@ -46,10 +47,7 @@ class CheckpointOptions:
         Raises:
             ValueError: If one is not positive, or the spacing is not below the interval.
         """
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not 0 < value < float("inf"):
-                raise ValueError(f"{field.name} {value}: want more than 0, and an end")
+        check_times(self)
         if self.spacing_min_s >= self.interval_max_s:
             raise ValueError(
                 f"spacing_min_s {self.spacing_min_s}: want less than interval_max_s, "

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from colod.model import Mode
 from colod.output.compare.decisions import DIVERGENCE, Reason
+from colod.output.compare.limits import check_times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +45,7 @@ class HybridOptions:
         Raises:
             ValueError: If one is not positive, or the longest wait is below the first.
         """
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not 0 < value < float("inf"):
-                raise ValueError(f"{field.name} {value}: want more than 0, and an end")
+        check_times(self)
         if self.retry_max_s < self.retry_after_s:
             raise ValueError(
                 f"retry_max_s {self.retry_max_s}: want at least retry_after_s, {self.retry_after_s}"

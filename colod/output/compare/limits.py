@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,3 +53,15 @@ class Limits:
             value = getattr(self, field.name)
             if value <= 0:
                 raise ValueError(f"{field.name} {value}: want more than 0")
+
+
+def check_times(options: Any) -> None:
+    """Refuse options, all of them times and rates, of which one cannot be.
+
+    Raises:
+        ValueError: If one is not positive, or infinite.
+    """
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{field.name} {value}: want more than 0, and an end")
