@@ -14,15 +14,15 @@ from colod.daemon.protection import ProtectionService
 from colod.failover.effects import State
 from colod.failover.view import Answer, Contact, Copy, Replica, replica_of
 from colod.model import Role
-from colod.observe.checks import WITNESS_AWAY
+from colod.observe.checks import WITNESS_ANSWERS, WITNESS_AWAY
 from colod.v1 import admin_pb2, types_pb2
 
 _ROLES: Final = {
     Role.PRIMARY: types_pb2.ROLE_PRIMARY,
     Role.SECONDARY: types_pb2.ROLE_SECONDARY,
 }
-_WITNESS: Final = {
-    Answer.READ: "answers",
+WITNESS_SHOWN: Final = {
+    Answer.READ: WITNESS_ANSWERS,
     Answer.STALE: "being asked",
     Answer.UNREACHABLE: WITNESS_AWAY,
 }
@@ -135,7 +135,7 @@ def status_of(service: ProtectionService) -> admin_pb2.ProtectionStatus:
         replica=replica_code(view),
         output_held=service.state is State.PROTECTED and service.is_current,
         since_unix_s=service.since_unix_s,
-        witness=_WITNESS[service.facts.answer],
+        witness=WITNESS_SHOWN[service.facts.answer],
         peer_contact=view.contact if view else Contact.SILENT,
         guest_domain=_domain(service),
         gate=_gate(service),

@@ -19,6 +19,7 @@ FRESH_S: Final = 15.0
 """How old the facts of a decision may be. In good order it is a second; xl that hangs, or an effect
 that takes long, makes it older."""
 
+WITNESS_ANSWERS: Final = "answers"
 WITNESS_AWAY: Final = "does not answer"
 """What a status says of a witness that gave no answer."""
 

@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 from colod import __version__
 from colod.failover.effects import State
 from colod.measures import MEANINGS, Measure, bounds_of
+from colod.observe.checks import WITNESS_ANSWERS, WITNESS_AWAY
 from colod.v1 import admin_pb2, types_pb2
 
 PREFIX: Final = "colod_"
@@ -89,6 +90,11 @@ def _gate(read: Callable[[types_pb2.Gate], float]) -> Callable[[Status], list[Sa
     return lambda status: [((), float(read(status.gate)))] if status.HasField("gate") else []
 
 
+def _witness(status: Status) -> list[Sample]:
+    answers = {WITNESS_ANSWERS: 1.0, WITNESS_AWAY: 0.0}
+    return [((), answers[status.witness])] if status.witness in answers else []
+
+
 def _skipped(status: Status) -> list[Sample]:
     return [((reason,), float(count)) for reason, count in sorted(status.gate.skipped.items())]
 
@@ -110,6 +116,12 @@ ROWS: Final = (
         "peer_up",
         "Whether the other host's daemon answers",
         lambda s: [((), float(s.peer_contact == "up"))],
+    ),
+    Row(
+        "witness_up",
+        "Whether the witness answered when it was last asked; absent until it has been. Without "
+        "it nobody can take over",
+        _witness,
     ),
     Row(
         "peer_signal_silent",

@@ -12,7 +12,9 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from colod.daemon.status import WITNESS_SHOWN
 from colod.failover.effects import State
+from colod.failover.view import Answer
 from colod.measures import Measure, Measures, bounds_of
 from colod.observe.metrics import HOST_ROWS, ROWS, StatusCollector, updated
 from colod.v1 import admin_pb2, types_pb2
@@ -94,6 +96,15 @@ def test_only_a_secondary_has_a_replica_to_promote() -> None:
     assert of(scraped(status()), "colod_replica_promotable") == []
     here = admin_pb2.ProtectionStatus(guest="g", role=types_pb2.ROLE_SECONDARY, promotable=True)
     assert of(scraped(here), "colod_replica_promotable") == [1]
+
+
+def test_a_witness_that_was_not_asked_yet_is_neither_up_nor_away() -> None:
+    seen = [of(scraped(status(witness=text)), "colod_witness_up") for text in WITNESS_SHOWN.values()]
+    assert dict(zip(WITNESS_SHOWN, seen, strict=True)) == {
+        Answer.READ: [1],
+        Answer.STALE: [],
+        Answer.UNREACHABLE: [0],
+    }
 
 
 def test_the_gates_certainty_and_overflow_are_seen() -> None:
