@@ -186,7 +186,9 @@ class NotAllowedNow(ColodError):
 
     def __init__(self, state: str, message: str, *, advice: str = "") -> None:
         """Keep the state that forbids it."""
-        super().__init__(f"{message} (state {state})", advice=advice)
+        shown = f" (state {state})"
+        # A refusal that passes another's words on already says it.
+        super().__init__(message.removesuffix(shown) + shown, advice=advice)
         self.state = state
 
 

@@ -45,6 +45,11 @@ def is_settled(service: ProtectionService) -> bool:
     return not is_open and (journal.is_owner or journal.is_activated)
 
 
+def _is_away(service: ProtectionService) -> bool:
+    """Whether the other host has the guest already; only what is left here of it goes yet."""
+    return is_settled(service) and not service.journal.is_owner
+
+
 async def give_all_away(services: Iterable[ProtectionService]) -> Sequence[GuestName]:
     """Give away every guest whose primary this host is; return which.
 
@@ -53,7 +58,7 @@ async def give_all_away(services: Iterable[ProtectionService]) -> Sequence[Guest
     Raises:
         NotAllowedNow: If any stays here, or may; with the reason of each.
     """
-    here = [each for each in services if each.journal.role is Role.PRIMARY]
+    here = [each for each in services if each.journal.role is Role.PRIMARY and not _is_away(each)]
     ends = await asyncio.gather(*map(switched_over, here), return_exceptions=True)
     stay = []
     for service, end in zip(here, ends, strict=True):

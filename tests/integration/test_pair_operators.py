@@ -184,6 +184,8 @@ def test_a_host_gives_its_guests_away_before_it_is_drained(make_trial: MakeTrial
     trial.replicate()
     drained = json.loads(trial.alpha.ctl("drain", "--switch-over", "--json"))
     assert drained["given_away"] == ["g1"]
+    again = json.loads(trial.alpha.ctl("drain", "--switch-over", "--json"))
+    assert again["given_away"] == [], "the other host has it already"
     trial.until_state(trial.beta, "ALONE", "SUSPENDED")
     assert trial.runs(trial.beta)
     until(lambda: not trial.alpha.guests(), "nothing is left at alpha")
@@ -196,6 +198,7 @@ def test_no_pairing_is_ended_where_a_guest_cannot_be_given_away(trial: Trial) ->
     assert kept.returncode == 4
     assert "output of g1 is not held" in kept.stderr
     assert "no pairing was ended" in kept.stderr
+    assert kept.stderr.count("(state REPLICATING)") == 1
     trial.until_epochs_go_on()
     assert trial.status(trial.alpha).pairing == pairing
 

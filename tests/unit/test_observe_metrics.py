@@ -99,12 +99,11 @@ def test_only_a_secondary_has_a_replica_to_promote() -> None:
 
 
 def test_a_witness_that_was_not_asked_yet_is_neither_up_nor_away() -> None:
-    seen = [of(scraped(status(witness=text)), "colod_witness_up") for text in WITNESS_SHOWN.values()]
-    assert dict(zip(WITNESS_SHOWN, seen, strict=True)) == {
-        Answer.READ: [1],
-        Answer.STALE: [],
-        Answer.UNREACHABLE: [0],
+    seen = {
+        answer: of(scraped(status(witness=text)), "colod_witness_up")
+        for answer, text in WITNESS_SHOWN.items()
     }
+    assert seen == {Answer.READ: [1], Answer.STALE: [], Answer.UNREACHABLE: [0]}
 
 
 def test_the_gates_certainty_and_overflow_are_seen() -> None:
