@@ -162,6 +162,18 @@ class DomainNotFound(ToolstackError):
     code = "toolstack.domain_not_found"
 
 
+class GuestRenamed(ColodError):
+    """A guest that is replicated from this host has got another name behind colod's back."""
+
+    code = "guest.renamed"
+
+    def __init__(self, guest: str, name: str) -> None:
+        """Say how it is called now, and how it gets its name back."""
+        super().__init__(
+            f"{guest} is called {name} now, and nothing is decided for it: xl rename {name} {guest}"
+        )
+
+
 class NetworkError(ColodError):
     """The host's network could not be set up or read."""
 

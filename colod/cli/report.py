@@ -9,7 +9,7 @@ from colod.observe.checks import is_current
 from colod.observe.documents import decided_age_s, lag_json, replica_of, role_of
 from colod.v1 import admin_pb2, types_pb2
 
-_WITHOUT_REPLICA = frozenset({"STOPPED", "ALONE", "GUEST_SHUTDOWN"})
+_WITHOUT_REPLICA = frozenset({"STOPPED", "ALONE", "SUSPENDED", "GUEST_SHUTDOWN"})
 _NOT_HELD = "(output not held)"
 _UNKNOWN = "unknown"
 

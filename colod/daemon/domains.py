@@ -7,7 +7,9 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from colod.errors import GuestRenamed
 from colod.failover.view import Copy
+from colod.model import GuestName
 from colod.toolstack.port import ENDED, Domain, DomainState, Toolstack
 
 DOWN: Final = ENDED | {DomainState.DYING}
@@ -40,6 +42,37 @@ class Domains:
                 self._listed = {each.name: each for each in await self._toolstack.domains()}
                 self._asked_at = now
             return self._listed
+
+
+class SentName:
+    """Notices that somebody has renamed a guest that is replicated from this host."""
+
+    def __init__(self, guest: GuestName) -> None:
+        """Know of no domain yet."""
+        self._guest = guest
+        self._domid: int | None = None
+
+    def check(self, domains: Mapping[str, Domain], *, is_sent: bool, is_owner: bool) -> None:
+        """Refuse to take the guest for gone while its domain lives under another name.
+
+        Args:
+            domains: The domains of this host, by name.
+            is_sent: Whether the domain of the guest's name is being replicated from here.
+            is_owner: Whether this host owns the guest, as far as it knows. Where it does not, a
+                copy may be renamed: that is how a person puts one out of the way.
+
+        Raises:
+            GuestRenamed: If it is.
+        """
+        if self._guest in domains:
+            if is_sent:
+                self._domid = domains[self._guest].domid
+            return
+        for each in domains.values() if is_owner else ():
+            # Names of colod and xl begin so; of a domain without a name xl shows `(null)`.
+            is_by_rule = each.name.startswith((f"{self._guest}--", "("))
+            if each.domid == self._domid and each.state is not DomainState.DYING and not is_by_rule:
+                raise GuestRenamed(self._guest, each.name)
 
 
 def copy_of(domain: Domain | None) -> Copy:

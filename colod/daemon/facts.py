@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from colod.daemon.contact import PeerContact
-from colod.daemon.domains import copy_of
+from colod.daemon.domains import SentName, copy_of
 from colod.daemon.ended import GuestEnds
 from colod.daemon.parts import Parts
 from colod.daemon.proof import Proof
@@ -103,6 +103,7 @@ class Facts:
         self._listed_at = float("-inf")
         self._only_asked = False
         self._local: View | None = None
+        self._name = SentName(journal.protection.guest)
         self._let_run_at = float("-inf")
         self._parts = parts
         self._limits = parts.limits
@@ -208,6 +209,7 @@ class Facts:
 
         Raises:
             ToolstackError: If Xen does not answer.
+            GuestRenamed: If the guest that is replicated from here has another name now.
         """
         began = time.monotonic()
         local = _local(journal, self._parts.boot, session)
@@ -221,6 +223,7 @@ class Facts:
             self._listing_s = min(time.monotonic() - began, _LISTING_MAX_S)
         self._only_asked, self._local = False, local
         guest, is_peer = journal.protection.guest, journal.peer == self._parts.peer
+        self._name.check(domains, is_sent=_is_sent(journal, local), is_owner=journal.is_owner)
         contact = await self._contact_of(session, is_peer=is_peer)
         theirs = None
         if is_peer:
@@ -362,6 +365,10 @@ def _local(journal: Journal, boot: str, session: SessionHandle | None) -> View:
         handed_over=bool(status and status.handed_over),
         **_gate(journal, link, status),
     )
+
+
+def _is_sent(journal: Journal, local: View) -> bool:
+    return journal.role is Role.PRIMARY and local.link is Link.FOLLOWING
 
 
 def _domid(domains: Mapping[str, Domain], name: str) -> int:

@@ -163,6 +163,11 @@ def warnings(*, config: Config, facts: HostFacts, inventory: Inventory) -> Seque
         unseen.append("its graphical display (VNC or SPICE)")
     text = "Not held until an epoch is safe: what the guest says over "
     found = [f"{text}{', '.join(unseen)}, or over vchan."]
+    if not _tables(config, "nics"):
+        found.append(
+            "The guest has no network interface, so there is no output to hold: it is replicated, "
+            "and never shown as PROTECTED."
+        )
     if inventory.missing_modules:
         modules = " ".join(inventory.missing_modules)
         found.append(

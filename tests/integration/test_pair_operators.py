@@ -460,3 +460,26 @@ def test_a_signal_to_a_session_is_no_reason_to_end(trial: Trial) -> None:
             kill(trial.session(host), number)
     trial.until_epochs_go_on()
     assert trial.status(trial.alpha).pairing == pairing
+
+
+def test_a_guest_that_was_renamed_is_not_taken_for_gone(make_trial: MakeTrial) -> None:
+    trial = make_trial(suspect_s=8.0, silence_s=6.0, hold="automatic")
+    trial.replicate()
+    trial.alpha.xl("rename", "g1", "other")
+    until(lambda: "xl rename other g1" in trial.status(trial.alpha).cause, "it says what to do")
+    until(lambda: not trial.status(trial.alpha).output_held, "nothing old is claimed")
+    epoch = trial.status(trial.alpha).progress.acked_epoch
+    until(lambda: trial.status(trial.alpha).progress.acked_epoch > epoch + 2, "epochs go on")
+    trial.alpha.xl("rename", "other", "g1")
+    trial.until_state(trial.alpha, "PROTECTED")
+    until(lambda: not trial.status(trial.alpha).cause, "all is well")
+
+
+def test_the_other_host_takes_over_from_one_whose_guest_was_renamed(make_trial: MakeTrial) -> None:
+    trial = make_trial(suspect_s=3.0, silence_s=2.0)
+    trial.replicate()
+    trial.alpha.xl("rename", "g1", "other")
+    until(lambda: "xl rename other g1" in trial.status(trial.alpha).cause, "it was noticed")
+    trial.alpha.die()
+    trial.until_state(trial.beta, "ALONE")
+    trial.until_runs(trial.beta)

@@ -249,6 +249,12 @@ def test_outputs_that_no_gate_sees_are_named() -> None:
     assert "VNC" in text
 
 
+def test_a_guest_without_an_interface_is_told_that_it_is_never_protected() -> None:
+    config = {key: value for key, value in CONFIG.items() if key != "nics"}
+    found = preflight.warnings(config=config, facts=FACTS, inventory=STOCK)
+    assert "never shown as PROTECTED" in found[1]
+
+
 def test_missing_modules_and_untested_versions_are_warned_of() -> None:
     inventory = replace(STOCK, missing_modules=("ifb", "sch_plug"))
     facts = replace(FACTS, xen_version="4.20.1")
