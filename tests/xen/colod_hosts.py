@@ -38,8 +38,7 @@ listen = "{address}:{port}"
 address = "{peer_address}:{port}"
 
 [transport]
-kind = "tcp"
-listen = "{data_address}"
+{transport}
 
 [witness]
 kind = "etcd"
@@ -65,6 +64,8 @@ resync = "{resync}"
 level = "debug"
 """
 
+TCP = 'kind = "tcp"\nlisten = "{data_address}"'
+
 SENDER = "/colod-session send"
 RECEIVER = "/colod-session receive"
 DAEMON = "bin/colod$"
@@ -83,6 +84,7 @@ class ColodHosts:
         hold: str = "automatic",
         extra: str = "",
         data_prefix: str = "",
+        transport: str = TCP,
         **limits: float,
     ) -> None:
         """Install certificates and configuration and start the service on both hosts.
@@ -94,12 +96,15 @@ class ColodHosts:
             extra: Further tables of the configuration.
             data_prefix: The first three numbers of addresses of their own for the replicated data,
                 on the same interface; "" to use the hosts' own addresses.
+            transport: What stands in `[transport]`; `{data_address}` is a host's address for data,
+                `{peer}` the other host's name.
             limits: `suspect_s` and `silence_s`, in seconds, where a test wants others.
         """
         self.lab = lab
         self._extra = extra
         self.alpha, self.beta = lab.alpha, lab.beta
         self._data_prefix = data_prefix
+        self._transport = transport
         for host in lab.hosts:
             self.join_data(host)
         with tempfile.TemporaryDirectory() as directory:
@@ -133,15 +138,12 @@ class ColodHosts:
         host.forward_socket("/run/colod/admin.sock", self._socket(host))
 
     def _configure(self, host: Host, peer: Host, folder: Path, **settings: str | float) -> None:
-        pki.issue_certificate(folder, HostName(host.name))
-        host.put(folder / "ca.pem", "/etc/colod/tls/ca.pem")
-        host.put(folder / f"{host.name}.pem", "/etc/colod/tls/host.pem")
-        host.put(folder / f"{host.name}.key", "/etc/colod/tls/host.key", 0o600)
+        certify(host, folder)
         text = CONFIG.format(
             name=host.name,
             peer=peer.name,
             address=host.address,
-            data_address=self.data_address(host),
+            transport=self._transport.format(data_address=self.data_address(host), peer=peer.name),
             peer_address=peer.address,
             port=PORT,
             witness=self.lab.witness.endpoint,
@@ -262,6 +264,14 @@ class ColodHosts:
             assert found, f"no process {pattern} on {host.name}"
             pids += found
         host.run(f"kill -KILL {' '.join(map(str, pids))}")
+
+
+def certify(host: Host, folder: Path) -> None:
+    """Give a host a new certificate of the authority in `folder`."""
+    pki.issue_certificate(folder, HostName(host.name), force=True)
+    host.put(folder / "ca.pem", "/etc/colod/tls/ca.pem")
+    host.put(folder / f"{host.name}.pem", "/etc/colod/tls/host.pem")
+    host.put(folder / f"{host.name}.key", "/etc/colod/tls/host.key", 0o600)
 
 
 def protected(lab: Lab, *, data_prefix: str = "") -> ColodHosts:
