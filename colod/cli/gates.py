@@ -26,4 +26,7 @@ def facts(protection: admin_pb2.ProtectionStatus) -> Iterator[tuple[str, str]]:
         )
     if gate.uncovered:
         yield "not held", ", ".join(gate.uncovered)
+    if gate.not_in_replica:
+        names = ", ".join(gate.not_in_replica)
+        yield "not in replica", f"{names}: added since; take in by colodctl suspend, then resume"
     yield "gate error", gate.error

@@ -115,6 +115,7 @@ def gate_json(protection: admin_pb2.ProtectionStatus) -> json_types.Gate | None:
         "dropped_packets": gate.dropped_packets,
         "hold_s": _known(gate.hold_s),
         "uncovered": list(gate.uncovered),
+        "not_in_replica": list(gate.not_in_replica),
         "error": gate.error or None,
     }
 

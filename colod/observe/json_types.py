@@ -83,6 +83,8 @@ class Gate(TypedDict):
     """The longest hold of the epoch that was released last."""
     uncovered: list[str]
     """Interfaces that are not held."""
+    not_in_replica: list[str]
+    """Interfaces that the guest got since the pairing began: a takeover would leave them behind."""
     error: str | None
 
 

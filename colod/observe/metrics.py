@@ -219,6 +219,11 @@ ROWS: Final = (
         "Interfaces of the guest whose output is not held",
         _gate(lambda g: len(g.uncovered)),
     ),
+    Row(
+        "gate_interfaces_not_in_replica",
+        "Interfaces that the guest got since the pairing began: a takeover would leave them behind",
+        _gate(lambda g: len(g.not_in_replica)),
+    ),
 )
 
 

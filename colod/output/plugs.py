@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from colod.errors import NetworkError
+from colod.output.naming import EMULATED_SUFFIX
 from colod.output.plug import Found, Kernel, Netlink, PlugAction, Queue
 from colod.output.port import NotClosed, Survey
 
@@ -128,7 +129,12 @@ class KernelPlugs:
             dropped=sum(each.dropped_packets for each in queues),
             appeared=there - covered,
             vanished=frozenset(ready) - there,
+            added=frozenset(each for each in there if not self._was_there(each)),
         )
+
+    def _was_there(self, interface: str) -> bool:
+        """Whether it is one that was found at first, or the emulated twin of one."""
+        return bool({interface, interface.removesuffix(EMULATED_SUFFIX)}.intersection(self._wanted))
 
     def disconnect(self) -> None:
         """Let go of the kernel; plugs stay as they are. No other call may be going on."""

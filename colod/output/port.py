@@ -37,6 +37,7 @@ class Survey:
         dropped: Packets that full plugs have dropped since they were made.
         appeared: Interfaces of the guest that no plug covers.
         vanished: Covered interfaces that are no more.
+        added: Interfaces that the guest did not have when its plugs were made.
     """
 
     packets: int = 0
@@ -44,6 +45,7 @@ class Survey:
     dropped: int = 0
     appeared: frozenset[str] = frozenset()
     vanished: frozenset[str] = frozenset()
+    added: frozenset[str] = frozenset()
 
 
 class Plugs(Protocol):

@@ -205,6 +205,7 @@ class Holding:
             hold_s=self._hold_s,
             uncovered=sorted(gate.uncovered),
             error=self._error,
+            not_in_replica=sorted(survey.added),
         )
 
     # -- what is done

@@ -176,6 +176,7 @@ class Gate(_message.Message):
     HOLD_S_FIELD_NUMBER: _builtins.int
     UNCOVERED_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    NOT_IN_REPLICA_FIELD_NUMBER: _builtins.int
     phase: Global___GatePhase.ValueType
     is_protected: _builtins.bool
     """Nothing has left that the secondary lacks. It turns true with the acknowledgement of epoch
@@ -203,6 +204,10 @@ class Gate(_message.Message):
     def uncovered(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Interfaces of the guest whose output is not held."""
 
+    @_builtins.property
+    def not_in_replica(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Interfaces that the guest got since the pairing began: a takeover would leave them behind."""
+
     def __init__(
         self,
         *,
@@ -218,10 +223,11 @@ class Gate(_message.Message):
         hold_s: _builtins.float = ...,
         uncovered: _abc.Iterable[_builtins.str] | None = ...,
         error: _builtins.str = ...,
+        not_in_replica: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barriers", b"barriers", "dropped_packets", b"dropped_packets", "error", b"error", "held_bytes", b"held_bytes", "held_packets", b"held_packets", "hold_s", b"hold_s", "is_protected", b"is_protected", "phase", b"phase", "released_epoch", b"released_epoch", "skipped", b"skipped", "sound_from", b"sound_from", "uncovered", b"uncovered"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barriers", b"barriers", "dropped_packets", b"dropped_packets", "error", b"error", "held_bytes", b"held_bytes", "held_packets", b"held_packets", "hold_s", b"hold_s", "is_protected", b"is_protected", "not_in_replica", b"not_in_replica", "phase", b"phase", "released_epoch", b"released_epoch", "skipped", b"skipped", "sound_from", b"sound_from", "uncovered", b"uncovered"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

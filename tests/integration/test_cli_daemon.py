@@ -149,6 +149,7 @@ GATE = types_pb2.Gate(
     dropped_packets=7,
     hold_s=0.25,
     uncovered=["vif1.1"],
+    not_in_replica=["vif1.1"],
 )
 
 
@@ -292,6 +293,7 @@ def test_status_tells_how_output_is_held(daemon: FakeDaemon, colodctl: Run) -> N
         "dropped_packets": 7,
         "hold_s": 0.25,
         "uncovered": ["vif1.1"],
+        "not_in_replica": ["vif1.1"],
         "error": None,
     }
     out = colodctl("status", "web").out

@@ -43,6 +43,7 @@ def wide() -> admin_pb2.ProtectionStatus:
         held_bytes=BYTES,
         dropped_packets=COUNT,
         uncovered=["vif123.45"] * 9,
+        not_in_replica=["vif123.45"] * 9,
         skipped={"unacknowledged": COUNT, "not_locked": COUNT},
     )
     signal = admin_pb2.PeerSignal(name=f"[{'2001:db8:' * 6}1]:7411", no_carrier_s=LONG_S)

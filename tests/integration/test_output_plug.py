@@ -224,6 +224,7 @@ def test_a_second_interface_of_the_guest_is_seen_and_covered() -> None:
         plugs = make_plugs()
         plugs.prepare()
         plugs.close()
+        assert plugs.survey().added == frozenset()
         ip("link", "add", "vif9.1", "type", "veth", "peer", "name", "g1")
         ip("link", "add", "vif9.0-emu", "type", "veth", "peer", "name", "g2")
         ip("link", "add", "vif8.0", "type", "veth", "peer", "name", "g3")
@@ -231,6 +232,7 @@ def test_a_second_interface_of_the_guest_is_seen_and_covered() -> None:
         for name in ("vif9.1", "vif9.0-emu"):
             plugs.cover(name)
         assert plugs.survey().appeared == frozenset()
+        assert plugs.survey().added == {"vif9.1"}, "an emulated twin is no interface of its own"
         ip("link", "del", "vif9.1")
         assert plugs.survey().vanished == {"vif9.1"}
         plugs.set_barrier()

@@ -290,9 +290,14 @@ async def test_a_new_interface_is_covered_and_protection_is_claimed_anew_from_th
             await found.epoch(epoch)
         watching = asyncio.create_task(found.holding.watch())
         found.plugs.surveyed = Survey(
-            packets=3, octets=300, dropped=2, appeared=frozenset({"vif1.1"})
+            packets=3,
+            octets=300,
+            dropped=2,
+            appeared=frozenset({"vif1.1"}),
+            added=frozenset({"vif1.1"}),
         )
         await found.until(lambda: "cover vif1.1" in found.plugs.done)
+        assert found.holding.status().not_in_replica == ["vif1.1"]
         found.plugs.surveyed = Survey(packets=3, octets=300, dropped=2)
         await found.until(lambda: not found.holding.gate.uncovered)
         status = found.holding.status()
