@@ -127,6 +127,19 @@ class Lab:
             if domain.domid != 0 and not domain.is_paused() and not domain.is_suspended()
         ]
 
+    def runs_only_on(self, host: Host, *, limit_s: float = 60.0) -> bool:
+        """Wait until the guest is seen to run there, since checkpoints suspend it again and again.
+
+        Returns:
+            Whether that came about, and nothing else was seen to run in the meantime.
+        """
+        wanted, end = [f"{host.name}:{NAME}"], time.monotonic() + limit_s
+        while time.monotonic() < end:
+            found = self.running_copies()
+            if found:
+                return found == wanted
+        return False
+
     def save_logs(self, name: str) -> Path:
         """Keep serial logs, journals and the witness's log under `.lab/logs/NAME`."""
         folder = CACHE / "logs" / name

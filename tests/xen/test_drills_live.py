@@ -45,7 +45,7 @@ def stays_the_same(hosts: ColodHosts, boot_id: str, owner: Host) -> None:
     assert hosts.lab.client.wait_for_answer().boot_id == boot_id
     primary, _ = hosts.until_protected()
     assert primary is owner
-    assert hosts.lab.running_copies() == [f"{owner.name}:{NAME}"]
+    assert hosts.lab.runs_only_on(owner)
 
 
 def test_a_live_drill_gives_the_guest_away_and_has_it_back(pair: Lab) -> None:

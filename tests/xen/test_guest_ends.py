@@ -51,7 +51,7 @@ def test_a_guest_that_reboots_is_started_again_and_protected(pair: Lab) -> None:
     wait_for(lambda: pair.client.wait_for_answer().boot_id != before.boot_id, 300, "it boots again")
     primary, _ = hosts.until_protected()
     assert primary is pair.alpha
-    assert pair.running_copies() == [f"alpha:{NAME}"]
+    assert pair.runs_only_on(pair.alpha)
 
 
 def test_a_guest_that_reboots_while_its_daemon_is_away_speaks_on_one_host_only(pair: Lab) -> None:

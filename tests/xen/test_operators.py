@@ -30,7 +30,7 @@ def switch_over(hosts: ColodHosts, giver: Host, taker: Host) -> None:
     after = hosts.lab.client.wait_for_answer(120)
     assert after.boot_id == before.boot_id
     assert after.counter >= before.counter
-    assert hosts.lab.running_copies() == [f"{taker.name}:{NAME}"]
+    assert hosts.lab.runs_only_on(taker)
     assert hosts.status(taker)["owner"] == taker.name
     # One that is given up goes on as before: PROTECTED follows.
     states = [entry.to_state for entry in hosts.history(giver)[known:]]
