@@ -78,7 +78,9 @@ class Facts:
 
     Attributes:
         view: The last view that was put together, None before the first.
-        answer: How the witness stood when it was last asked.
+        answer: How the witness stands for decisions: STALE where it has to be asked again.
+        last_answer: What came of asking it last, for people: one that hangs is not well while it
+            is being asked. STALE before the first time.
         stored: What it answered.
         draining: Whether this host gives up all its pairings.
         proof: What is known of the other host's being off.
@@ -90,7 +92,7 @@ class Facts:
     def __init__(self, parts: Parts, journal: Journal) -> None:
         """Know nothing yet."""
         self.view: View | None = None
-        self.answer = Answer.STALE
+        self.answer = self.last_answer = Answer.STALE
         self.stored = Stored(None, 0)
         self.draining = False
         self._switchover_error = ""
@@ -123,7 +125,8 @@ class Facts:
 
     def answered(self, answer: Answer, stored: Stored | None = None) -> None:
         """Note what came of asking the witness just now."""
-        self.answer, self._asked_at = answer, time.monotonic()
+        self.answer = self.last_answer = answer
+        self._asked_at = time.monotonic()
         if stored is not None:
             self.stored, self.read_at = stored, self._asked_at
 

@@ -23,7 +23,7 @@ _ROLES: Final = {
 }
 WITNESS_SHOWN: Final = {
     Answer.READ: WITNESS_ANSWERS,
-    Answer.STALE: "being asked",
+    Answer.STALE: "not asked yet",
     Answer.UNREACHABLE: WITNESS_AWAY,
 }
 
@@ -135,7 +135,7 @@ def status_of(service: ProtectionService) -> admin_pb2.ProtectionStatus:
         replica=replica_code(view),
         output_held=service.state is State.PROTECTED and service.is_current,
         since_unix_s=service.since_unix_s,
-        witness=WITNESS_SHOWN[service.facts.answer],
+        witness=WITNESS_SHOWN[service.facts.last_answer],
         peer_contact=view.contact if view else Contact.SILENT,
         guest_domain=_domain(service),
         gate=_gate(service),

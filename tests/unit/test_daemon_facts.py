@@ -156,6 +156,15 @@ async def test_an_answer_grows_old() -> None:
     assert later.answer is Answer.STALE
 
 
+async def test_a_witness_that_hangs_is_not_well_while_it_is_asked_once_more() -> None:
+    facts = Facts(slow_parts(), JOURNAL)
+    assert facts.last_answer is Answer.STALE
+    facts.answered(Answer.UNREACHABLE)
+    facts._asked_at -= 60.0
+    await facts.look(JOURNAL, None, State.ALONE)
+    assert (facts.answer, facts.last_answer) == (Answer.STALE, Answer.UNREACHABLE)
+
+
 async def test_a_gate_that_a_session_left_counts_as_closed_until_it_is_opened() -> None:
     """The pairing may be forgotten before its gate is: the guest would stay mute for ever."""
     left = replace(JOURNAL, pairing=None, gate='{"kind": "plug", "interfaces": ["vif1.0"]}')
