@@ -200,7 +200,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     async def Checkpoints(self, request: admin_pb2.CheckpointsRequest, context: Any) -> Any:
         """Return of which replicas images can be written, and which were."""
         services = self._services(request.guest)
-        reply = self._checkpoints.listing(services)
+        reply = await self._checkpoints.listing(services)
         if (schedule := self._schedule.told(services)) is not None:
             reply.schedule.CopyFrom(schedule)
         return reply
@@ -210,8 +210,8 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     ) -> AsyncIterator[admin_pb2.ExportCheckpointReply]:
         """Write an image of a replica's newest epoch."""
         service = self._host.find(request.guest)
-        image = self._checkpoints.check(service)
-        path = self._checkpoints.path_of(service, request.name)
+        image = await self._checkpoints.check(service)
+        path = await self._checkpoints.path_of(service, request.name)
         plan = [
             f"write epoch {image.epoch} of {service.guest}, or a newer one, to {path}",
             f"about {-(-image.image_bytes >> 20)} MiB; replication goes on meanwhile",

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from colod.daemon.image_disk import on_image_disk
 from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService
 from colod.daemon.sessions import SessionHandle
@@ -53,24 +54,29 @@ class Checkpoints:
             )
         return directory
 
-    def listing(self, services: Iterable[ProtectionService]) -> admin_pb2.CheckpointsReply:
-        """Return of which replicas images could be written, and which were."""
+    async def listing(self, services: Iterable[ProtectionService]) -> admin_pb2.CheckpointsReply:
+        """Return of which replicas images could be written, and which were.
+
+        Raises:
+            CheckpointError: If the disk does not answer.
+        """
         directory = self._parts.limits.image_directory
         return admin_pb2.CheckpointsReply(
             directory=str(directory or ""),
             kept=[_kept(each) for each in services if each.journal.role is Role.SECONDARY],
-            exported=_exported(directory) if directory is not None else [],
+            exported=await on_image_disk(_exported, directory) if directory is not None else [],
         )
 
-    def check(self, service: ProtectionService) -> session_pb2.ReplicaImage:
+    async def check(self, service: ProtectionService) -> session_pb2.ReplicaImage:
         """Return what is kept of a replica, if an image of it can be written now.
 
         Raises:
             NotAllowedNow: If not; it says what to do.
             PreflightRefused: If the disk has no room for one.
+            CheckpointError: If it does not answer.
         """
         image = self.check_kept(service)
-        self.check_room(image)
+        await on_image_disk(self.check_room, image)
         return image
 
     def check_kept(self, service: ProtectionService) -> session_pb2.ReplicaImage:
@@ -115,11 +121,12 @@ class Checkpoints:
                 ]
             )
 
-    def path_of(self, service: ProtectionService, name: str) -> Path:
+    async def path_of(self, service: ProtectionService, name: str) -> Path:
         """Return where an image is to be written.
 
         Raises:
             PreflightRefused: If the name is none, or taken.
+            CheckpointError: If the disk does not answer.
         """
         if not name:
             now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -130,7 +137,7 @@ class Checkpoints:
                 [f"{name!r}: want a name of at most 128 of A-Z a-z 0-9 _ . + -, and no path"]
             )
         path = self.directory() / name
-        if path.exists():
+        if await on_image_disk(path.exists):
             raise PreflightRefused([f"{path} is there already"])
         return path
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from colod.daemon.checkpoints import Checkpoints
+from colod.daemon.image_disk import on_image_disk
 from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService
 from colod.errors import PreflightRefused, SessionError
@@ -59,10 +60,10 @@ async def make_plan(
         PreflightRefused: With every reason why the drill may not be.
         ToolstackError: If xl does not answer.
     """
-    image = checkpoints.check(service)
+    image = await checkpoints.check(service)
     config = await asyncio.to_thread(_config_of, service)
     directory = checkpoints.directory()
-    targets, reasons = await asyncio.to_thread(_targets, request, directory / DISKS)
+    targets, reasons = await on_image_disk(_targets, request, directory / DISKS)
     domain = service.guest + DRILL_SUFFIX
     facts = await parts.toolstack.host_facts()
     reasons += await asyncio.to_thread(

@@ -10,10 +10,11 @@ from typing import Any
 
 import structlog
 
+from colod.daemon.image_disk import on_image_disk
 from colod.daemon.parts import Parts
 from colod.daemon.peer_calls import PEER_CALLS
 from colod.daemon.sessions import SessionHandle, last_words, log_path, write_spec
-from colod.errors import DomainNotFound, PeerError, PreflightRefused, SessionError
+from colod.errors import CheckpointError, DomainNotFound, PeerError, PreflightRefused, SessionError
 from colod.failover.view import Journal
 from colod.model import INCOMING_SUFFIX, Disks, GuestName
 from colod.observe.logs import Event
@@ -122,7 +123,7 @@ class Pairing:
         spec = self._spec(journal, "receive", secret) | {
             "receive_argv": list(toolstack.receive_argv()),
             **self._watched(incoming),
-            **self._image(),
+            **await self._image(),
         }
         write_spec(session.directory, spec)
         await self._launch(self._session_argv("receive", session), session)
@@ -141,14 +142,17 @@ class Pairing:
             "exists_argv": list(toolstack.exists_argv(name)),
         }
 
-    def _image(self) -> dict[str, Any]:
+    async def _image(self) -> dict[str, Any]:
         """Return what the receiver may keep of its replica on disk."""
         limits = self._parts.limits
         if limits.image_directory is None:
             return {}
         try:
-            limits.image_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:  # the session says it again, where an image is asked for
+            await on_image_disk(
+                limits.image_directory.mkdir, mode=0o700, parents=True, exist_ok=True
+            )
+        except (OSError, CheckpointError) as error:
+            # The session says it again, where an image is asked for.
             _log.warning(Event.IMAGE_REFUSED, error=str(error))
         directory = str(limits.image_directory)
         return {"image": {"directory": directory, "max_bytes": limits.image_bytes}}
