@@ -45,6 +45,12 @@ _timeout_option = timeout_option(
     help="Why the rules may be overridden; kept in the history. With a wrong reason the guest "
     "may run twice.",
 )
+@click.option(
+    "--fence",
+    is_flag=True,
+    help="With shared disks: have the other host switched off, with all its guests, although it "
+    "answers.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done and lost.")
 @_timeout_option
 @json_option
@@ -55,6 +61,7 @@ def failover(
     guest: str,
     yes: bool,
     force_reason: str | None,
+    fence: bool,
     dry_run: bool,
     timeout_s: float,
     as_json: bool,
@@ -64,7 +71,7 @@ def failover(
 
     def ask(client: AdminClient, *, is_dry: bool) -> FailoverReply:
         request = admin_pb2.FailoverRequest(
-            guest=guest, force_reason=force_reason or "", dry_run=is_dry
+            guest=guest, force_reason=force_reason or "", fence=fence, dry_run=is_dry
         )
         return client.failover(request, timeout_s=timeout_s)
 

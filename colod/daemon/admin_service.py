@@ -14,6 +14,7 @@ from colod.daemon.drill_live import LiveDrills
 from colod.daemon.drill_log import drill_message
 from colod.daemon.drill_secondary import SecondaryDrills
 from colod.daemon.drills import Drills
+from colod.daemon.handover_plan import check_failover, failover_plan, switchover_plan
 from colod.daemon.host import Host
 from colod.daemon.image_schedule import ImageSchedule
 from colod.daemon.peer_calls import PEER_CALLS
@@ -21,7 +22,7 @@ from colod.daemon.protection import ProtectionService
 from colod.daemon.quarantine import Quarantine
 from colod.daemon.status import history_of, reply_of
 from colod.daemon.switching import give_all_away, switched_over
-from colod.errors import ColodError, NotAllowedNow, PreflightRefused
+from colod.errors import ColodError, OutcomeUnknown, PreflightRefused
 from colod.failover.record import MAX_REASON_CHARS
 from colod.model import Disks, Role, parse_guest_name, parse_host_name
 from colod.rpc import versions
@@ -130,23 +131,20 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         if request.force_reason:
             _check_reason(request.force_reason)
         service.check_failover(request.force_reason)
-        plan = _failover_plan(service, request.force_reason)
+        check_failover(self._host, service, may_fence=request.fence)
+        plan = failover_plan(self._host, service, request.force_reason)
         if request.dry_run:
             return admin_pb2.FailoverReply(plan=plan, generation=service.journal.generation)
         await service.fail_over(request.force_reason)
         if not await service.until(lambda: _has_taken_over(service), timeout_s=_FAILOVER_S):
-            raise NotAllowedNow(
-                service.state,
-                f"{request.guest} does not run here yet: {service.trouble}",
-                advice=service.decision.advice or "watch colodctl status",
-            )
+            raise _not_yet(service, "does not run here yet")
         return admin_pb2.FailoverReply(plan=plan, generation=service.journal.generation)
 
     async def Switchover(self, request: admin_pb2.SwitchoverRequest, context: Any) -> Any:
         """Give a guest of this host to the other one; return once it runs there."""
         service = self._host.find(request.guest)
         service.check_switchover()
-        plan = _switchover_plan(service)
+        plan = switchover_plan(service)
         if request.dry_run:
             return admin_pb2.SwitchoverReply(plan=plan, generation=service.journal.generation)
         await switched_over(service)
@@ -337,48 +335,14 @@ def _check_reason(reason: str) -> None:
         raise PreflightRefused([f"reason: at most {MAX_REASON_CHARS} characters"])
 
 
-def _not_yet(service: ProtectionService, what: str) -> NotAllowedNow:
-    return NotAllowedNow(
-        service.state,
-        f"{service.guest} {what}: {service.trouble}",
-        advice="it goes on by itself; watch colodctl status",
+def _not_yet(service: ProtectionService, what: str) -> OutcomeUnknown:
+    """Return what is said of an order that was taken, and is still to be carried out."""
+    return OutcomeUnknown(
+        f"{service.guest} {what} (state {service.state}): {service.trouble}",
+        advice=service.decision.advice or "it goes on by itself; watch colodctl status",
     )
 
 
 def _has_taken_over(service: ProtectionService) -> bool:
     journal = service.journal
     return journal.role is Role.PRIMARY and journal.is_owner and journal.is_activated
-
-
-def _failover_plan(service: ProtectionService, force_reason: str) -> list[str]:
-    view, journal = service.facts.view, service.journal
-    assert view is not None
-    if journal.role is Role.PRIMARY:
-        return [
-            f"take ownership of {service.guest} back from {journal.peer} at the witness",
-            f"run the copy here, which was stopped when {journal.peer} became the owner",
-            f"should {journal.peer} have run its own, what the guest did there is lost",
-        ]
-    if not view.is_replica_promised and not force_reason:
-        raise NotAllowedNow(
-            service.state,
-            f"the record does not let {journal.host} take {service.guest} over",
-            advice=f"wait until it is REPLICATING, or, only if {journal.peer} is off for good: "
-            "--force-reason",
-        )
-    return [
-        f"take ownership of {service.guest} from {journal.peer} at the witness",
-        f"promote the replica here from epoch {view.acked_epoch}, the newest acknowledged one",
-        f"{journal.peer} stops its copy as soon as it learns of it; what the guest did there "
-        "since that epoch is lost",
-    ]
-
-
-def _switchover_plan(service: ProtectionService) -> list[str]:
-    journal = service.journal
-    return [
-        f"stop {service.guest} at a checkpoint here, and wait until {journal.peer} has it",
-        f"give {journal.peer} the ownership at the witness, and let it run {service.guest}",
-        f"if that cannot be done, {service.guest} runs on here; nothing of it is lost either way",
-        f"destroy the copy here once {journal.peer} runs its own, then replicate back from there",
-    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from colod.daemon.drill_health import check_healthy, check_healthy_there
+from colod.daemon.handover_plan import check_fence
 from colod.daemon.host import Host
 from colod.daemon.peer_calls import PEER_CALLS
 from colod.daemon.protection import ProtectionService
@@ -38,7 +39,8 @@ async def check_may_begin(
                 advice=f"without --as-if-host-died, on {peer}, once it is PROTECTED",
             )
         await check_healthy_there(host, service, stays=stays)
-        _check_fence(host, service, may_fence=request.fence)
+        instead = f"without --as-if-host-died, on {peer}"
+        check_fence(host, service, instead=instead, may_fence=request.fence)
     else:
         service.check_switchover()
         await check_healthy(host, service, stays=stays)
@@ -51,31 +53,6 @@ async def check_may_begin(
     if request.failback and not request.as_if_host_died:
         asked = peer_pb2.GiveBackRequest(guest=service.guest, dry_run=True)
         await PEER_CALLS.run(host.parts.peer_client.give_back, asked, timeout_s=_ASKED_S)
-
-
-def _check_fence(host: Host, service: ProtectionService, *, may_fence: bool) -> None:
-    """Check that a takeover from a host that lives does not switch it off unasked.
-
-    Raises:
-        NotAllowedNow: If it would, or would wait for a proof that cannot be had.
-    """
-    peer = service.journal.peer
-    if not needs_fencing(service.journal.protection.disks):
-        return
-    if not host.parts.has_fencing:
-        raise NotAllowedNow(
-            service.state,
-            f"the disks of {service.guest} are shared, and nothing here can prove that {peer} is "
-            "off: the takeover would wait for a person",
-            advice=f"without --as-if-host-died, on {peer}: nobody is fenced then",
-        )
-    if not may_fence:
-        raise NotAllowedNow(
-            service.state,
-            f"the disks of {service.guest} are shared: {peer} would be fenced, with all its guests",
-            advice=f"if that is wanted: --fence; without --as-if-host-died, on {peer}, nobody is "
-            "fenced",
-        )
 
 
 def plan_of(

@@ -19,12 +19,14 @@ from colod.errors import (
     JournalError,
     NotAllowedNow,
     NotFound,
+    OutcomeUnknown,
     PeerRefused,
     PreflightRefused,
     WitnessUnreachable,
 )
 from colod.failover.learning import may_begin_with
 from colod.failover.rules.causes import SEE_FOREIGN_RECORD, foreign_record
+from colod.failover.rules.secondary import KEPT_FOR_WORD
 from colod.failover.view import Journal, Wanted
 from colod.model import (
     DRILL_SUFFIX,
@@ -319,7 +321,8 @@ class Host:
             The guests whose pairing ended.
 
         Raises:
-            NotAllowedNow: If one did not end in time; the others did.
+            NotAllowedNow: If one is kept for a person's word; the others ended.
+            OutcomeUnknown: If one did not end in time, and still may.
         """
         paired = [s for s in self._services.values() if s.journal.pairing is not None]
         for service in self._services.values():
@@ -327,10 +330,12 @@ class Host:
         await asyncio.gather(*(s.until_drained(timeout_s=DRAIN_S) for s in paired))
         if left := [s for s in paired if not s.is_drained()]:
             names = ", ".join(f"{s.guest} ({s.state}: {s.trouble})" for s in left)
-            raise NotAllowedNow(
-                left[0].state,
-                f"not drained: {names}",
-                advice=left[0].decision.advice or "watch colodctl status",
+            advice = left[0].decision.advice or "watch colodctl status"
+            if all(s.decision.rule == KEPT_FOR_WORD for s in left):
+                raise NotAllowedNow(left[0].state, f"not drained: {names}", advice=advice)
+            raise OutcomeUnknown(
+                f"not drained yet: {names}",
+                advice=f"{advice}; no pairing begins here until colod is restarted",
             )
         return [s.guest for s in paired]
 

@@ -12,7 +12,7 @@ from colod.daemon.host import Host
 from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService
 from colod.failover.effects import State
-from colod.failover.view import Answer, Contact, Copy, Replica, replica_of
+from colod.failover.view import Answer, Contact, Copy, Replica, Wanted, replica_of
 from colod.model import Role
 from colod.observe.checks import WITNESS_ANSWERS, WITNESS_AWAY
 from colod.v1 import admin_pb2, types_pb2
@@ -20,6 +20,10 @@ from colod.v1 import admin_pb2, types_pb2
 _ROLES: Final = {
     Role.PRIMARY: types_pb2.ROLE_PRIMARY,
     Role.SECONDARY: types_pb2.ROLE_SECONDARY,
+}
+_ORDERS: Final = {
+    Wanted.SUSPENDED: "colodctl suspend",
+    Wanted.UNPROTECTED: "colodctl unprotect",
 }
 WITNESS_SHOWN: Final = {
     Answer.READ: WITNESS_ANSWERS,
@@ -123,7 +127,7 @@ def status_of(service: ProtectionService) -> admin_pb2.ProtectionStatus:
         role=_ROLES[journal.role],
         peer=journal.peer,
         state=service.state,
-        cause=service.trouble,
+        cause=service.trouble or _ordered(service),
         advice=_advice(service),
         generation=journal.generation,
         pairing=journal.pairing or "",
@@ -146,6 +150,15 @@ def status_of(service: ProtectionService) -> admin_pb2.ProtectionStatus:
         standstill_s=service.watch.lasts_s,
         standstill_cause=service.watch.cause,
     )
+
+
+def _ordered(service: ProtectionService) -> str:
+    """Return what was ordered and is not done yet, "" for nothing."""
+    if service.is_drained():
+        return ""
+    if service.journal.wanted in _ORDERS:
+        return f"{_ORDERS[service.journal.wanted]} was ordered, and is not done yet"
+    return "a drain was ordered, and is not done yet" if service.facts.draining else ""
 
 
 def _is_promotable(service: ProtectionService) -> bool:

@@ -43,12 +43,12 @@ LEAST: Final[Mapping[str, OperatorRole]] = {
 }
 """The least role for each call of the service Admin. A call that is not here is nobody's."""
 
-ADMINS_FIELDS: Final[Mapping[str, str]] = {
-    "Failover": "force_reason",
-    "KeepQuarantined": "withdraw",
-    "DrillLive": "fence",
+ADMINS_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Failover": ("force_reason", "fence"),
+    "KeepQuarantined": ("withdraw",),
+    "DrillLive": ("fence",),
 }
-"""A field of a request that makes it an admin's, where it is set."""
+"""Fields of a request that make it an admin's, where one is set."""
 
 
 def needed(call: str, request: Any) -> OperatorRole | None:
@@ -58,8 +58,12 @@ def needed(call: str, request: Any) -> OperatorRole | None:
         call: Name of the call, without the service's.
         request: The request as it came.
     """
-    field = ADMINS_FIELDS.get(call)
-    return OperatorRole.ADMIN if field and getattr(request, field) else LEAST.get(call)
+    return OperatorRole.ADMIN if _raising(call, request) else LEAST.get(call)
+
+
+def _raising(call: str, request: Any) -> str:
+    """Return the field of the request that makes it an admin's, "" for none."""
+    return next((each for each in ADMINS_FIELDS.get(call, ()) if getattr(request, each)), "")
 
 
 def check_permitted(operator: Operator, call: str, request: Any) -> None:
@@ -72,8 +76,8 @@ def check_permitted(operator: Operator, call: str, request: Any) -> None:
     if role is None:
         raise NotPermitted(f"{call} is not for operators")
     if operator.role < role:
-        field = ADMINS_FIELDS.get(call, "")
-        what = f"{call} with {field}" if field and getattr(request, field) else call
+        field = _raising(call, request)
+        what = f"{call} with {field}" if field else call
         raise NotPermitted(
             f"{operator.name} is {_a(operator.role)}: {what} needs {_a(role)}",
             advice=f"ask {_a(role)}, or use colodctl on that host, as its group there",

@@ -626,20 +626,24 @@ class FailoverRequest(_message.Message):
     GUEST_FIELD_NUMBER: _builtins.int
     FORCE_REASON_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
     guest: _builtins.str
     force_reason: _builtins.str
     """Needed where the rules alone would refuse; kept in the record and the history."""
     dry_run: _builtins.bool
+    fence: _builtins.bool
+    """That the other host may be fenced although it answers; only where disks are shared."""
     def __init__(
         self,
         *,
         guest: _builtins.str = ...,
         force_reason: _builtins.str = ...,
         dry_run: _builtins.bool = ...,
+        fence: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "force_reason", b"force_reason", "guest", b"guest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "fence", b"fence", "force_reason", b"force_reason", "guest", b"guest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -418,6 +418,40 @@ def test_a_guest_on_shared_disks_goes_on_once_an_agent_has_fenced_the_peer(
     assert "status: off" in events(trial.beta, "fence.confirmed")[0]["evidence"]
 
 
+def test_a_failover_switches_no_host_off_that_answers_unless_it_is_told_to(
+    make_trial: MakeTrial, tmp_path: Path
+) -> None:
+    script = tmp_path / "fence_test"
+    trial = make_trial(**QUICK, extra=agents(script, 0, "echo Status: OFF; exit 2"))
+    trial.replicate(disks="shared")
+    for argv in (("--yes",), ("--dry-run",)):
+        refused = trial.beta.try_ctl("failover", "g1", *argv)
+        assert refused.returncode == 4
+        assert "alpha would be fenced, with all its guests" in refused.stderr
+        assert "colodctl switchover" in refused.stderr
+    assert not Path(f"{script}.log").exists()
+    assert trial.is_in_step()
+    plan = trial.beta.ctl("failover", "g1", "--fence", "--dry-run")
+    assert "switch alpha off, with all its guests" in " ".join(plan.split())
+    trial.beta.ctl("failover", "g1", "--fence", "--yes")
+    assert Path(f"{script}.log").read_text().split() == ["off", "status"]
+    trial.until_runs(trial.beta)
+
+
+def test_a_failover_from_a_silent_host_says_that_it_is_switched_off(
+    make_trial: MakeTrial, tmp_path: Path
+) -> None:
+    script, manual = tmp_path / "fence_test", 'takeover = "manual"\n'
+    trial = make_trial(**QUICK, extra=manual + agents(script, 0, "echo Status: OFF; exit 2"))
+    trial.replicate(disks="shared")
+    trial.alpha.die()
+    trial.until_state(trial.beta, "MANUAL_HOLD")
+    plan = trial.beta.ctl("failover", "g1", "--dry-run")
+    assert "switch alpha off, with all its guests" in " ".join(plan.split())
+    trial.beta.ctl("failover", "g1", "--yes")
+    trial.until_runs(trial.beta)
+
+
 def test_an_agent_that_proves_nothing_leaves_the_guest_held_for_an_operator(
     make_trial: MakeTrial, tmp_path: Path
 ) -> None:

@@ -483,3 +483,14 @@ def test_the_other_host_takes_over_from_one_whose_guest_was_renamed(make_trial: 
     trial.alpha.die()
     trial.until_state(trial.beta, "ALONE")
     trial.until_runs(trial.beta)
+
+
+def test_an_order_that_must_wait_is_not_refused_and_is_shown_until_it_is_done(trial: Trial) -> None:
+    trial.replicate()
+    with trial.witness_away():
+        ordered = trial.alpha.try_ctl("suspend", "g1")
+        assert ordered.returncode == 5, "it may still be carried out"
+        assert "is still paired" in ordered.stderr
+        assert "colodctl suspend was ordered" in trial.status(trial.alpha).cause
+    trial.until_state(trial.alpha, "SUSPENDED")
+    until(lambda: trial.seen(trial.beta, "g1--incoming") is None, "the replica is given up")

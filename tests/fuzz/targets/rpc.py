@@ -195,9 +195,9 @@ def _may(caller: str, method: Any, raw: bytes) -> bool:
     if caller.startswith("host"):
         return False
     role = OperatorRole[caller.upper()]
-    field = ADMINS_FIELDS.get(method.name)
     request = GetMessageClass(method.input_type).FromString(raw)
-    return role >= (OperatorRole.ADMIN if field and getattr(request, field) else LEAST[method.name])
+    is_admins = any(getattr(request, each) for each in ADMINS_FIELDS.get(method.name, ()))
+    return role >= (OperatorRole.ADMIN if is_admins else LEAST[method.name])
 
 
 def _peer_seeds() -> Iterable[bytes]:
