@@ -2,7 +2,8 @@
 
 On loopback it is plain. Anywhere else it speaks TLS with the host's own certificate, and only to
 clients that have one of the same authority. A client that is slow, silent or hostile costs one of a
-few threads for a few seconds, and the daemon's loop nothing.
+few threads for a few seconds, and the daemon's loop nothing; where all are taken, whoever has kept
+one for longest without asking for anything gives it up to the next who comes.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ TIMEOUT_S: Final = 5.0
 
 LIMIT_S: Final = 15.0
 """Longest life of a connection, whatever trickles through it."""
+
+_YIELD_S: Final = 0.5
+"""Longest wait for a thread whose connection was just cut."""
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +95,7 @@ class _Handler(WSGIRequestHandler):
         """Answer one request, once all of its head is there and it is not too long."""
         stream = self.rfile
         head = _head_of(stream)
+        self.server.asked(self.connection)  # type: ignore[attr-defined]
         if len(head) > MAX_REQUEST_BYTES:
             self.requestline, self.request_version, self.command = "", "HTTP/1.0", ""
             self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
@@ -116,6 +121,12 @@ def _head_of(stream: io.BufferedIOBase) -> bytes:
     return bytes(head)
 
 
+def _cut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        # Not SSLSocket's own: that would let its thread go on in clear.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     block_on_close = False
@@ -128,6 +139,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         self._limit_s = limit_s
         self._lock = threading.Lock()
         self._deadlines: dict[socket.socket, float] = {}
+        self._silent: dict[socket.socket, None] = {}  # the oldest first
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
@@ -153,20 +165,39 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Give it a thread, if one is free."""
-        if not self._free.acquire(blocking=False):
+        if not self._has_room():
             self.shutdown_request(request)
             return
         with self._lock:
             self._deadlines[request] = time.monotonic() + self._limit_s
+            self._silent[request] = None
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no thread could be started
             self._gone(request)
             raise
 
+    def _has_room(self) -> bool:
+        """Take a thread: a free one, or that of the client who has been silent for longest."""
+        if self._free.acquire(blocking=False):
+            return True
+        with self._lock:
+            oldest = next(iter(self._silent), None)
+            self._silent.pop(oldest, None)  # type: ignore[arg-type]
+        if oldest is None:
+            return False
+        _cut(oldest)
+        return self._free.acquire(timeout=_YIELD_S)
+
+    def asked(self, request: socket.socket) -> None:
+        """Take note that the client has asked for something, or will not any more."""
+        with self._lock:
+            self._silent.pop(request, None)
+
     def _gone(self, request: Any) -> None:
         with self._lock:
             self._deadlines.pop(request, None)
+            self._silent.pop(request, None)
         self._free.release()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -182,9 +213,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         with self._lock:
             late = [each for each, deadline in self._deadlines.items() if deadline < now]
         for each in late:
-            with suppress(OSError):
-                # Not SSLSocket's own: that would let its thread go on in clear.
-                socket.socket.shutdown(each, socket.SHUT_RDWR)
+            _cut(each)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that broke off, or was no HTTP client at all, is no news."""

@@ -211,6 +211,18 @@ def test_silent_clients_take_a_few_places_and_no_more(server: HttpServer) -> Non
     until_alive(lambda: answer_of(server, "/livez")[0])
 
 
+def test_health_is_answered_while_silent_clients_hold_every_place(server: HttpServer) -> None:
+    silent = [socket.create_connection(server.address, 10) for _ in range(MAX_CONNECTIONS)]
+    try:
+        for _ in range(3 * MAX_CONNECTIONS):
+            assert answer_of(server, "/livez")[0] == 200
+            silent.append(socket.create_connection(server.address, 10))
+            silent[-1].send(b"GET /li")  # what is no request yet is silence
+    finally:
+        for client in silent:
+            client.close()
+
+
 def until_alive(ask: Callable[[], int]) -> None:
     """Ask until the places that silent clients took are free again."""
     for _ in range(50):
