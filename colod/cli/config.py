@@ -129,7 +129,7 @@ def _plug_in_problems(loaded: Config) -> Iterator[str]:
     transport, witness, fencing = loaded.transport, loaded.witness, loaded.fencing
     makers: tuple[Callable[[], object], ...] = (
         lambda: plugins.load("colod.transports", transport.kind).from_options(
-            transport.options, loaded.credentials
+            transport.path_options, loaded.credentials
         ),
         lambda: plugins.load("colod.witnesses", witness.kind).from_config(
             witness.options, host=host

@@ -140,6 +140,8 @@ def _facts(
     )
     yield "lag", _lag_text(protection)
     yield from gates.facts(protection)
+    if protection.HasField("link"):
+        yield "link", _link_text(protection.link)
     if protection.HasField("progress"):
         yield from _progress_facts(protection.progress)
 
@@ -156,6 +158,14 @@ def _signal_text(signal: admin_pb2.PeerSignal) -> str:
 
 def _standstill_text(protection: admin_pb2.ProtectionStatus) -> str:
     return f"for {layout.seconds(protection.standstill_s)}: {protection.standstill_cause}"
+
+
+def _link_text(link: types_pb2.SessionLink) -> str:
+    """Return how packets are marked and what the rate is held to; "" where there is neither."""
+    parts = [f"dscp {link.dscp}"] if link.HasField("dscp") and link.dscp else []
+    if link.rate_bytes_per_s:
+        parts.append(f"at most {link.rate_bytes_per_s * 8 / 1e6:g} Mbit/s, by the {link.rate_by}")
+    return ", ".join(parts)
 
 
 def _progress_facts(progress: types_pb2.Progress) -> Iterator[tuple[str, str]]:

@@ -106,15 +106,16 @@ class Table(BaseModel):
 
 
 class KindTable(Table):
-    """A table whose `kind` names a plug-in; all its other keys are that plug-in's options."""
+    """A table whose `kind` names a plug-in; all keys that it does not have are that one's."""
 
     @model_validator(mode="before")
     @classmethod
     def _gather_options(cls, table: object) -> object:
         if not isinstance(table, Mapping):
             return table
-        named = {key: value for key, value in table.items() if key == "kind"}
-        options = {key: value for key, value in table.items() if key not in ("kind", "options")}
+        own = cls.model_fields.keys()
+        named = {key: value for key, value in table.items() if key in own and key != "options"}
+        options = {key: value for key, value in table.items() if key not in own}
         given = table.get("options", {})
         if not isinstance(given, Mapping):
             return table
@@ -245,6 +246,38 @@ class TransportTable(KindTable):
         default_factory=dict,
         description="Every other key of the table, as the transport's page has it.",
     )
+    dscp: OptionText | None = Field(
+        default=None,
+        description="How packets of the link are marked, 0 to 63 or a name (`ef`, `af21`, `cs1`, "
+        "`le`), on both hosts. One that the network serves last: epochs are late when it is busy, "
+        "and output is held. One that it serves first: other services suffer from a first copy.",
+        json_schema_extra={"default_text": "as the system, or ssh, has it"},
+    )
+    rate_limit_mbit: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=100_000.0,
+        strict=True,
+        description="Most that each guest's sender on this host puts on the link, in Mbit/s; 0: as "
+        "fast as it goes, else at least 1. Smaller: a guest that dirties memory faster is slowed, "
+        "and its output late. Larger: a first copy may delay other guests' epochs.",
+    )
+
+    @property
+    def path_options(self) -> Mapping[str, str]:
+        """The plug-in's own options, and how packets are marked."""
+        return self.options if self.dscp is None else {**self.options, "dscp": self.dscp}
+
+    @property
+    def rate_bytes_per_s(self) -> int:
+        """The limit of the rate in bytes per second, 0 for none."""
+        return int(self.rate_limit_mbit * 1e6 / 8)
+
+    @model_validator(mode="after")
+    def _check_rate(self) -> Self:
+        if 0.0 < self.rate_limit_mbit < 1.0:
+            raise ValueError(f"rate_limit_mbit {self.rate_limit_mbit:g}: want 0 or at least 1")
+        return self
 
 
 class WitnessTable(KindTable):

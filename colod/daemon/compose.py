@@ -90,7 +90,7 @@ def compose(
     if host == peer:
         raise ConfigError([f"peer.name: {peer} is this host itself"])
     transport = load("colod.transports", config.transport.kind)
-    transport.from_options(config.transport.options, config.credentials)
+    transport.from_options(config.transport.path_options, config.credentials)
     toolstack = XlToolstack(tuple(config.toolstack.xl), tuple(config.toolstack.xenstore))
     limits = Limits.of(config)
     heartbeat = Heartbeat(
@@ -130,7 +130,7 @@ def compose(
         session_command=tuple(config.session.command),
         session_env=session_environment(),
         transport_kind=config.transport.kind,
-        transport_options=config.transport.options,
+        transport_options=config.transport.path_options,
         credentials=config.credentials,
         identity=tls,
         limits=limits,

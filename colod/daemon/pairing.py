@@ -194,6 +194,7 @@ class Pairing:
             "silence_s": limits.session_silence_s,
             "staging_bytes": limits.staging_bytes,
             "ack_timeout_s": limits.ack_timeout_s,
+            "rate_bytes_per_s": limits.rate_bytes_per_s,
             "deltas": {"codec": limits.delta_codec, "store_bytes": limits.delta_store_bytes},
         }
 

@@ -144,6 +144,7 @@ def status_of(service: ProtectionService) -> admin_pb2.ProtectionStatus:
         guest_domain=_domain(service),
         gate=_gate(service),
         measures=_measures(service),
+        link=_link(service),
         promotable=_is_promotable(service),
         decided_age_s=_decided_age_s(service),
         signals=_signals(service),
@@ -225,6 +226,14 @@ def _gate(service: ProtectionService) -> types_pb2.Gate | None:
     if session is None or session.status is None or session.process is None:
         return None
     return session.status.gate if session.status.HasField("gate") else None
+
+
+def _link(service: ProtectionService) -> types_pb2.SessionLink | None:
+    """Return what the session last said of its connection; None without one."""
+    session = service.session
+    if session is None or session.status is None or session.process is None:
+        return None
+    return session.status.link if session.status.HasField("link") else None
 
 
 def _measures(service: ProtectionService) -> Mapping[str, types_pb2.Histogram]:

@@ -82,6 +82,7 @@ def protection_json(protection: admin_pb2.ProtectionStatus) -> json_types.Protec
         "standstill_cause": protection.standstill_cause or None,
         "lag": lag_json(protection),
         "gate": gate_json(protection),
+        "link": _link_json(protection),
         "progress": _progress_json(protection),
     }
 
@@ -132,6 +133,17 @@ def _signal_json(signal: admin_pb2.PeerSignal) -> json_types.Signal:
 def standstill_s(protection: admin_pb2.ProtectionStatus) -> float | None:
     """Return for how long the guest has stood still, None where that is not known."""
     return protection.standstill_s if protection.HasField("standstill_s") else None
+
+
+def _link_json(protection: admin_pb2.ProtectionStatus) -> json_types.Link | None:
+    if not protection.HasField("link"):
+        return None
+    link = protection.link
+    return {
+        "dscp": link.dscp if link.HasField("dscp") else None,
+        "rate_bytes_per_s": link.rate_bytes_per_s or None,
+        "rate_by": link.rate_by or None,
+    }
 
 
 def _progress_json(protection: admin_pb2.ProtectionStatus) -> json_types.Progress | None:

@@ -126,6 +126,17 @@ class Progress(TypedDict):
     """What the reading waits for now: `link`, `gate`, `switchover`, `xl`."""
 
 
+class Link(TypedDict):
+    """The connection between the guest's two sessions, as this host sees it."""
+
+    dscp: int | None
+    """How the kernel says that it marks this host's packets; null where that is not known."""
+    rate_bytes_per_s: int | None
+    """What this host's end is held to; null: as fast as it goes."""
+    rate_by: str | None
+    """By whom: `kernel` or `session`."""
+
+
 class Protection(TypedDict):
     """A guest that is protected, as this host sees it."""
 
@@ -166,6 +177,8 @@ class Protection(TypedDict):
     lag: Lag
     gate: Gate | None
     """Null without an output gate."""
+    link: Link | None
+    """Null before the sessions were connected."""
     progress: Progress | None
     """Null without a session."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from colod.errors import PeerUnreachable, StreamError
 from colod.session.ending import Ending, said, say
+from colod.session.pacing import shape
 from colod.session.progress import UNKNOWN
 from colod.session.report import Report
 from colod.session.spec import SessionSpec
@@ -26,6 +27,7 @@ from colod.stream.frames import (
     encode_header,
 )
 from colod.transport.base import Connection
+from colod.v1 import types_pb2
 
 # Time in which the other side may still read what it was told last.
 _GOODBYE_S = 2.0
@@ -40,14 +42,15 @@ OnFrame = Callable[[Frame], Awaitable[None]]
 class Link:
     """Frames over one connection."""
 
-    def __init__(self, connection: Connection, generation: int) -> None:
+    def __init__(self, connection: Connection, generation: int, bytes_per_s: int = 0) -> None:
         """Take over `connection`, whose other end is not known yet.
 
         Args:
             connection: As the transport made it.
             generation: Put into each frame, and demanded of each.
+            bytes_per_s: Most that is sent, 0 for as fast as it goes.
         """
-        self._connection = connection
+        self._connection, self.shape = shape(connection, bytes_per_s)
         self._generation = generation
         self._decoder = FrameDecoder(may_bring_data=False)
         self._writing = asyncio.Lock()
@@ -246,6 +249,12 @@ class Link:
         except TimeoutError:
             _cancel(tasks)
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def status(self) -> types_pb2.SessionLink:
+        """Return what is known of the connection."""
+        held = self.shape
+        known = {} if held.dscp is None else {"dscp": held.dscp}
+        return types_pb2.SessionLink(rate_bytes_per_s=held.bytes_per_s, rate_by=held.by, **known)
 
     async def close(self) -> None:
         """Close the connection; whoever waits for it fails."""

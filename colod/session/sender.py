@@ -139,7 +139,7 @@ class Sender(Session):
 
     async def _attempt(self, timeout_s: float) -> Link:
         connection = await self._transport.connect(self.spec.address, timeout_s=timeout_s)
-        link = Link(connection, self.spec.generation)
+        link = Link(connection, self.spec.generation, self.spec.rate_bytes_per_s)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._greet(link)

@@ -175,12 +175,14 @@ class Session(ABC):
     def _status(self) -> session_pb2.SessionStatus:
         now = time.monotonic()
         progress = self.progress(now)
-        if self.link is not None:
-            progress.peer_heard_age_s = age(now, self.link.heard_at)
-            progress.rtt_s = self.link.rtt_s
-            self.report.capabilities = self.link.capabilities
-            self.report.peer_address = self.link.peer_address
+        if (link := self.link) is not None:
+            progress.peer_heard_age_s = age(now, link.heard_at)
+            progress.rtt_s = link.rtt_s
+            self.report.capabilities = link.capabilities
+            self.report.peer_address = link.peer_address
         status = self.report.status(progress, self.gate(), self.measures(), self.quiesce())
+        if link is not None:
+            status.link.CopyFrom(link.status())
         if (image := self.image(now)) is not None:
             status.image.CopyFrom(image)
         return status

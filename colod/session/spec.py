@@ -52,6 +52,7 @@ class SessionSpec:
         connect_timeout_s: How long the sender goes on trying to connect.
         pause_timeout_s: How long the receiver waits for the second pause reference once the first
             checkpoint is whole.
+        rate_bytes_per_s: Most that is put on the link, 0 for no limit.
         gate: How the guest's output is held; sender only.
         deltas: What may be used to send pages as what changed in them.
         image: What may be kept on disk, so that images of the replica can be written; receiver
@@ -78,6 +79,7 @@ class SessionSpec:
     ack_timeout_s: float = 60.0
     connect_timeout_s: float = 30.0
     pause_timeout_s: float = 60.0
+    rate_bytes_per_s: int = 0
     gate: GateSpec = field(default_factory=GateSpec)
     deltas: DeltaSpec = field(default_factory=DeltaSpec)
     image: ImageSpec = field(default_factory=ImageSpec)
@@ -244,6 +246,7 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "ack_timeout_s": _number(0.1, 3600),
     "connect_timeout_s": _number(0.1, 3600),
     "pause_timeout_s": _number(0.1, 3600),
+    "rate_bytes_per_s": _integer(0, 1 << 40),
     "gate": parse_gate,
     "deltas": parse_deltas,
     "image": parse_image,

@@ -48,7 +48,7 @@ For listening:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from colod.model import Credentials
 
@@ -92,6 +92,23 @@ class Connection(Protocol):
     @property
     def peer_address(self) -> str:
         """The other end, for messages."""
+        ...
+
+
+@runtime_checkable
+class Shaped(Protocol):
+    """What a connection offers besides, where its bytes leave by a socket of its own.
+
+    Without it a session holds itself to its rate, and how packets are marked is not known.
+    """
+
+    @property
+    def dscp(self) -> int | None:
+        """The DSCP, 0 to 63, that the kernel says it puts on what is sent; None: none."""
+        ...
+
+    def pace(self, bytes_per_s: int) -> bool:
+        """Have the kernel send at most `bytes_per_s`; return whether it says that it will."""
         ...
 
 

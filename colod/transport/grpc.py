@@ -109,7 +109,8 @@ class GrpcTransport:
         where = format_address(self._interface.listen, self._interface.port)
         try:
             credentials = await asyncio.to_thread(_server_credentials, self._credentials)
-            server = grpc.aio.server(options=_OF_SERVERS, maximum_concurrent_rpcs=_CALLS_MAX)
+            options = _with_mark(_OF_SERVERS, self._interface.dscp)
+            server = grpc.aio.server(options=options, maximum_concurrent_rpcs=_CALLS_MAX)
             port = server.add_secure_port(where, credentials)
         except (OSError, RuntimeError) as error:
             raise NetworkError(f"cannot listen on {where}: {error}") from error
@@ -131,9 +132,11 @@ class GrpcTransport:
             async with asyncio.timeout(timeout_s):
                 # gRPC goes on for 20 s with an attempt that was given up, its socket open: so it
                 # is tried where somebody answers only.
-                await (await connect_to(address, timeout_s=timeout_s)).close()
+                dscp = self._interface.dscp
+                await (await connect_to(address, timeout_s=timeout_s, dscp=dscp)).close()
                 credentials = await asyncio.to_thread(_channel_credentials, self._credentials)
-                return await _called(target, address, credentials, self._credentials.peer)
+                options = _with_mark(_OF_CLIENTS, dscp)
+                return await _called(target, address, credentials, self._credentials.peer, options)
         except (OSError, ValueError) as error:  # a TimeoutError is an OSError
             reason = str(error) or f"no answer within {timeout_s:g} s"
             raise PeerUnreachable(f"cannot connect to {address[:128]!r}: {reason}") from error
@@ -281,8 +284,17 @@ class _ClientStream:
         await self._channel.close()
 
 
+def _with_mark(options: Sequence[tuple[str, Any]], dscp: int | None) -> list[tuple[str, Any]]:
+    """Return `options` with how packets are marked. Source: gRPC's GRPC_ARG_DSCP."""
+    return [*options, *([] if dscp is None else [("grpc.dscp", dscp)])]
+
+
 async def _called(
-    target: str, address: str, credentials: grpc.ChannelCredentials, peer: str
+    target: str,
+    address: str,
+    credentials: grpc.ChannelCredentials,
+    peer: str,
+    options: Sequence[tuple[str, Any]],
 ) -> MessageConnection:
     """Return the connection to `peer` at `target`.
 
@@ -291,7 +303,7 @@ async def _called(
     """
     # The address need not be in the certificate: the host's name is.
     named = (("grpc.ssl_target_name_override", peer), ("grpc.default_authority", peer))
-    channel = grpc.aio.secure_channel(target, credentials, options=(*_OF_CLIENTS, *named))
+    channel = grpc.aio.secure_channel(target, credentials, options=(*options, *named))
     try:
         call: Any = channel.stream_stream(f"/{_SERVICE}/{_METHOD}")()
         if await call.read() != _WELCOME:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 
 from colod.errors import NetworkError, PeerUnreachable
+from colod.transport import shaping
 from colod.transport.base import Buffer
 
 _PARTS_PER_CALL = 64
@@ -94,6 +95,15 @@ class SocketConnection:
     def peer_address(self) -> str:
         """The other end, for messages."""
         return self._peer_address
+
+    @property
+    def dscp(self) -> int | None:
+        """How the kernel marks what is sent, None where there are no such marks."""
+        return shaping.marked(self._socket)
+
+    def pace(self, bytes_per_s: int) -> bool:
+        """Have the kernel send no faster; return whether it says that it will."""
+        return shaping.pace(self._socket, bytes_per_s)
 
     async def read_into(self, buffer: memoryview) -> int:
         """Receive into `buffer`; 0 at the end of the stream.

@@ -13,8 +13,9 @@ tells an end from the death of one of the four processes on the way.
 
 Options: `host` (the other host as ssh takes it, an alias of ssh_config too; default: its name),
 `config` (absolute path of an ssh_config to use instead of the user's and the system's), `listen`
-(the loopback address to receive on, default 127.0.0.1), `port` (there, default 0: any). User, port,
-keys, jumps and ciphers are ssh_config's affair.
+(the loopback address to receive on, default 127.0.0.1), `port` (there, default 0: any), `dscp` (how
+ssh marks its packets, in place of `IPQoS`). User, port, keys, jumps and ciphers are ssh_config's
+affair.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from colod.transport.sockets import SocketConnection
 from colod.transport.sshclient import Destination, SshClient, command, explain, start
 
 _OURS: Final = frozenset({"host", "config"})
-_LISTENING: Final = frozenset({"listen", "port"})
+_LISTENING: Final = frozenset({"listen", "port", "dscp"})
 _HOST: Final = re.compile(r"[A-Za-z0-9_.:@%\[\]][-A-Za-z0-9_.:@%\[\]]*")
 _LAST_WORDS_S: Final = 1.0
 
@@ -77,7 +78,10 @@ class SshTransport:
                 )
         if problems:
             raise ConfigError(problems)
-        return cls(Destination(host=host, config=Path(config) if config else None), interface)
+        destination = Destination(
+            host=host, config=Path(config) if config else None, dscp=interface.dscp
+        )
+        return cls(destination, interface)
 
     async def listen(self) -> Reception[ChunkedConnection]:
         """Start to listen on this host's loopback.

@@ -110,10 +110,12 @@ class Destination:
     Attributes:
         host: As ssh takes it; never empty, and never an option.
         config: Configuration to use instead of the user's and the system's.
+        dscp: How ssh marks its packets, 0 to 63; None leaves that to its configuration.
     """
 
     host: str
     config: Path | None = None
+    dscp: int | None = None
 
 
 def command(destination: Destination, port: int, listen: str, timeout_s: float) -> list[str]:
@@ -126,6 +128,9 @@ def command(destination: Destination, port: int, listen: str, timeout_s: float) 
         timeout_s: For the way to its sshd.
     """
     forced = _FORCED | {"ConnectTimeout": str(max(1, math.ceil(timeout_s)))}
+    if destination.dscp is not None:
+        # A number is taken for the whole octet. Source: OpenSSH misc.c, parse_ipqos().
+        forced["IPQoS"] = str(destination.dscp << 2)
     options = [word for name, value in forced.items() for word in ("-o", f"{name}={value}")]
     config = ["-F", str(destination.config)] if destination.config else []
     where = f"[{listen}]:{port}" if ":" in listen else f"{listen}:{port}"

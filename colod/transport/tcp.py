@@ -46,4 +46,4 @@ class TcpTransport:
         Raises:
             PeerUnreachable: If nobody answers within `timeout_s`.
         """
-        return await connect_to(address, timeout_s=timeout_s)
+        return await connect_to(address, timeout_s=timeout_s, dscp=self._interface.dscp)

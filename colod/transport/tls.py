@@ -62,7 +62,7 @@ class TlsTransport:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                carrier = await connect_to(address, timeout_s=timeout_s)
+                carrier = await connect_to(address, timeout_s=timeout_s, dscp=self._interface.dscp)
                 return await _proven(carrier, self._credentials, is_listener=False)
         except (NetworkError, TimeoutError) as error:
             reason = str(error) or f"no handshake within {timeout_s:g} s"

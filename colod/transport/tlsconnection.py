@@ -57,6 +57,15 @@ class TlsConnection:
         """The other end, for messages."""
         return self._carrier.peer_address
 
+    @property
+    def dscp(self) -> int | None:
+        """How the kernel marks what is sent."""
+        return self._carrier.dscp
+
+    def pace(self, bytes_per_s: int) -> bool:
+        """Have the kernel send no faster, TLS's own bytes included; return whether it will."""
+        return self._carrier.pace(bytes_per_s)
+
     async def prove(self, peer: str) -> None:
         """Shake hands, and make sure that both sides are who the other one wants.
 

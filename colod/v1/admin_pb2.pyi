@@ -294,6 +294,7 @@ class ProtectionStatus(_message.Message):
     STANDSTILL_CAUSE_FIELD_NUMBER: _builtins.int
     DRILL_LAST_SUCCESS_UNIX_S_FIELD_NUMBER: _builtins.int
     IMAGE_LAST_SCHEDULED_UNIX_S_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
     guest: _builtins.str
     role: _types_pb2.Role.ValueType
     peer: _builtins.str
@@ -352,6 +353,10 @@ class ProtectionStatus(_message.Message):
     def signals(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerSignal]:
         """By what the other host is heard on this one."""
 
+    @_builtins.property
+    def link(self) -> _types_pb2.SessionLink:
+        """The connection between the sessions; absent without one."""
+
     def __init__(
         self,
         *,
@@ -383,10 +388,11 @@ class ProtectionStatus(_message.Message):
         standstill_cause: _builtins.str = ...,
         drill_last_success_unix_s: _builtins.float | None = ...,
         image_last_scheduled_unix_s: _builtins.float | None = ...,
+        link: _types_pb2.SessionLink | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s", "_standstill_s", b"_standstill_s", "decided_age_s", b"decided_age_s", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "image_last_scheduled_unix_s", b"image_last_scheduled_unix_s", "progress", b"progress", "standstill_s", b"standstill_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s", "_standstill_s", b"_standstill_s", "decided_age_s", b"decided_age_s", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "image_last_scheduled_unix_s", b"image_last_scheduled_unix_s", "link", b"link", "progress", b"progress", "standstill_s", b"standstill_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s", "_standstill_s", b"_standstill_s", "advice", b"advice", "cause", b"cause", "decided_age_s", b"decided_age_s", "disks", b"disks", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "image_last_scheduled_unix_s", b"image_last_scheduled_unix_s", "interval_ms", b"interval_ms", "measures", b"measures", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "promotable", b"promotable", "replica", b"replica", "role", b"role", "signals", b"signals", "since_unix_s", b"since_unix_s", "standstill_cause", b"standstill_cause", "standstill_s", b"standstill_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s", "_standstill_s", b"_standstill_s", "advice", b"advice", "cause", b"cause", "decided_age_s", b"decided_age_s", "disks", b"disks", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "image_last_scheduled_unix_s", b"image_last_scheduled_unix_s", "interval_ms", b"interval_ms", "link", b"link", "measures", b"measures", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "promotable", b"promotable", "replica", b"replica", "role", b"role", "signals", b"signals", "since_unix_s", b"since_unix_s", "standstill_cause", b"standstill_cause", "standstill_s", b"standstill_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__decided_age_s: _TypeAlias = _typing.Literal["decided_age_s"]  # noqa: Y015
     _WhichOneofArgType__decided_age_s: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s"]  # noqa: Y015

@@ -78,6 +78,7 @@ class SessionStatus(_message.Message):
     PEER_ADDRESS_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     HELD_DOMID_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
     version_min: _builtins.int
     """Lowest and highest protocol version that the session speaks."""
     version_max: _builtins.int
@@ -155,6 +156,10 @@ class SessionStatus(_message.Message):
     def image(self) -> Global___ReplicaImage:
         """Receiver: the image of the replica that is kept on disk; absent where none is wanted."""
 
+    @_builtins.property
+    def link(self) -> _types_pb2.SessionLink:
+        """The connection to the other session; absent before there was one."""
+
     def __init__(
         self,
         *,
@@ -187,10 +192,11 @@ class SessionStatus(_message.Message):
         peer_address: _builtins.str = ...,
         image: Global___ReplicaImage | None = ...,
         held_domid: _builtins.int = ...,
+        link: _types_pb2.SessionLink | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate", "image", b"image", "progress", b"progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate", "image", b"image", "link", b"link", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "final_epoch", b"final_epoch", "gate", b"gate", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "held_domid", b"held_domid", "image", b"image", "kept_epoch", b"kept_epoch", "listen_address", b"listen_address", "measures", b"measures", "pairing", b"pairing", "peer_address", b"peer_address", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "quiesce_attempt", b"quiesce_attempt", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "final_epoch", b"final_epoch", "gate", b"gate", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "held_domid", b"held_domid", "image", b"image", "kept_epoch", b"kept_epoch", "link", b"link", "listen_address", b"listen_address", "measures", b"measures", "pairing", b"pairing", "peer_address", b"peer_address", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "quiesce_attempt", b"quiesce_attempt", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

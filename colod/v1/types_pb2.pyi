@@ -261,9 +261,40 @@ class Histogram(_message.Message):
 Global___Histogram: _TypeAlias = Histogram  # noqa: Y015
 
 @_typing.final
-class Progress(_message.Message):
-    """Progress of one session. Ages are seconds before the message was made; -1 where nothing is known."""
+class SessionLink(_message.Message):
+    """Progress of one session. Ages are seconds before the message was made; -1 where nothing is known.
+    What is known of the connection between two sessions, as this side sees it.
+    """
 
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DSCP_FIELD_NUMBER: _builtins.int
+    RATE_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    RATE_BY_FIELD_NUMBER: _builtins.int
+    dscp: _builtins.int
+    """How the kernel says that it marks this side's packets; absent where that is not known."""
+    rate_bytes_per_s: _builtins.int
+    """What this side is held to, 0 for nothing, and by whom: `kernel`, `session` or ""."""
+    rate_by: _builtins.str
+    def __init__(
+        self,
+        *,
+        dscp: _builtins.int | None = ...,
+        rate_bytes_per_s: _builtins.int = ...,
+        rate_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dscp", b"_dscp", "dscp", b"dscp"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dscp", b"_dscp", "dscp", b"dscp", "rate_by", b"rate_by", "rate_bytes_per_s", b"rate_bytes_per_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dscp: _TypeAlias = _typing.Literal["dscp"]  # noqa: Y015
+    _WhichOneofArgType__dscp: _TypeAlias = _typing.Literal["_dscp", b"_dscp"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dscp) -> _WhichOneofReturnType__dscp | None: ...
+
+Global___SessionLink: _TypeAlias = SessionLink  # noqa: Y015
+
+@_typing.final
+class Progress(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SEALED_EPOCH_FIELD_NUMBER: _builtins.int

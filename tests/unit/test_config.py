@@ -288,4 +288,24 @@ def test_every_field_says_what_it_is_for_and_every_quantity_has_its_ends() -> No
                 assert {"Ge", "Le"} <= ends, f"{name}.{key}"
                 assert "Smaller: " in field.description, f"{name}.{key}"
                 assert "Larger: " in field.description, f"{name}.{key}"
-                assert key.endswith(("_s", "_mib", "_images")), f"{name}.{key}"
+                assert key.endswith(("_s", "_mib", "_mbit", "_images")), f"{name}.{key}"
+
+
+def test_the_link_s_mark_goes_to_the_transport_and_its_rate_does_not(main_file: Path) -> None:
+    add(main_file, "1.toml", "[transport]\ndscp = 'af21'\nrate_limit_mbit = 800\nport = 7412\n")
+    transport = load_config(main_file).transport
+    assert transport.path_options == {"port": "7412", "dscp": "af21"}
+    assert transport.options == {"port": "7412"}
+    assert transport.rate_bytes_per_s == 100_000_000
+
+
+def test_without_those_settings_the_transport_is_told_what_it_was_before(main_file: Path) -> None:
+    add(main_file, "1.toml", "[transport]\nport = 7412\n")
+    transport = load_config(main_file).transport
+    assert (transport.path_options, transport.rate_bytes_per_s) == ({"port": "7412"}, 0)
+
+
+@pytest.mark.parametrize("value", ["0.5", "-1", "'fast'", "2e6"])
+def test_a_rate_that_is_none_is_refused(main_file: Path, value: str) -> None:
+    add(main_file, "1.toml", f"[transport]\nrate_limit_mbit = {value}\n")
+    assert "transport" in problems(main_file)[0]
