@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -16,6 +17,7 @@ from colod.observe.json_types import ConfigCheckDocument, ConfigShowDocument, Se
 
 if TYPE_CHECKING:
     from colod.config import Config
+    from colod.model import Credentials
 
 _SECRET: Final = re.compile(r"passw|secret|token|credential", re.IGNORECASE)
 _HIDDEN: Final = "(hidden)"
@@ -120,6 +122,17 @@ def _tls_problems(loaded: Config) -> Iterator[str]:
         yield from error.problems
 
 
+def _transport(kind: str, options: Mapping[str, str], credentials: Credentials) -> object:
+    """Return what carries epochs over one path.
+
+    Raises:
+        ConfigError: If it cannot be made.
+    """
+    from colod import plugins
+
+    return plugins.load("colod.transports", kind).from_options(options, credentials)
+
+
 def _plug_in_problems(loaded: Config) -> Iterator[str]:
     """Yield what the kinds themselves find wrong with their options."""
     from colod import plugins
@@ -128,8 +141,9 @@ def _plug_in_problems(loaded: Config) -> Iterator[str]:
     host = HostName(loaded.host.name)
     transport, witness, fencing = loaded.transport, loaded.witness, loaded.fencing
     makers: tuple[Callable[[], object], ...] = (
-        lambda: plugins.load("colod.transports", transport.kind).from_options(
-            transport.path_options, loaded.credentials
+        *(
+            partial(_transport, transport.kind, options, loaded.credentials)
+            for options in transport.paths
         ),
         lambda: plugins.load("colod.witnesses", witness.kind).from_config(
             witness.options, host=host

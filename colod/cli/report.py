@@ -161,8 +161,17 @@ def _standstill_text(protection: admin_pb2.ProtectionStatus) -> str:
 
 
 def _link_text(link: types_pb2.SessionLink) -> str:
-    """Return how packets are marked and what the rate is held to; "" where there is neither."""
-    parts = [f"dscp {link.dscp}"] if link.HasField("dscp") and link.dscp else []
+    """Return what is special about the connection between the sessions; "" where nothing is."""
+    parts = []
+    if link.may_resume:
+        broken = f"broken for {layout.seconds(link.broken_s)}, being mended"
+        parts.append(broken if link.HasField("broken_s") else f"over the {link.path} path")
+    if link.resumed:
+        times = "once" if link.resumed == 1 else f"{link.resumed} times"
+        parts.append(f"mended {times}")
+    if link.broken_by:
+        parts.append(f"last break: {link.broken_by}")
+    parts += [f"dscp {link.dscp}"] if link.HasField("dscp") and link.dscp else []
     if link.rate_bytes_per_s:
         parts.append(f"at most {link.rate_bytes_per_s * 8 / 1e6:g} Mbit/s, by the {link.rate_by}")
     return ", ".join(parts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -34,6 +34,8 @@ _PINGS_PER_SILENCE = 3  # fewer would let one lost packet look like a dead host
 _LOOKS = 1.1  # a session looks for silence ten times in that time
 _HOLD_S = 1.0  # for xl to pause the guest
 _MOST_MORE = 3
+_RESUME_MIB = 16
+_RESUME_LEAST_MIB = 2  # room for the longest write of a session
 _EVERYWHERE = frozenset({"0.0.0.0", "::"})
 
 
@@ -263,10 +265,32 @@ class TransportTable(KindTable):
         "and its output late. Larger: a first copy may delay other guests' epochs.",
     )
 
+    backup: dict[str, OptionText] | None = Field(
+        default=None,
+        description="Table `[transport.backup]`: the plug-in's own keys for a second path between "
+        "the hosts, on both, in full; nothing is taken over from the first. The link goes on over "
+        "it when the first one breaks. Over the same switch or cable: both fail at once.",
+        json_schema_extra={"default_text": "none"},
+    )
+
     @property
     def path_options(self) -> Mapping[str, str]:
         """The plug-in's own options, and how packets are marked."""
-        return self.options if self.dscp is None else {**self.options, "dscp": self.dscp}
+        return self._marked(self.options)
+
+    @property
+    def backup_options(self) -> Mapping[str, str] | None:
+        """The same for the second path, None without one."""
+        return None if self.backup is None else self._marked(self.backup)
+
+    @property
+    def paths(self) -> Sequence[Mapping[str, str]]:
+        """The options of each path, the preferred one first."""
+        backup = self.backup_options
+        return [self.path_options, *([] if backup is None else [backup])]
+
+    def _marked(self, options: Mapping[str, str]) -> Mapping[str, str]:
+        return options if self.dscp is None else {"dscp": self.dscp, **options}
 
     @property
     def rate_bytes_per_s(self) -> int:
@@ -274,9 +298,14 @@ class TransportTable(KindTable):
         return int(self.rate_limit_mbit * 1e6 / 8)
 
     @model_validator(mode="after")
-    def _check_rate(self) -> Self:
+    def _check_paths(self) -> Self:
+        problems = []
         if 0.0 < self.rate_limit_mbit < 1.0:
-            raise ValueError(f"rate_limit_mbit {self.rate_limit_mbit:g}: want 0 or at least 1")
+            problems.append(f"rate_limit_mbit {self.rate_limit_mbit:g}: want 0 or at least 1")
+        if self.backup is not None and self.backup == self.options:
+            problems.append("backup: is the same path as the first one, and fails with it")
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
 
@@ -532,6 +561,17 @@ class SessionTable(Table):
         "Smaller: less is saved of what the guest writes again and again. Larger: dom0 may run "
         "out of memory.",
     )
+    resume_mib: int | None = Field(
+        default=None,
+        ge=0,
+        le=4096,
+        strict=True,
+        description="Memory, per protection and host, for what may have to be sent again: a link "
+        "that breaks is mended then, within session_silence_s, over any path, and no new full copy "
+        "is needed. Both hosts must allow it. 0: its first break ends the pairing. Smaller, at "
+        "least 2: a long way carries less. Larger: dom0 may run out of memory.",
+        json_schema_extra={"default_text": "16 with a `[transport.backup]`, else 0"},
+    )
     command: Argv = Field(
         default_factory=lambda: [str(Path(sys.executable).with_name("colod-session"))],
         description="Command that runs a session, as a list of words. Another version than the "
@@ -732,6 +772,14 @@ class Config(Table):
         return copy
 
     @property
+    def resume_bytes(self) -> int:
+        """Memory for what may have to be sent again, 0 where a link ends at its first break."""
+        mib = self.session.resume_mib
+        if mib is None:
+            mib = _RESUME_MIB if self.transport.backup is not None else 0
+        return mib << 20
+
+    @property
     def least_watchdog_s(self) -> int:
         """The shortest time-out of a watchdog that resets no host whose daemon only restarts."""
         if self.self_fence.kind != "watchdog":
@@ -759,6 +807,10 @@ class Config(Table):
                 f"self_fence.timeout_s {self.self_fence.timeout_s} is less than {least_s}: "
                 f"{' or '.join(watchdog_needs(self))}"
             )
+        if 0 < self.resume_bytes < _RESUME_LEAST_MIB << 20:
+            problems.append(f"session.resume_mib: want 0 or at least {_RESUME_LEAST_MIB}")
+        if self.transport.backup is not None and not self.resume_bytes:
+            problems.append("transport.backup: of no use while session.resume_mib is 0")
         if problems:
             raise ValueError("; ".join(problems))
         return self

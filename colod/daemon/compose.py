@@ -90,7 +90,8 @@ def compose(
     if host == peer:
         raise ConfigError([f"peer.name: {peer} is this host itself"])
     transport = load("colod.transports", config.transport.kind)
-    transport.from_options(config.transport.path_options, config.credentials)
+    for options in config.transport.paths:
+        transport.from_options(options, config.credentials)
     toolstack = XlToolstack(tuple(config.toolstack.xl), tuple(config.toolstack.xenstore))
     limits = Limits.of(config)
     heartbeat = Heartbeat(
@@ -131,6 +132,7 @@ def compose(
         session_env=session_environment(),
         transport_kind=config.transport.kind,
         transport_options=config.transport.path_options,
+        backup_options=config.transport.backup_options,
         credentials=config.credentials,
         identity=tls,
         limits=limits,

@@ -10,7 +10,7 @@ import structlog
 
 from colod.daemon import guest_files
 from colod.daemon.adoption import clear_sessions
-from colod.daemon.pairing import Pairing
+from colod.daemon.pairing import Listening, Pairing
 from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService
 from colod.daemon.selffence import SelfFence
@@ -341,7 +341,7 @@ class Host:
 
     # --- what the peer asks -----------------------------------------------------------------
 
-    async def receive(self, request: peer_pb2.PrepareReceiveRequest) -> str:
+    async def receive(self, request: peer_pb2.PrepareReceiveRequest) -> Listening:
         """Start a receiver for the peer; return where it listens.
 
         Raises:

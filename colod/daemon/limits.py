@@ -35,6 +35,7 @@ class Limits:
     delta_codec: str
     delta_store_bytes: int
     rate_bytes_per_s: int = 0
+    resume_bytes: int = 0
     image_directory: Path | None = None
     """Where images of replicas are kept; None where none are."""
     image_bytes: int = 0
@@ -67,6 +68,7 @@ class Limits:
             hold_limit_bytes=config.output.limit_mib << 20,
             delta_codec=config.session.deltas,
             delta_store_bytes=config.session.page_store_mib << 20,
+            resume_bytes=config.resume_bytes,
             rate_bytes_per_s=config.transport.rate_bytes_per_s,
             guest_configs=config.toolstack.guest_configs,
             guest_end_wait_s=config.toolstack.guest_end_wait_s,

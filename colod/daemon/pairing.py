@@ -6,7 +6,7 @@ import json
 import secrets
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -29,6 +29,18 @@ START_S = 60.0
 PEER_START_S = START_S + 30.0
 """Time for the peer to clear an older replica away and to have its receiver come up."""
 SECRET_BYTES = 32
+
+
+class Listening(NamedTuple):
+    """Where a receiver waits for its sender.
+
+    Attributes:
+        address: On the first path.
+        backup: On the second one, "" where it has none.
+    """
+
+    address: str
+    backup: str = ""
 
 
 class Pairing:
@@ -102,7 +114,7 @@ class Pairing:
             session.directory,
             self._spec(journal, "send", secret)
             | self._watched(terms.guest)
-            | {"address": reply.address}
+            | {"address": reply.address, "backup_address": reply.backup_address}
             | gate,
         )
         command = self._session_argv("send", session)
@@ -112,8 +124,8 @@ class Pairing:
         await self._launch(argv, session)
         _log.info(Event.PAIRING_STARTED, protection=terms.guest, pairing=journal.pairing)
 
-    async def receive(self, journal: Journal, session: SessionHandle, secret: bytes) -> str:
-        """Start the receiver of the journal's pairing; return the address that it listens on.
+    async def receive(self, journal: Journal, session: SessionHandle, secret: bytes) -> Listening:
+        """Start the receiver of the journal's pairing; return where it listens.
 
         Raises:
             ColodError: If it does not come up.
@@ -128,11 +140,11 @@ class Pairing:
         write_spec(session.directory, spec)
         await self._launch(self._session_argv("receive", session), session)
         await session.until(
-            lambda: session.has_ended or bool(_listen_address(session)), timeout_s=START_S
+            lambda: session.has_ended or bool(_listening(session).address), timeout_s=START_S
         )
-        if not (address := _listen_address(session)):
+        if not (found := _listening(session)).address:
             raise _not_started(session)
-        return address
+        return found
 
     def _watched(self, name: str) -> dict[str, Any]:
         """Return how a session sees and pauses the domain that it watches."""
@@ -184,7 +196,11 @@ class Pairing:
             "host": parts.host,
             "peer": parts.peer,
             "secret": secret.hex(),
-            "transport": {"kind": parts.transport_kind, "options": dict(parts.transport_options)},
+            "transport": {
+                "kind": parts.transport_kind,
+                "options": dict(parts.transport_options),
+                "backup": None if parts.backup_options is None else dict(parts.backup_options),
+            },
             "tls": {
                 "ca": str(files.ca),
                 "certificate": str(files.certificate),
@@ -194,6 +210,7 @@ class Pairing:
             "silence_s": limits.session_silence_s,
             "staging_bytes": limits.staging_bytes,
             "ack_timeout_s": limits.ack_timeout_s,
+            "resume_bytes": limits.resume_bytes,
             "rate_bytes_per_s": limits.rate_bytes_per_s,
             "deltas": {"codec": limits.delta_codec, "store_bytes": limits.delta_store_bytes},
         }
@@ -210,8 +227,9 @@ class Pairing:
             raise _not_started(session)
 
 
-def _listen_address(session: SessionHandle) -> str:
-    return session.status.listen_address if session.status is not None else ""
+def _listening(session: SessionHandle) -> Listening:
+    status = session.status
+    return Listening(status.listen_address, status.backup_address) if status else Listening("")
 
 
 def _not_started(session: SessionHandle) -> SessionError:

@@ -52,6 +52,7 @@ class Parts:
         session_env: Its whole environment.
         transport_kind: How sessions reach each other.
         transport_options: That transport's table.
+        backup_options: The same for the second path, None without one.
         credentials: What it may prove the hosts with.
         identity: What this host proves itself with to the peer's daemon.
         limits: Times and sizes.
@@ -81,6 +82,7 @@ class Parts:
     session_env: Mapping[str, str]
     transport_kind: str
     transport_options: Mapping[str, str]
+    backup_options: Mapping[str, str] | None
     credentials: Credentials
     identity: TlsIdentity
     limits: Limits

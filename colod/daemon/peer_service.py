@@ -69,8 +69,8 @@ class PeerService(peer_pb2_grpc.PeerServicer):
     ) -> peer_pb2.PrepareReceiveReply:
         """Start a receiver."""
         _check(request, self._host.parts.transport_kind)
-        address = self._in_loop(self._host.receive(request), context)
-        return peer_pb2.PrepareReceiveReply(address=address)
+        found = self._in_loop(self._host.receive(request), context)
+        return peer_pb2.PrepareReceiveReply(address=found.address, backup_address=found.backup)
 
     def Forget(
         self, request: peer_pb2.ForgetRequest, context: grpc.ServicerContext

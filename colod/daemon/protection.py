@@ -16,7 +16,7 @@ import structlog
 from colod.daemon.actions import Actions, LinkBrokeError
 from colod.daemon.facts import Facts, knows_less, peer_view
 from colod.daemon.history import Change
-from colod.daemon.pairing import Pairing
+from colod.daemon.pairing import Listening, Pairing
 from colod.daemon.parts import Parts
 from colod.daemon.sessions import SessionHandle, last_words, remove_directory, session_name
 from colod.daemon.standstill import GuestWatch
@@ -360,7 +360,7 @@ class ProtectionService:
 
     async def receive(
         self, terms: Protection, pairing: PairingId, generation: Generation, secret: bytes
-    ) -> str:
+    ) -> Listening:
         """Join a new pairing as its secondary; return where the receiver listens.
 
         The owner's asking shows that it has left any older pairing, so what is left of one is

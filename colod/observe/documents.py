@@ -143,6 +143,12 @@ def _link_json(protection: admin_pb2.ProtectionStatus) -> json_types.Link | None
         "dscp": link.dscp if link.HasField("dscp") else None,
         "rate_bytes_per_s": link.rate_bytes_per_s or None,
         "rate_by": link.rate_by or None,
+        "may_resume": link.may_resume,
+        "path": link.path or None,
+        "resumed": link.resumed,
+        "broken_by": link.broken_by or None,
+        "broken_s": link.broken_s if link.HasField("broken_s") else None,
+        "kept_bytes": link.kept_bytes,
     }
 
 

@@ -135,6 +135,19 @@ class Link(TypedDict):
     """What this host's end is held to; null: as fast as it goes."""
     rate_by: str | None
     """By whom: `kernel` or `session`."""
+    may_resume: bool
+    """Whether both sessions mend a broken link; false: its first break ends the pairing."""
+    path: str | None
+    """Of a link that may be mended, the path that carries it: `primary` or `backup`; null while it
+    is broken."""
+    resumed: int
+    """How often another connection took over."""
+    broken_by: str | None
+    """What became of the last connection; stays once the link is mended."""
+    broken_s: float | None
+    """For how long there has been no connection; null while there is one."""
+    kept_bytes: int
+    """What is kept to be sent again, for the other session has not said yet that it has come."""
 
 
 class Protection(TypedDict):

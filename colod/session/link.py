@@ -7,13 +7,14 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Final
 
 from colod.errors import PeerUnreachable, StreamError
 from colod.session.ending import Ending, said, say
 from colod.session.pacing import shape
 from colod.session.progress import UNKNOWN
 from colod.session.report import Report
+from colod.session.resuming import Resuming
 from colod.session.spec import SessionSpec
 from colod.stream.frames import (
     DAEMON_UP,
@@ -31,6 +32,10 @@ from colod.v1 import types_pb2
 
 # Time in which the other side may still read what it was told last.
 _GOODBYE_S = 2.0
+_PATHS: Final = ("primary", "backup")
+_WHY_CHARS: Final = 500
+# Between two looks at a connection that seems silent.
+_SECOND_LOOK_S = 0.05
 # After a write failed: time in which its reason, sent by the other side before, may be read.
 _REASON_S = 1.0
 
@@ -55,7 +60,9 @@ class Link:
         self._decoder = FrameDecoder(may_bring_data=False)
         self._writing = asyncio.Lock()
         self._pong: int | None = None
-        self._pong_due = asyncio.Event()
+        self._word_due = asyncio.Event()
+        self._is_greeting = True
+        self._resuming: Resuming | None = None
         self._is_paused = False
         self._turn_at = time.monotonic()
         self._stall_s = float("inf")
@@ -78,6 +85,35 @@ class Link:
     def agree(self, welcome: Welcome) -> None:
         """Keep what both sides have agreed on."""
         self.capabilities, self.digest = welcome.capabilities, welcome.digest
+        self._is_greeting = False
+
+    @property
+    def resuming(self) -> Resuming | None:
+        """What mends the link, None where its first break is its end."""
+        return self._resuming
+
+    def mend_by(self, octets: int, *, path: int, changed: Callable[[], None]) -> Resuming:
+        """Outlive the connection from now on, as both sides have agreed; `pump` comes next.
+
+        Args:
+            octets: Memory for what may have to be sent again.
+            path: Index of the path that the connection goes over.
+            changed: Called after each break and each mending.
+        """
+        made = Resuming(self._connection, octets, path=path, changed=changed)
+        self._connection = self._resuming = made
+        return made
+
+    def take_over(self, other: Link, *, number: int, position: int, path: int) -> None:
+        """Go on over the connection of `other`, on which both sides have greeted each other.
+
+        Raises:
+            PeerRefused, StreamError: As `Resuming.attach` does.
+        """
+        assert self._resuming is not None
+        self._resuming.attach(other._connection, number=number, position=position, path=path)
+        self.shape = other.shape
+        self.heard_at = time.monotonic()
 
     async def send(self, kind: FrameType, payload: Buffer = b"", *, epoch: int = 0) -> None:
         """Send one frame; return when `payload` may be reused.
@@ -99,8 +135,11 @@ class Link:
         Raises:
             PeerUnreachable: If the connection broke.
         """
-        async with self._writing:
-            await self._connection.write(*parts)
+        if self._resuming is not None:
+            await self._resuming.write(*parts)  # whole: it needs nobody to keep its turn
+        else:
+            async with self._writing:
+                await self._connection.write(*parts)
         await asyncio.sleep(0)  # a connection that is always writable must not starve the rest
 
     async def receive(self) -> Frame:
@@ -114,13 +153,18 @@ class Link:
             if frame := self._decoder.next():
                 return self._checked(frame)
             await asyncio.sleep(0)  # a connection that is always readable must not starve the rest
-            count = await self._connection.read_into(self._decoder.wanted)
+            wanted = self._decoder.wanted
+            if self._is_greeting:  # what comes behind the greeting may be for another decoder
+                wanted = wanted[: self._decoder.lacking_bytes]
+            count = await self._connection.read_into(wanted)
             if not count:
                 where = "between" if self._decoder.is_between_frames else "inside"
                 message = f"{self.peer_address} ended the connection {where} frames"
                 raise PeerUnreachable(message)
             self.heard_at = time.monotonic()
             self._decoder.received(count)
+            if self._resuming is not None and self._resuming.is_word_due():
+                self._word_due.set()
 
     def _checked(self, frame: Frame) -> Frame:
         if frame.generation != self._generation:
@@ -167,6 +211,8 @@ class Link:
             rest = self.heard_at + silence_s - time.monotonic()
             if rest <= 0 and not self._is_paused:
                 message = f"nothing heard from {self.peer_address} for {silence_s:g} s"
+                if self._resuming is not None and self._resuming.broken_at is not None:
+                    message = f"{message}, and no other connection was made: {self._resuming.why}"
                 raise Ending.peer_lost("peer.silent", message)
             await asyncio.sleep(max(rest, silence_s / 10))
 
@@ -180,17 +226,48 @@ class Link:
         while True:
             self.check_awake()
             flags = DAEMON_UP if is_daemon_up() else 0
-            if time.monotonic() >= next_ping:
+            is_due = time.monotonic() >= next_ping
+            await self._tell_received(at_all=is_due)
+            if is_due and not self.is_broken:  # a sign of life that is kept for later is none
                 next_ping = time.monotonic() + interval_s
                 token = time.monotonic_ns() // 1000
                 await self.send(FrameType.PING, PING_BODY.pack(flags, token))
-            if self._pong is not None:
+            elif is_due:
+                next_ping = time.monotonic() + interval_s
+            if self._pong is not None and not self.is_broken:
                 token, self._pong = self._pong, None
                 await self.send(FrameType.PONG, PING_BODY.pack(flags, token))
-            self._pong_due.clear()
+            self._word_due.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, next_ping - time.monotonic())):
-                    await self._pong_due.wait()
+                    await self._word_due.wait()
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether there is no connection now, and another one may take over."""
+        return self._resuming is not None and not self._resuming.is_attached
+
+    async def _tell_received(self, *, at_all: bool) -> None:
+        """Tell the other side what has come, so that it need not keep that any more."""
+        resuming = self._resuming
+        if resuming is not None and resuming.is_attached and resuming.is_word_due(at_all=at_all):
+            await self.send(FrameType.RECEIVED, epoch=resuming.word())
+
+    async def patrol(self, silence_s: float) -> None:
+        """Give up each connection on which nothing was heard for `silence_s`; never returns.
+
+        Raises:
+            PeerUnreachable: Once no other one may take over.
+        """
+        resuming = self._resuming
+        assert resuming is not None
+        while True:
+            rest = max(self.heard_at, resuming.attached_at) + silence_s - time.monotonic()
+            if rest <= 0 and not self._is_paused and resuming.is_attached:
+                await asyncio.sleep(_SECOND_LOOK_S)  # what has come may only wait to be read
+                if max(self.heard_at, resuming.attached_at) + silence_s <= time.monotonic():
+                    resuming.drop(f"nothing heard for {silence_s:g} s over {self.peer_address}")
+            await asyncio.sleep(max(rest, silence_s / 10))
 
     async def listen(self, report: Report, on_frame: OnFrame) -> None:
         """Read frames, answer those that are about the connection, and pass on the others.
@@ -214,7 +291,7 @@ class Link:
             case FrameType.PING:
                 flags, self._pong = PING_BODY.unpack(frame.payload)
                 report.set_peer_daemon_up(bool(flags & DAEMON_UP))
-                self._pong_due.set()
+                self._word_due.set()
             case FrameType.PONG:
                 flags, token = PING_BODY.unpack(frame.payload)
                 self.rtt_s = max(0.0, (time.monotonic_ns() // 1000 - token) / 1e6)
@@ -225,6 +302,11 @@ class Link:
             case FrameType.ABORT:
                 code, reason = said(frame.payload)
                 raise Ending.failed(f"peer.{code}", reason)
+            case FrameType.RECEIVED if self._resuming is not None:
+                try:
+                    self._resuming.confirm(frame.epoch)
+                except StreamError as error:
+                    raise Ending.failed("session.protocol", str(error)) from error
             case _:
                 return False
         return True
@@ -232,13 +314,18 @@ class Link:
     async def say_goodbye(self, kind: FrameType, code: str, reason: str) -> None:
         """Send CLOSE or ABORT as the last frame and give the other side time to read it."""
         frame = encode(kind, say(code, reason), generation=self._generation)
+        self.let_be_last()
         with contextlib.suppress(PeerUnreachable, StreamError, TimeoutError):
             async with asyncio.timeout(_GOODBYE_S):
-                async with self._writing:
-                    await self._connection.write(frame)
+                await self.send_all((frame,))
                 while True:  # closing with unread bytes would make TCP drop what we said
                     await self.receive()
         await self.close()
+
+    def let_be_last(self) -> None:
+        """Let no other connection take over: what is said now is the last word."""
+        if self._resuming is not None:
+            self._resuming.let_be_last()
 
     async def stop(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         """Cancel work on this link, between two frames if the other side takes them."""
@@ -252,13 +339,26 @@ class Link:
 
     def status(self) -> types_pb2.SessionLink:
         """Return what is known of the connection."""
-        held = self.shape
-        known = {} if held.dscp is None else {"dscp": held.dscp}
-        return types_pb2.SessionLink(rate_bytes_per_s=held.bytes_per_s, rate_by=held.by, **known)
+        held, resuming = self.shape, self._resuming
+        status = types_pb2.SessionLink(rate_bytes_per_s=held.bytes_per_s, rate_by=held.by)
+        if held.dscp is not None:
+            status.dscp = held.dscp
+        if resuming is not None:
+            status.may_resume = True
+            status.path = _PATHS[resuming.path] if resuming.is_attached else ""
+            status.resumed, status.broken_by = resuming.resumed, resuming.why[:_WHY_CHARS]
+            status.kept_bytes = resuming.kept_bytes
+            if resuming.broken_at is not None:
+                status.broken_s = time.monotonic() - resuming.broken_at
+        return status
 
     async def close(self) -> None:
         """Close the connection; whoever waits for it fails."""
         await self._connection.close()
+
+
+PATH_SILENCE: Final = 0.5
+"""Part of `silence_s` after which a connection is given up, where another one may take over."""
 
 
 async def live(
@@ -287,6 +387,8 @@ async def live(
         link.watch(spec.silence_s),
         *(_lenient(other) for other in others),
     )
+    if link.resuming is not None:
+        work = (*work, link.patrol(spec.silence_s * PATH_SILENCE))
     tasks = [asyncio.create_task(part) for part in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -40,8 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_role(spec, arguments.role)
         transport = plugins.load("colod.transports", spec.transport_kind)
         kind = Sender if spec.is_sender else Receiver
-        made = transport.from_options(spec.transport_options, spec.credentials)
-        session = kind(spec, directory, made)
+        paths = [
+            transport.from_options(options, spec.credentials)
+            for options in (spec.transport_options, spec.backup_options)
+            if options is not None
+        ]
+        session = kind(spec, directory, *paths)
         _open_log(directory, spec)
         lock = _claim(directory)
         return _run(session, lock)

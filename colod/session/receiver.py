@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from colod.errors import PeerUnreachable, ToolstackError
+from colod.errors import NetworkError, PeerUnreachable, ToolstackError
 from colod.session.admission import Admission
 from colod.session.deltas import warm_up
 from colod.session.ending import Ending, State
@@ -31,7 +31,7 @@ from colod.session.session import Session
 from colod.session.spec import SessionSpec
 from colod.session.unfolding import Unfolding, unfolding
 from colod.stream.frames import MAX_CONTROL_BYTES, Frame, FrameType
-from colod.transport.base import Transport
+from colod.transport.base import Listener, Transport
 from colod.v1 import session_pb2
 
 _EXISTS_S = 10.0
@@ -49,10 +49,16 @@ _log = logging.getLogger(__name__)
 class Receiver(Session):
     """Keeps one guest's copy up to date on this host."""
 
-    def __init__(self, spec: SessionSpec, directory: Path, transport: Transport) -> None:
-        """Prepare; nothing is touched before `run`."""
+    def __init__(
+        self,
+        spec: SessionSpec,
+        directory: Path,
+        transport: Transport,
+        backup: Transport | None = None,
+    ) -> None:
+        """Prepare; nothing is touched before `run`. `backup` is of the second path, if any."""
         super().__init__(spec, directory)
-        self._transport = transport
+        self._transport, self._backup = transport, backup
         self._receiving = Receiving(spec.staging_bytes)
         self._unfolding: Unfolding | None = None
         self._keeping = Keeping(spec, directory)
@@ -87,25 +93,41 @@ class Receiver(Session):
             await asyncio.to_thread(warm_up, self.spec.deltas)
             self._keeping.start()
             output = await self._start_xl()
-            listener = await self._transport.listen()
-            self.report.set_listen_address(listener.address)
-            self.link = await Admission(self.spec, listener).sender()
+            admission = Admission(self.spec, await self._listen())
+            self.link = await admission.sender()
+            self.outlive_breaks(self.link, admission.path)
             self._receiving.use_digest(self.link.digest)
             self.spawn(self._return(output, self.link))
-            await self._follow(self.link)
+            await self._follow(self.link, admission)
         finally:
             self._parted.set()
 
-    async def _follow(self, link: Link) -> None:
+    async def _listen(self) -> list[Listener]:
+        """Listen on every path; the second one may be missing, the first may not.
+
+        Raises:
+            NetworkError: If the first one cannot be used.
+        """
+        listeners: list[Listener] = [await self._transport.listen()]
+        if self._backup is not None:
+            try:
+                listeners.append(await self._backup.listen())
+            except NetworkError as error:
+                _log.warning("backup.unusable error=%r", str(error))
+        self.report.set_listen_addresses([each.address for each in listeners])
+        return listeners
+
+    async def _follow(self, link: Link, admission: Admission) -> None:
         self.report.set_peer_connected(True)
         self.report.advance(State.SYNCING)
+        readmitting = (admission.readmit(link),) if link.resuming else ()
         ending = await live(
             link,
             self.spec,
             self.report,
             on_frame=self._on_frame,
             is_daemon_up=lambda: self.control.has_clients,
-            others=(self.until_over(),),
+            others=(self.until_over(), *readmitting),
         )
         self.ended(ending)
         self._receiving.drop_unfinished()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 from colod import __version__
@@ -36,7 +36,7 @@ class Report:
         self._error_code = ""
         self._error = ""
         self._toolstack_pid = 0
-        self._listen_address = ""
+        self._listen_addresses: Sequence[str] = ()
         self._second_pause = False
         self._handed_over = False
         self._held_domid = 0
@@ -90,9 +90,9 @@ class Report:
         self._toolstack_pid = pid
         self._changed()
 
-    def set_listen_address(self, address: str) -> None:
-        """Note where the sender is to connect."""
-        self._listen_address = address
+    def set_listen_addresses(self, addresses: Sequence[str]) -> None:
+        """Note where the sender is to connect, on each path."""
+        self._listen_addresses = tuple(addresses)
         self._changed()
 
     def set_second_pause(self) -> None:
@@ -145,7 +145,8 @@ class Report:
             error=self._error,
             pid=os.getpid(),
             toolstack_pid=self._toolstack_pid,
-            listen_address=self._listen_address,
+            listen_address="".join(self._listen_addresses[:1]),
+            backup_address="".join(self._listen_addresses[1:2]),
             second_pause=self._second_pause,
             handed_over=self._handed_over,
             peer_daemon_up=self.peer_daemon_up,

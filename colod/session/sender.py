@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
 import time
 from pathlib import Path
 
@@ -18,11 +17,11 @@ from colod.errors import PeerRefused, PeerUnreachable, StreamError, VersionMisma
 from colod.measures import Measures
 from colod.output.kinds import label_of, make_plugs
 from colod.session.deltas import agreed, make_encoder, offer, warm_up
-from colod.session.ending import Ending, State, said
-from colod.session.handshake import NONCE_BYTES, check_welcome, make_hello
+from colod.session.ending import Ending, State
 from colod.session.holding import Holding
 from colod.session.intake import Intake
 from colod.session.link import Link, live
+from colod.session.mending import Caller, Route, mend
 from colod.session.pipes import PIPE_BYTES, Pipe
 from colod.session.process import Watched
 from colod.session.progress import Progress
@@ -33,14 +32,7 @@ from colod.session.session import Session
 from colod.session.spec import SessionSpec
 from colod.session.wire import DeltaWire, PlainWire, Wire
 from colod.stream.events import Event
-from colod.stream.frames import (
-    Challenge,
-    Frame,
-    FrameType,
-    Welcome,
-    decode_message,
-    encode_message,
-)
+from colod.stream.frames import Frame, FrameType
 from colod.transport.base import Transport
 from colod.v1 import types_pb2
 
@@ -58,10 +50,19 @@ _log = logging.getLogger(__name__)
 class Sender(Session):
     """Carries one guest's epochs to the other host."""
 
-    def __init__(self, spec: SessionSpec, directory: Path, transport: Transport) -> None:
-        """Prepare; nothing is touched before `run`."""
+    def __init__(
+        self,
+        spec: SessionSpec,
+        directory: Path,
+        transport: Transport,
+        backup: Transport | None = None,
+    ) -> None:
+        """Prepare; nothing is touched before `run`. `backup` is of the second path, if any."""
         super().__init__(spec, directory)
-        self._transport = transport
+        routes = [Route(transport, spec.address)]
+        if backup is not None and spec.backup_address:
+            routes.append(Route(backup, spec.backup_address))
+        self._caller = Caller(spec, routes)
         self._sending = Sending(self._on_event)
         self._plugs = make_plugs(spec.gate, label_of(spec.guest, spec.pairing))
         self._holding: Holding | None = None
@@ -102,6 +103,7 @@ class Sender(Session):
         self._sending.use_digest(self.link.digest)
         self.report.set_peer_connected(True)
         self.report.advance(State.SYNCING)
+        mending = (mend(self.link, self._caller),) if self.link.resuming else ()
         ending = await live(
             self.link,
             self.spec,
@@ -113,6 +115,7 @@ class Sender(Session):
                 self._transmit(intake, self.link),
                 self._watch_acks(),
                 self.until_over(),
+                *mending,
             ),
         )
         self.ended(ending)
@@ -126,7 +129,7 @@ class Sender(Session):
         deadline = time.monotonic() + self.spec.connect_timeout_s
         while True:
             try:
-                return await self._attempt(min(_ATTEMPT_S, self.spec.connect_timeout_s))
+                link, path = await self._caller.first(min(_ATTEMPT_S, self.spec.connect_timeout_s))
             except (PeerUnreachable, TimeoutError) as error:
                 if time.monotonic() >= deadline:
                     message = f"cannot reach {self.spec.peer}: {error}"
@@ -136,25 +139,9 @@ class Sender(Session):
             except (PeerRefused, VersionMismatch, StreamError) as error:
                 code = error.code if not isinstance(error, StreamError) else "session.protocol"
                 raise Ending.failed(code, str(error)) from error
-
-    async def _attempt(self, timeout_s: float) -> Link:
-        connection = await self._transport.connect(self.spec.address, timeout_s=timeout_s)
-        link = Link(connection, self.spec.generation, self.spec.rate_bytes_per_s)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._greet(link)
-        except BaseException:
-            await link.close()
-            raise
-        return link
-
-    async def _greet(self, link: Link) -> None:
-        challenge = decode_message(Challenge, (await _expect(link, FrameType.CHALLENGE)).payload)
-        hello = make_hello(self.spec, challenge, secrets.token_hex(NONCE_BYTES))
-        await link.send(FrameType.HELLO, encode_message(hello))
-        welcome = decode_message(Welcome, (await _expect(link, FrameType.WELCOME)).payload)
-        check_welcome(self.spec, challenge, hello, welcome)
-        link.agree(welcome)
+            else:
+                self.outlive_breaks(link, path)
+                return link
 
     # -- replicating
 
@@ -252,6 +239,7 @@ class Sender(Session):
         """Say that the host is alive, and book the ACKs of what was sent before."""
         with contextlib.suppress(PeerUnreachable, TimeoutError, Ending):
             async with asyncio.timeout(self.spec.silence_s):
+                link.let_be_last()
                 await link.send(FrameType.CLOSE, b"toolstack_lost: xl or the guest has ended")
                 await link.listen(self.report, self._on_frame)
 
@@ -278,13 +266,3 @@ def watched_parent() -> Watched:
     if (parent := os.getppid()) == _INIT:
         raise ProcessLookupError(parent)
     return Watched(parent)
-
-
-async def _expect(link: Link, kind: FrameType) -> Frame:
-    frame = await link.receive()
-    if frame.type is FrameType.ABORT:
-        code, reason = said(frame.payload)
-        raise PeerRefused(f"{link.peer_address} refused: {code}: {reason}")
-    if frame.type is not kind:
-        raise StreamError(f"{frame.type.name} instead of {kind.name}", offset=0)
-    return frame

@@ -19,6 +19,7 @@ from typing import Any
 
 from colod.errors import ColodError
 from colod.measures import Measures
+from colod.session.agreement import RESUME
 from colod.session.control import ControlServer
 from colod.session.ending import Ending, State
 from colod.session.link import Link
@@ -121,6 +122,20 @@ class Session(ABC):
         """
         assert self._over is not None
         raise await asyncio.shield(self._over)
+
+    def outlive_breaks(self, link: Link, path: int) -> None:
+        """Have `link`, new and over the path of that index, outlive breaks if both sides will."""
+        if RESUME not in link.capabilities:
+            return
+        resuming = link.mend_by(self.spec.resume_bytes, path=path, changed=self._link_changed)
+        self.spawn(resuming.pump())
+
+    def _link_changed(self) -> None:
+        if self.link is None or self.link.resuming is None:
+            return
+        if self.link.is_broken:
+            _log.warning("link.broken reason=%r", self.link.resuming.why)
+        self.report.set_peer_connected(not self.link.is_broken)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` beside the rest; however it fails, the session lives on and says so."""

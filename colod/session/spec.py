@@ -21,6 +21,9 @@ from colod.session.deltas import DeltaSpec, parse_deltas
 from colod.session.images import ImageSpec, parse_image
 
 SPEC_VERSION: Final = 1
+RESUME_MIN_BYTES: Final = 2 << 20
+"""Room for the longest write, and for more while that waits for its confirmation."""
+
 _TLS_FILES: Final = frozenset({"ca", "certificate", "key"})
 
 
@@ -38,8 +41,10 @@ class SessionSpec:
         secret: Known to the two sessions of this pairing only, at least 16 bytes.
         transport_kind: Entry point in `colod.transports`.
         transport_options: That transport's own table.
+        backup_options: The same for the second path; None without one.
         tls: Paths of `ca`, `certificate` and `key`, for a transport that proves the hosts.
         address: Where the receiver listens; sender only.
+        backup_address: Where it listens on the second path, "" if it does not; sender only.
         receive_argv: `xl migrate-receive -r`; receiver only.
         pause_argv: Takes one more pause reference on the incoming copy; the sender's, on the guest.
         exists_argv: Prints the domain's number and exits with 0 once the incoming copy exists; the
@@ -52,6 +57,8 @@ class SessionSpec:
         connect_timeout_s: How long the sender goes on trying to connect.
         pause_timeout_s: How long the receiver waits for the second pause reference once the first
             checkpoint is whole.
+        resume_bytes: Memory for what may have to be sent again over another connection, at least
+            RESUME_MIN_BYTES; 0: the link ends at its first break.
         rate_bytes_per_s: Most that is put on the link, 0 for no limit.
         gate: How the guest's output is held; sender only.
         deltas: What may be used to send pages as what changed in them.
@@ -68,8 +75,10 @@ class SessionSpec:
     secret: bytes = field(repr=False)
     transport_kind: str
     transport_options: dict[str, str] = field(default_factory=dict)
+    backup_options: dict[str, str] | None = None
     tls: dict[str, Path] = field(default_factory=dict)
     address: str = ""
+    backup_address: str = ""
     receive_argv: tuple[str, ...] = ()
     pause_argv: tuple[str, ...] = ()
     exists_argv: tuple[str, ...] = ()
@@ -79,6 +88,7 @@ class SessionSpec:
     ack_timeout_s: float = 60.0
     connect_timeout_s: float = 30.0
     pause_timeout_s: float = 60.0
+    resume_bytes: int = 0
     rate_bytes_per_s: int = 0
     gate: GateSpec = field(default_factory=GateSpec)
     deltas: DeltaSpec = field(default_factory=DeltaSpec)
@@ -137,6 +147,8 @@ def _flatten(given: dict[str, Any]) -> dict[str, Any]:
     flat = {name: value for name, value in given.items() if value is not None}
     flat["transport_kind"] = table.get("kind")
     flat["transport_options"] = table.get("options", {})
+    if table.get("backup") is not None:
+        flat["backup_options"] = table["backup"]
     return flat
 
 
@@ -196,6 +208,13 @@ def _options(value: Any) -> dict[str, str]:
     return {_text(name): _text(item) for name, item in value.items()}
 
 
+def _resume_bytes(value: Any) -> int:
+    octets = _integer(0, 1 << 40)(value)
+    if 0 < octets < RESUME_MIN_BYTES:
+        raise ValueError(f"{octets}, want 0 or at least {RESUME_MIN_BYTES}")
+    return octets
+
+
 def _files(value: Any) -> dict[str, Path]:
     files = {name: Path(path) for name, path in _options(value).items()}
     if files.keys() != _TLS_FILES:
@@ -236,7 +255,9 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "transport_kind": _text,
     "transport_options": _options,
     "tls": _files,
+    "backup_options": _options,
     "address": _text,
+    "backup_address": _text,
     "receive_argv": _argv,
     "pause_argv": _argv,
     "exists_argv": _argv,
@@ -246,6 +267,7 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "ack_timeout_s": _number(0.1, 3600),
     "connect_timeout_s": _number(0.1, 3600),
     "pause_timeout_s": _number(0.1, 3600),
+    "resume_bytes": _resume_bytes,
     "rate_bytes_per_s": _integer(0, 1 << 40),
     "gate": parse_gate,
     "deltas": parse_deltas,

@@ -110,7 +110,8 @@ class PlainWire(_Sealing):
 class DeltaWire(_Sealing):
     """Sends what the other side does not have yet.
 
-    The stores keep no undo: a pairing is one connection, and what was sent is never sent again.
+    The stores keep no undo: what was sent is never encoded again, not even where its bytes go out
+    over another connection once more.
     """
 
     def __init__(self, link: Link, sending: Sending, encoder: Encoder) -> None:

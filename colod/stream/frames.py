@@ -60,6 +60,8 @@ class FrameType(IntEnum):
     """Receiver's first frame: JSON `Challenge`."""
     DELTA = 12
     """Instead of DATA, where both agreed: blocks of `colod.stream.delta`, all of one epoch."""
+    RECEIVED = 13
+    """Where both agreed to mend a broken link: the epoch field counts the bytes that have come."""
 
 
 SEAL_BODY: Final = struct.Struct(">Q32s")
@@ -70,6 +72,7 @@ _LONG: Final = frozenset({FrameType.DATA, FrameType.DELTA})
 _FIXED_BYTES: Final = {
     FrameType.SEAL: SEAL_BODY.size,
     FrameType.ACK: 0,
+    FrameType.RECEIVED: 0,
     FrameType.PING: PING_BODY.size,
     FrameType.PONG: PING_BODY.size,
 }
@@ -178,6 +181,16 @@ class FrameDecoder:
         if self._goes_straight:
             return memoryview(self._payload)[self._filled :]
         return self._ahead[self._end :]
+
+    @property
+    def lacking_bytes(self) -> int:
+        """Fewest bytes that complete what is begun, once `next` has returned None.
+
+        Who receives no more than that has nothing of what comes behind the frame.
+        """
+        if self._fields is None:
+            return HEADER.size - (self._end - self._begin)
+        return len(self._payload) - self._filled
 
     @property
     def _goes_straight(self) -> bool:

@@ -308,15 +308,19 @@ class PrepareReceiveReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ADDRESS_FIELD_NUMBER: _builtins.int
+    BACKUP_ADDRESS_FIELD_NUMBER: _builtins.int
     address: _builtins.str
+    backup_address: _builtins.str
+    """The same on the second path, "" where that host has none, or is of an older version."""
     def __init__(
         self,
         *,
         address: _builtins.str = ...,
+        backup_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "backup_address", b"backup_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

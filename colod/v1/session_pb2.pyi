@@ -79,6 +79,7 @@ class SessionStatus(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     HELD_DOMID_FIELD_NUMBER: _builtins.int
     LINK_FIELD_NUMBER: _builtins.int
+    BACKUP_ADDRESS_FIELD_NUMBER: _builtins.int
     version_min: _builtins.int
     """Lowest and highest protocol version that the session speaks."""
     version_max: _builtins.int
@@ -125,7 +126,9 @@ class SessionStatus(_message.Message):
     """
     command_error: _builtins.str
     peer_connected: _builtins.bool
-    """The other session is connected and has proved who it is."""
+    """The other session is connected and has proved who it is; false, too, while a broken link is
+    being mended.
+    """
     quiesce_attempt: _builtins.str
     """Sender: the switchover's attempt that was last asked for with Quiesce, the epoch whose window
     is kept open for the guest's pause (0: none), and, once Quiesced was taken, the final epoch.
@@ -138,6 +141,8 @@ class SessionStatus(_message.Message):
     """Sender: the domain that a reboot made of the guest, and that the session paused since no daemon
     was there to hold it; 0: none.
     """
+    backup_address: _builtins.str
+    """Receiver: the same as listen_address on the second path, "" without one."""
     @_builtins.property
     def progress(self) -> _types_pb2.Progress: ...
     @_builtins.property
@@ -193,10 +198,11 @@ class SessionStatus(_message.Message):
         image: Global___ReplicaImage | None = ...,
         held_domid: _builtins.int = ...,
         link: _types_pb2.SessionLink | None = ...,
+        backup_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate", "image", b"image", "link", b"link", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "final_epoch", b"final_epoch", "gate", b"gate", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "held_domid", b"held_domid", "image", b"image", "kept_epoch", b"kept_epoch", "link", b"link", "listen_address", b"listen_address", "measures", b"measures", "pairing", b"pairing", "peer_address", b"peer_address", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "quiesce_attempt", b"quiesce_attempt", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup_address", b"backup_address", "capabilities", b"capabilities", "command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "final_epoch", b"final_epoch", "gate", b"gate", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "held_domid", b"held_domid", "image", b"image", "kept_epoch", b"kept_epoch", "link", b"link", "listen_address", b"listen_address", "measures", b"measures", "pairing", b"pairing", "peer_address", b"peer_address", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "quiesce_attempt", b"quiesce_attempt", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

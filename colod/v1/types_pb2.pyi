@@ -271,24 +271,53 @@ class SessionLink(_message.Message):
     DSCP_FIELD_NUMBER: _builtins.int
     RATE_BYTES_PER_S_FIELD_NUMBER: _builtins.int
     RATE_BY_FIELD_NUMBER: _builtins.int
+    MAY_RESUME_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    RESUMED_FIELD_NUMBER: _builtins.int
+    BROKEN_BY_FIELD_NUMBER: _builtins.int
+    BROKEN_S_FIELD_NUMBER: _builtins.int
+    KEPT_BYTES_FIELD_NUMBER: _builtins.int
     dscp: _builtins.int
     """How the kernel says that it marks this side's packets; absent where that is not known."""
     rate_bytes_per_s: _builtins.int
     """What this side is held to, 0 for nothing, and by whom: `kernel`, `session` or ""."""
     rate_by: _builtins.str
+    may_resume: _builtins.bool
+    """Whether both sides outlive a break, and over which path the link goes: `primary`, `backup`, or
+    "" while it is broken.
+    """
+    path: _builtins.str
+    resumed: _builtins.int
+    """How often another connection took over, and why the last one broke."""
+    broken_by: _builtins.str
+    broken_s: _builtins.float
+    """For how long there has been no connection; absent while there is one."""
+    kept_bytes: _builtins.int
+    """What is kept to be sent again, for the other side has not said yet that it has come."""
     def __init__(
         self,
         *,
         dscp: _builtins.int | None = ...,
         rate_bytes_per_s: _builtins.int = ...,
         rate_by: _builtins.str = ...,
+        may_resume: _builtins.bool = ...,
+        path: _builtins.str = ...,
+        resumed: _builtins.int = ...,
+        broken_by: _builtins.str = ...,
+        broken_s: _builtins.float | None = ...,
+        kept_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dscp", b"_dscp", "dscp", b"dscp"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_broken_s", b"_broken_s", "_dscp", b"_dscp", "broken_s", b"broken_s", "dscp", b"dscp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dscp", b"_dscp", "dscp", b"dscp", "rate_by", b"rate_by", "rate_bytes_per_s", b"rate_bytes_per_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_broken_s", b"_broken_s", "_dscp", b"_dscp", "broken_by", b"broken_by", "broken_s", b"broken_s", "dscp", b"dscp", "kept_bytes", b"kept_bytes", "may_resume", b"may_resume", "path", b"path", "rate_by", b"rate_by", "rate_bytes_per_s", b"rate_bytes_per_s", "resumed", b"resumed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__broken_s: _TypeAlias = _typing.Literal["broken_s"]  # noqa: Y015
+    _WhichOneofArgType__broken_s: _TypeAlias = _typing.Literal["_broken_s", b"_broken_s"]  # noqa: Y015
     _WhichOneofReturnType__dscp: _TypeAlias = _typing.Literal["dscp"]  # noqa: Y015
     _WhichOneofArgType__dscp: _TypeAlias = _typing.Literal["_dscp", b"_dscp"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__broken_s) -> _WhichOneofReturnType__broken_s | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dscp) -> _WhichOneofReturnType__dscp | None: ...
 
 Global___SessionLink: _TypeAlias = SessionLink  # noqa: Y015

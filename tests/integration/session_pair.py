@@ -6,6 +6,7 @@ import secrets
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +151,20 @@ class Pair:
         self.receiver = subprocess.Popen([SESSION, "receive", "--spec", str(spec)])
         self.receiving = Daemon(self.receive_dir)
 
-    def start_sender(self, interval_ms: int = 50) -> None:
-        """Start `xl remus` with the sender as its transport."""
+    def start_sender(
+        self, interval_ms: int = 50, addresses: Callable[[str], str] = lambda address: address
+    ) -> None:
+        """Start `xl remus` with the sender as its transport.
+
+        Args:
+            interval_ms: Between two checkpoints.
+            addresses: What the sender is told instead of each address that the receiver has.
+        """
         ready = self.receiving.wait(lambda status: status.listen_address, "it listens")
-        spec = make_spec(self.send_dir, "send", address=ready.listen_address, **self.changes)
+        told = {"address": addresses(ready.listen_address)}
+        if ready.backup_address:
+            told["backup_address"] = addresses(ready.backup_address)
+        spec = make_spec(self.send_dir, "send", **told, **self.changes)
         command = f"exec {SESSION} send --spec {spec}"
         with (self.send_dir / "xl.log").open("wb") as log:
             arguments = ["remus", "-F", "-n", "-d", "-i", str(interval_ms), "-s", "", "g1", command]

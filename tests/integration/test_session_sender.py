@@ -72,7 +72,7 @@ class Receiver:
         spec = read_spec(sending.spec_path)
         mine = replace(spec, role="receive", host=spec.peer, peer=spec.host, **changes)
         async with asyncio.timeout(LIMIT_S):
-            self.link = await Admission(mine, self.listener).sender()
+            self.link = await Admission(mine, [self.listener]).sender()
         return self.link
 
 

@@ -26,7 +26,7 @@ u64 = st.integers(0, 2**64 - 1)
 
 def _payloads(kind: FrameType) -> st.SearchStrategy[bytes]:
     match kind:
-        case FrameType.ACK:
+        case FrameType.ACK | FrameType.RECEIVED:
             return st.just(b"")
         case FrameType.SEAL:
             return st.binary(min_size=SEAL_BODY.size, max_size=SEAL_BODY.size)

@@ -200,9 +200,9 @@ class SimPeerClient:
         """Have it start a receiver; the request goes on there, whatever becomes of us."""
         peer = self._life.host.peer
         other = await self._world.carry(self._life, peer, timeout_s)
-        address = await self._there(other.receive(request), timeout_s)
+        found = await self._there(other.receive(request), timeout_s)
         await self._world.carry_back(self._life, peer, timeout_s)
-        return peer_pb2.PrepareReceiveReply(address=address)
+        return peer_pb2.PrepareReceiveReply(address=found.address, backup_address=found.backup)
 
     async def forget(self, request: peer_pb2.ForgetRequest) -> None:
         """Tell it that the protection ended."""

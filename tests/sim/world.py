@@ -221,6 +221,7 @@ class SimHost:
             session_env={},
             transport_kind="simulated",
             transport_options={},
+            backup_options=None,
             credentials=Credentials(
                 host=self.name, peer=self.peer.name, ca=Path(), certificate=Path(), key=Path()
             ),

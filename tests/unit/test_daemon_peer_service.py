@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from colod.daemon import peer_service
 from colod.daemon.host import Host
+from colod.daemon.pairing import Listening
 from colod.daemon.peer_service import PeerService
 from colod.errors import ColodError, PeerRefused, PreflightRefused
 from colod.model import HostName
@@ -82,9 +83,9 @@ class QuietHost:
             limits=SimpleNamespace(staging_bytes=1 << 20),
         )
 
-    async def receive(self, request: peer_pb2.PrepareReceiveRequest) -> str:
+    async def receive(self, request: peer_pb2.PrepareReceiveRequest) -> Listening:
         self.reached.append("receive")
-        return "127.0.0.1:1"
+        return Listening("127.0.0.1:1", "127.0.0.2:2")
 
     async def forget(self, guest: str) -> None:
         self.reached.append("forget")
@@ -130,7 +131,7 @@ def test_a_sound_request_is_passed_on(served: Served) -> None:
     service, host = served
     host.reached.clear()
     reply = service.PrepareReceive(peer_pb2.PrepareReceiveRequest(**cast("Any", GOOD)), CONTEXT)
-    assert reply.address == "127.0.0.1:1"
+    assert (reply.address, reply.backup_address) == ("127.0.0.1:1", "127.0.0.2:2")
     assert host.reached == ["receive"]
 
 
@@ -165,7 +166,7 @@ def test_a_slow_request_ends_with_a_reason_while_the_peer_still_waits_for_it(
     done = asyncio.Event()
 
     class SlowHost(QuietHost):
-        async def receive(self, request: peer_pb2.PrepareReceiveRequest) -> str:
+        async def receive(self, request: peer_pb2.PrepareReceiveRequest) -> Listening:
             await done.wait()
             return await super().receive(request)
 

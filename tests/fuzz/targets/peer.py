@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from colod.daemon.host import Host
+from colod.daemon.pairing import Listening
 from colod.daemon.peer_service import PeerService
 from colod.errors import ColodError, NotFound
 from colod.failover import record as records
@@ -48,10 +49,10 @@ class QuietPeer(QuietHost):
         """Protect nothing."""
         raise NotFound(f"{parse_guest_name(guest)} is not protected here")
 
-    async def receive(self, request: peer_pb2.PrepareReceiveRequest) -> str:
+    async def receive(self, request: peer_pb2.PrepareReceiveRequest) -> Listening:
         """Start nothing."""
         parse_guest_name(request.guest)
-        return "127.0.0.1:1"
+        return Listening("127.0.0.1:1")
 
 
 @cache
