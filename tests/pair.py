@@ -120,6 +120,7 @@ class Site(NamedTuple):
         witness: Lines of its table `[witness]`, where it has another one than the pair.
         data: Where its sessions listen; "" for `address`.
         more: Further addresses that it is heard on.
+        backup: Where its sessions listen on a second path; "" for none.
     """
 
     namespace: str = ""
@@ -127,6 +128,7 @@ class Site(NamedTuple):
     witness: str = ""
     data: str = ""
     more: tuple[str, ...] = ()
+    backup: str = ""
 
     @property
     def prefix(self) -> tuple[str, ...]:
@@ -368,6 +370,8 @@ class Pair:
             options = f'listen = "{data}"' if transport in ("tcp", "tls") else ""
             if transport == "unix":
                 options = f'directory = "{root}/links"'
+            if host.site.backup:
+                options += f'\n[transport.backup]\nlisten = "{host.site.backup}"'
             host.config.write_text(
                 CONFIG.format(
                     configs=self.root,

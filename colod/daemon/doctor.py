@@ -44,7 +44,9 @@ async def examine(host: Host, guest: str) -> Sequence[admin_pb2.Finding]:
         *await asyncio.to_thread(
             certificate_findings, host.parts.credentials, host.parts.identity, datetime.now(UTC)
         ),
-        *transport_findings(host.parts.transport_kind, host.parts.transport_options),
+        *transport_findings(
+            host.parts.transport_kind, host.parts.transport_options, host.parts.backup_options
+        ),
         *await _witness(host),
         *await _self_fence(host),
         *_strangers(host),
@@ -162,13 +164,21 @@ def certificate_findings(
     return [_finding("ok", "tls", text)]
 
 
-def transport_findings(kind: str, options: Mapping[str, str]) -> Sequence[admin_pb2.Finding]:
-    """Return what is to be said of how sessions reach each other."""
-    subject = f"transport {kind}"
+def transport_findings(
+    kind: str, options: Mapping[str, str], backup: Mapping[str, str] | None = None
+) -> Sequence[admin_pb2.Finding]:
+    """Return what is to be said of how sessions reach each other, over each path."""
+    found = [_path_finding(f"transport {kind}", kind, options)]
+    if backup is not None:
+        found.append(_path_finding("transport backup", kind, backup))
+    return found
+
+
+def _path_finding(subject: str, kind: str, options: Mapping[str, str]) -> admin_pb2.Finding:
     if kind == "tcp" and not _is_loopback(options.get("listen", "127.0.0.1")):
         text = "neither encrypted nor protected against change on the way"
-        return [_finding("warning", subject, text, "use tls, or a link of the two hosts alone")]
-    return [_finding("ok", subject, "in use for new pairings")]
+        return _finding("warning", subject, text, "use tls, or a link of the two hosts alone")
+    return _finding("ok", subject, "in use for new pairings")
 
 
 def _is_loopback(listen: str) -> bool:

@@ -95,6 +95,11 @@ def _witness(status: Status) -> list[Sample]:
     return [((), answers[status.witness])] if status.witness in answers else []
 
 
+def _link(read: Callable[[types_pb2.SessionLink], float]) -> Callable[[Status], list[Sample]]:
+    """Return a reader of a link that is mended where it breaks."""
+    return lambda status: [((), float(read(status.link)))] if status.link.may_resume else []
+
+
 def _skipped(status: Status) -> list[Sample]:
     return [((reason,), float(count)) for reason, count in sorted(status.gate.skipped.items())]
 
@@ -185,6 +190,23 @@ ROWS: Final = (
         True,
     ),
     Row("rtt_seconds", "Round trip between the sessions", _progress(lambda p: p.rtt_s)),
+    Row(
+        "link_mended",
+        "How often another connection took over for the sessions' link, where both sides mend it",
+        _link(lambda link: link.resumed),
+        (),
+        True,
+    ),
+    Row(
+        "link_broken_seconds",
+        "For how long the sessions have had no connection and look for another one; 0 with one",
+        _link(lambda link: link.broken_s),
+    ),
+    Row(
+        "link_on_backup",
+        "Whether the sessions' link goes over the second path",
+        _link(lambda link: link.path == "backup"),
+    ),
     Row("gate_phase", "1 for the phase that the output gate is in", _phases, ("phase",)),
     Row(
         "gate_protects",

@@ -124,10 +124,19 @@ class Session(ABC):
         raise await asyncio.shield(self._over)
 
     def outlive_breaks(self, link: Link, path: int) -> None:
-        """Have `link`, new and over the path of that index, outlive breaks if both sides will."""
+        """Have `link`, new and over the path of that index, outlive breaks if both sides will.
+
+        Raises:
+            Ending: If there is no memory for that.
+        """
         if RESUME not in link.capabilities:
             return
-        resuming = link.mend_by(self.spec.resume_bytes, path=path, changed=self._link_changed)
+        octets = self.spec.resume_bytes
+        try:
+            resuming = link.mend_by(octets, path=path, changed=self._link_changed)
+        except MemoryError:
+            message = f"resume_bytes = {octets}: there is not so much memory"
+            raise Ending.failed("session.memory", message) from None
         self.spawn(resuming.pump())
 
     def _link_changed(self) -> None:

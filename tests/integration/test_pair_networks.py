@@ -58,13 +58,14 @@ class Cables:
         """Return a host's namespace."""
         return f"{self._mark}-{host}"
 
-    def site(self, host: str) -> Site:
-        """Return where a host is."""
+    def site(self, host: str, *, has_backup: bool = False) -> Site:
+        """Return where a host is; its sessions may have the third network, too."""
         return Site(
             namespace=self.name(host),
             address=address(host, DAEMONS),
             data=address(host, SESSIONS),
             more=(address(host, THIRD),),
+            backup=address(host, THIRD) if has_backup else "",
         )
 
     def pull(self, *networks: int) -> None:
@@ -98,10 +99,18 @@ def cables() -> Iterator[Cables]:
         laid.close()
 
 
-def connected(make_trial: MakeTrial, cables: Cables, *, grace_s: float, silence_s: float) -> Trial:
+def connected(
+    make_trial: MakeTrial,
+    cables: Cables,
+    *,
+    grace_s: float,
+    silence_s: float,
+    has_backup: bool = False,
+) -> Trial:
     """Return a pair on these cables whose guest is replicated."""
+    alpha, beta = (cables.site(host, has_backup=has_backup) for host in HOSTS)
     trial = make_trial(
-        sites=(cables.site("alpha"), cables.site("beta")),
+        sites=(alpha, beta),
         suspect_s=NEVER,
         silence_s=silence_s,
         detection=f"carrier_grace_s = {grace_s}",
@@ -215,4 +224,34 @@ def test_of_living_hosts_that_are_cut_off_from_each_other_the_primary_goes_on(
     trial.alpha.ctl("resume", "g1")
     trial.until_replicating()
     assert trial.status(trial.alpha).owner == "alpha"
+    trial.check_one_speaker()
+
+
+def test_a_link_that_is_pulled_and_replaced_changes_no_role_and_copies_nothing_anew(
+    make_trial: MakeTrial, cables: Cables
+) -> None:
+    trial = connected(make_trial, cables, grace_s=20.0, silence_s=15.0, has_backup=True)
+
+    def standing() -> tuple[object, ...]:
+        """Return what a new pairing, or another owner, would change."""
+        status = trial.status(trial.alpha)
+        sessions = [trial.session(host) for host in trial.pair.hosts]
+        return (status.pairing, status.generation, status.owner, sessions, trial.xl(trial.alpha))
+
+    def path() -> str:
+        return trial.status(trial.alpha).link.path
+
+    before, began = standing(), len(trial.history(trial.alpha))
+    assert path() == "primary"
+    for _ in range(2):
+        cables.pull(SESSIONS)
+        until(lambda: path() == "backup", "the link goes over the other cable")
+        trial.until_epochs_go_on()
+        cables.put_back(SESSIONS)
+        until(lambda: path() == "primary", "the link goes back")
+        trial.until_epochs_go_on()
+    assert standing() == before
+    assert set(trial.history(trial.alpha)[began:]) <= set(IN_STEP)
+    assert "ARBITRATING" not in trial.history(trial.beta)
+    assert "path" in trial.alpha.ctl("status", "g1")
     trial.check_one_speaker()

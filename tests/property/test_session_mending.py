@@ -46,13 +46,19 @@ async def test_wherever_connections_break_xl_gets_the_stream_in_order_and_once(
         assert pair.sender.resuming.resumed <= len(pair.network.made) - 1
 
 
-def _through(data: bytes, breaks: list[int], sizes: list[int], size: int) -> bytes:
+def _through(
+    data: bytes,
+    breaks: list[int],
+    sizes: list[int],
+    size: int,
+    make: type[Replay] = Replay,
+) -> bytes:
     """Bring `data` over connections that each break after so many bytes; return what came."""
-    replay, came, put = Replay(size), bytearray(), 0
+    replay, came, put = make(size), bytearray(), 0
     connections = iter([*breaks, 1 << 30])
-    left = next(connections)
+    left, is_dead = next(connections), False
     for step in range(10_000):
-        if len(came) == len(data):
+        if len(came) >= len(data):
             return bytes(came)
         count = min(sizes[step % len(sizes)], replay.room_bytes, len(data) - put)
         replay.put([data[put : put + count]])
@@ -61,11 +67,14 @@ def _through(data: bytes, breaks: list[int], sizes: list[int], size: int) -> byt
         arrived = piece[:left]
         came += arrived
         left -= len(arrived)
-        if len(arrived) < len(piece):
-            replay.rewind(len(came))
-            left = next(connections)
-        else:
+        if len(arrived) == len(piece) and left:
             replay.sent(len(piece))
+        elif piece and not is_dead:  # the kernel took it all the same
+            replay.sent(len(piece))
+            is_dead = True
+        else:
+            replay.rewind(len(came))
+            left, is_dead = next(connections), False
         if step % 3 == 2:
             replay.confirm(len(came))
     raise AssertionError("it never came")
@@ -101,3 +110,50 @@ def test_a_position_that_cannot_be_is_never_taken(put: int, tried: int, position
         with pytest.raises(StreamError):
             replay.rewind(position)
         assert replay.confirmed == 0
+
+
+class _SkipsAByte(Replay):
+    def rewind(self, position: int) -> None:
+        super().rewind(position)
+        self._next = min(self._next + 1, self.written)
+
+
+class _SendsAgainWhatHasCome(Replay):
+    def rewind(self, position: int) -> None:
+        before = self.confirmed
+        super().rewind(position)
+        self._next = before
+
+
+class _GoesOnWhereItWas(Replay):
+    def rewind(self, position: int) -> None:
+        before = self._next
+        super().rewind(position)
+        self._next = before
+
+
+class _ForgetsWhatWasSent(Replay):
+    def sent(self, count: int) -> None:
+        super().sent(count)
+        self.confirmed = self._next
+
+
+class _TakesNoteOfLess(Replay):
+    def sent(self, count: int) -> None:
+        super().sent(count - 1)
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [_SkipsAByte, _SendsAgainWhatHasCome, _GoesOnWhereItWas, _ForgetsWhatWasSent, _TakesNoteOfLess],
+)
+def test_each_way_to_lose_or_double_something_is_found_out(mutant: type[Replay]) -> None:
+    data = bytes(range(48))
+
+    def is_sound(first: int, second: int) -> bool:
+        try:
+            return _through(data, [first, second], [5, 7, 3], 16, mutant) == data
+        except (AssertionError, StreamError):
+            return False
+
+    assert not all(is_sound(first, second) for first, second in product(range(49), range(49)))

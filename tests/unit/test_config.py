@@ -309,3 +309,44 @@ def test_without_those_settings_the_transport_is_told_what_it_was_before(main_fi
 def test_a_rate_that_is_none_is_refused(main_file: Path, value: str) -> None:
     add(main_file, "1.toml", f"[transport]\nrate_limit_mbit = {value}\n")
     assert "transport" in problems(main_file)[0]
+
+
+BACKUP = "[transport]\nlisten = '192.0.2.1'\n[transport.backup]\nlisten = '198.51.100.1'\n"
+
+
+def test_a_second_path_has_options_of_its_own_and_has_links_mended(main_file: Path) -> None:
+    add(main_file, "1.toml", BACKUP + "port = 7420\n")
+    config = load_config(main_file)
+    assert config.transport.options == {"listen": "192.0.2.1"}
+    assert config.transport.backup_options == {"listen": "198.51.100.1", "port": "7420"}
+    assert len(config.transport.paths) == 2
+    assert config.resume_bytes == 16 << 20
+
+
+def test_without_one_no_link_is_mended_unless_that_is_said(main_file: Path) -> None:
+    config = load_config(main_file)
+    assert (config.transport.backup_options, config.resume_bytes) == (None, 0)
+    add(main_file, "1.toml", "[session]\nresume_mib = 4\n")
+    assert load_config(main_file).resume_bytes == 4 << 20
+
+
+def test_the_mark_is_of_both_paths_unless_one_has_its_own(main_file: Path) -> None:
+    add(main_file, "1.toml", BACKUP.replace("[transport]\n", "[transport]\ndscp = 'ef'\n"))
+    assert [path["dscp"] for path in load_config(main_file).transport.paths] == ["ef", "ef"]
+    add(main_file, "2.toml", "[transport.backup]\ndscp = 'cs1'\n")
+    assert [path["dscp"] for path in load_config(main_file).transport.paths] == ["ef", "cs1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[session]\nresume_mib = 1\n", "session.resume_mib: want 0 or at least 2"),
+        (BACKUP + "[session]\nresume_mib = 0\n", "transport.backup: of no use while"),
+        ("[transport]\nport = 1\n[transport.backup]\nport = 1\n", "is the same path as the first"),
+        ("[session]\nresume_mib = 5000\n", "session.resume_mib: "),
+        ("[transport]\nbackup = 'eth1'\n", "transport.backup: "),
+    ],
+)
+def test_paths_that_would_not_help_are_refused(main_file: Path, text: str, words: str) -> None:
+    add(main_file, "1.toml", text)
+    assert words in "\n".join(problems(main_file))

@@ -89,6 +89,12 @@ def test_bare_tcp_is_warned_of_where_others_may_be_on_the_way(
     assert (finding.severity, finding.subject) == (severity, f"transport {kind}")
 
 
+def test_each_path_is_looked_at_by_itself() -> None:
+    first, second = transport_findings("tcp", {"listen": "::1"}, {"listen": "192.0.2.1"})
+    assert (first.severity, second.severity) == ("ok", "warning")
+    assert second.subject == "transport backup"
+
+
 def test_bare_tcp_listens_on_loopback_where_nothing_is_said() -> None:
     assert transport_findings("tcp", {})[0].severity == "ok"
 

@@ -78,6 +78,17 @@ def test_lag_is_there_when_it_was_measured() -> None:
     assert of(samples, "colod_rtt_seconds") == []
 
 
+def test_a_link_is_measured_where_it_is_mended_and_only_there() -> None:
+    link = types_pb2.SessionLink(may_resume=True, path="backup", resumed=3)
+    samples = scraped(status(link=link))
+    assert of(samples, "colod_link_mended_total") == [3]
+    assert of(samples, "colod_link_on_backup") == [1]
+    assert of(samples, "colod_link_broken_seconds") == [0]
+    plain = scraped(status(link=types_pb2.SessionLink(rate_bytes_per_s=1)))
+    assert of(plain, "colod_link_mended_total") == []
+    assert of(plain, "colod_link_on_backup") == []
+
+
 @pytest.mark.parametrize("progress", [None, types_pb2.Progress(lag_s=-1, unacked_bytes=9)])
 def test_lag_that_nothing_measures_is_absent_and_never_0(
     progress: types_pb2.Progress | None,
