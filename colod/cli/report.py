@@ -141,7 +141,7 @@ def _facts(
     yield "lag", _lag_text(protection)
     yield from gates.facts(protection)
     if protection.HasField("link"):
-        yield "link", _link_text(protection.link)
+        yield "link", link_text(protection.link)
     if protection.HasField("progress"):
         yield from _progress_facts(protection.progress)
 
@@ -160,7 +160,7 @@ def _standstill_text(protection: admin_pb2.ProtectionStatus) -> str:
     return f"for {layout.seconds(protection.standstill_s)}: {protection.standstill_cause}"
 
 
-def _link_text(link: types_pb2.SessionLink) -> str:
+def link_text(link: types_pb2.SessionLink) -> str:
     """Return what is special about the connection between the sessions; "" where nothing is."""
     parts = []
     if link.may_resume:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from colod.errors import PeerError, PeerRefused, PeerUnreachable, StreamError, VersionMismatch
+from colod.errors import PeerError, PeerRefused, PeerUnreachable, StreamError
 from colod.session.agreement import Standing
 from colod.session.ending import said
 from colod.session.handshake import NONCE_BYTES, check_welcome, make_hello
@@ -205,16 +205,12 @@ async def mend(link: Link, caller: Caller, *, back_s: float = FIRST_BACK_S) -> N
 
 async def _try(link: Link, caller: Caller, indices: Sequence[int]) -> None:
     """Make one attempt; what fails is logged, and tried again by the caller."""
-    resuming = link.resuming
-    assert resuming is not None
     try:
         await caller.again(link, indices)
-    except (PeerError, StreamError, VersionMismatch, TimeoutError) as error:
+    except (PeerError, StreamError, TimeoutError) as error:
         # Also a refusal: on another path somebody else may listen by now.
         _log.info("link.not_mended error=%r", str(error) or "no greeting in time")
         await asyncio.sleep(_BETWEEN_ATTEMPTS_S)
-    else:
-        _log.info("link.mended path=%d number=%d", resuming.path, resuming.number)
 
 
 async def _broken_within(resuming: Resuming, limit_s: float | None) -> bool:

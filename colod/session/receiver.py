@@ -21,7 +21,8 @@ from colod.session.admission import Admission
 from colod.session.deltas import warm_up
 from colod.session.ending import Ending, State
 from colod.session.keeping import Keeping
-from colod.session.link import Link, live
+from colod.session.link import Link
+from colod.session.living import live
 from colod.session.pipes import Pipe
 from colod.session.process import Watched, run_bounded, start_ticks
 from colod.session.progress import Progress

@@ -20,7 +20,8 @@ from colod.session.deltas import agreed, make_encoder, offer, warm_up
 from colod.session.ending import Ending, State
 from colod.session.holding import Holding
 from colod.session.intake import Intake
-from colod.session.link import Link, live
+from colod.session.link import Link
+from colod.session.living import live
 from colod.session.mending import Caller, Route, mend
 from colod.session.pipes import PIPE_BYTES, Pipe
 from colod.session.process import Watched

@@ -140,11 +140,13 @@ class Session(ABC):
         self.spawn(resuming.pump())
 
     def _link_changed(self) -> None:
-        if self.link is None or self.link.resuming is None:
+        if self.link is None or (resuming := self.link.resuming) is None:
             return
-        if self.link.is_broken:
-            _log.warning("link.broken reason=%r", self.link.resuming.why)
-        self.report.set_peer_connected(not self.link.is_broken)
+        if resuming.is_attached:
+            _log.info("link.mended path=%d number=%d", resuming.path, resuming.number)
+        else:
+            _log.warning("link.broken reason=%r", resuming.why)
+        self.report.set_peer_connected(resuming.is_attached)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` beside the rest; however it fails, the session lives on and says so."""

@@ -14,7 +14,8 @@ from colod.session.admission import Admission
 from colod.session.agreement import RESUME
 from colod.session.deltas import DeltaSpec, agreed, make_encoder, offer
 from colod.session.ending import Ending
-from colod.session.link import Link, live
+from colod.session.link import Link
+from colod.session.living import live
 from colod.session.mending import Caller, Route, mend
 from colod.session.receiving import Handing, Receiving
 from colod.session.report import Report

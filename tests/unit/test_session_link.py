@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from colod.session import link as module
-from colod.session.link import Link, live
+from colod.session.link import Link
+from colod.session.living import live
 from colod.stream.frames import Frame, FrameType
 from colod.transport.base import Buffer
 
