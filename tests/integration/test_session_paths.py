@@ -156,3 +156,16 @@ def test_a_release_while_there_is_no_link_is_obeyed(make: Callable[..., Cabled])
     cabled.pair.sending.release()
     until(lambda: cabled.pair.remus.poll() is not None, "xl resumes the guest")
     until(cabled.pair.primary.runs, "the guest runs on")
+
+
+def test_a_session_tells_how_its_packets_are_marked_and_who_keeps_its_rate(
+    make: Callable[..., Cabled],
+) -> None:
+    options = {"listen": "127.0.0.1", "dscp": "af21"}
+    cabled = make(transport={"kind": "tcp", "options": options}, rate_bytes_per_s=50_000_000)
+    ours, theirs = cabled.pair.sending.newest().link, cabled.pair.receiving.newest().link
+    assert (ours.dscp, ours.rate_bytes_per_s, ours.rate_by) == (18, 50_000_000, "kernel")
+    assert (theirs.dscp, theirs.rate_bytes_per_s) == (18, 0)
+    cabled.cables[0].cut()
+    mended = cabled.until_link(partial(_has_mended, 1), "mended").link
+    assert (mended.dscp, mended.rate_by) == (18, "kernel")
