@@ -567,8 +567,8 @@ class SessionTable(Table):
         le=4096,
         strict=True,
         description="Memory, per protection and host, for what may have to be sent again: a link "
-        "that breaks is mended then, within session_silence_s, over any path, and no new full copy "
-        "is needed. Both hosts must allow it. 0: its first break ends the pairing. Smaller, at "
+        "that breaks is mended then, over any path, within half of session_silence_s, without a "
+        "new full copy. Both hosts must allow it. 0: its first break ends the pairing. Smaller, at "
         "least 2: a long way carries less. Larger: dom0 may run out of memory.",
         json_schema_extra={"default_text": "16 with a `[transport.backup]`, else 0"},
     )

@@ -36,6 +36,13 @@ _WHY_CHARS: Final = 500
 # Between two looks at a connection that seems silent.
 _SECOND_LOOK_S = 0.05
 
+PATH_SILENCE: Final = 0.5
+"""Part of `silence_s` after which a connection is given up, where another one may take over.
+
+The rest of it is the time to make that one, so both sides count each other as lost when they always
+did: `silence_s` after this side was last heard, the other side may have given up on it.
+"""
+
 _log = logging.getLogger(__name__)
 
 OnFrame = Callable[[Frame], Awaitable[None]]
@@ -199,7 +206,7 @@ class Link:
             raise Ending.peer_lost("session.stood_still", self._stood_still)
 
     async def watch(self, silence_s: float) -> None:
-        """Wait until nothing was heard for `silence_s`.
+        """Wait until nothing was heard for `silence_s`, or a broken link was not mended in time.
 
         Raises:
             Ending: Then.
@@ -208,10 +215,27 @@ class Link:
             rest = self.heard_at + silence_s - time.monotonic()
             if rest <= 0 and not self._is_paused:
                 message = f"nothing heard from {self.peer_address} for {silence_s:g} s"
-                if self._resuming is not None and self._resuming.broken_at is not None:
-                    message = f"{message}, and no other connection was made: {self._resuming.why}"
                 raise Ending.peer_lost("peer.silent", message)
-            await asyncio.sleep(max(rest, silence_s / 10))
+            self._check_mended(silence_s)
+            step = silence_s / 10
+            # A break may come at any time, and has a bound of its own.
+            await asyncio.sleep(step if self._resuming is not None else max(rest, step))
+
+    def _check_mended(self, silence_s: float) -> None:
+        """Check that a broken link is still to be mended.
+
+        The other side may have given a connection up on which it has heard nothing for
+        PATH_SILENCE of `silence_s`: what is left of that is all the time there is.
+
+        Raises:
+            Ending: If that has passed.
+        """
+        resuming = self._resuming
+        if resuming is None or resuming.broken_at is None or self._is_paused:
+            return
+        if time.monotonic() >= resuming.broken_at + silence_s * (1 - PATH_SILENCE):
+            message = f"no other connection to {self.peer_address} was made in time"
+            raise Ending.peer_lost("peer.unreachable", f"{message}: {resuming.why}")
 
     async def beat(self, interval_s: float, is_daemon_up: Callable[[], bool]) -> None:
         """Send a PING every `interval_s`, and the PONGs that are due; never returns.

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final
+from typing import Any
 
 from colod.errors import PeerUnreachable
 from colod.session.ending import Ending
-from colod.session.link import Link, OnFrame, cancel
+from colod.session.link import PATH_SILENCE, Link, OnFrame, cancel
 from colod.session.report import Report
 from colod.session.spec import SessionSpec
-
-PATH_SILENCE: Final = 0.5
-"""Part of `silence_s` after which a connection is given up, where another one may take over."""
 
 # After a write failed: time in which its reason, sent by the other side before, may be read.
 _REASON_S = 1.0

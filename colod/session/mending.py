@@ -1,8 +1,8 @@
 """The sender's side of paths: whom to call where, and another connection when one breaks.
 
 The receiver has one address on each path. All are called, the first one a moment sooner; whoever
-answers first is the link. A break is no loss of the peer: for as long as it counts as heard, which
-`silence_s` bounds as ever, another connection is tried.
+answers first is the link. A break is no loss of the peer: for half of `silence_s`, as
+`colod.session.link` counts, another connection is tried.
 """
 
 from __future__ import annotations

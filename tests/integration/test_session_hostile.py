@@ -179,6 +179,7 @@ def cross_wire(pair: Pair) -> None:
         """Stands in for the status that tells where to connect."""
 
         listen_address = address
+        backup_address = ""
 
     receiving = pair.receiving
     wait = receiving.wait

@@ -132,7 +132,7 @@ async def test_where_one_side_does_not_mend_the_link_ends_at_its_first_break(sid
         await pair.until_ended()
 
 
-async def test_a_link_whose_paths_are_all_gone_ends_as_silent_and_says_why_it_broke() -> None:
+async def test_a_link_whose_paths_are_all_gone_is_not_waited_for_and_says_why_it_broke() -> None:
     async with linked(silence_s=1.0) as pair:
         pair.begin(FIRST)
         await pair.until(1)
@@ -140,8 +140,8 @@ async def test_a_link_whose_paths_are_all_gone_ends_as_silent_and_says_why_it_br
         pair.network.made[0].cut()
         await pair.until_ended()
         for ending in pair.endings.values():
-            assert ending.code == "peer.silent"
-            assert "no other connection was made: " in str(ending)
+            assert ending.code == "peer.unreachable"
+            assert "no other connection to memory-0 was made in time: " in str(ending)
             assert "broke" in str(ending)
 
 
