@@ -100,25 +100,30 @@ class ImageRing:
         stamp = datetime.fromtimestamp(unix_s, UTC).strftime(_STAMP)
         return self.directory / f"{guest}-{stamp}{SUFFIX}"
 
-    def prune(self, guest: str, next_bytes: int) -> Sequence[Path]:
-        """Remove the oldest images of `guest`, now that a newer one is whole; return which.
+    def prune(self, guest: str, written: Path, next_bytes: int) -> Sequence[Path]:
+        """Remove images of `guest`, now that a newer one is whole; return which.
+
+        Those go first whose names say that they are of later than that one: a clock was ahead when
+        they were begun. Then the oldest.
 
         Args:
-            guest: The guest; its newest image stays in any case.
+            guest: The guest.
+            written: The image that was just written; it stays in any case.
             next_bytes: What its next image will take: for it there is to be room then.
 
         Raises:
             OSError: If one cannot be removed.
         """
-        images, removed = list(self.images(guest)), []
-        used = self.used_bytes
-        while len(images) > self._most or (
-            len(images) > 1 and used + next_bytes > self._most_bytes
-        ):
-            oldest = images.pop(0)
-            oldest.path.unlink(missing_ok=True)
-            used -= oldest.size_bytes
-            removed.append(oldest.path)
+        images = list(self.images(guest))
+        begun_s = max((each.unix_s for each in images if each.path == written), default=0.0)
+        others = [each for each in images if each.path != written]
+        others.sort(key=lambda each: (each.unix_s <= begun_s, each))
+        used, removed = self.used_bytes, list[Path]()
+        while others and (len(others) + 1 > self._most or used + next_bytes > self._most_bytes):
+            first = others.pop(0)
+            first.path.unlink(missing_ok=True)
+            used -= first.size_bytes
+            removed.append(first.path)
         if removed:
             sync_directory(self.directory)
         return removed

@@ -70,12 +70,15 @@ class ImageSchedule:
     def last(self, guest: str) -> float | None:
         """Return when the newest image of a replica here was begun; 0 for none yet.
 
-        None where none is wanted, or the disk has not been looked at yet.
+        None where none is wanted, or the disk has not been looked at yet. One that is of the
+        future, by a clock that was ahead, tells nothing of when it was begun, and does not count.
         """
         service = self._host.services.get(GuestName(guest))
         if self._images is None or service is None or service.journal.role is not Role.SECONDARY:
             return None
-        return max((each.unix_s for each in self._images if each.guest == guest), default=0.0)
+        now = time.time()
+        begun = (each.unix_s for each in self._images if each.guest == guest)
+        return max((each for each in begun if each <= now), default=0.0)
 
     def told(self, services: Iterable[ProtectionService]) -> admin_pb2.ImageSchedule | None:
         """Return how the schedule stands for some guests, None where there is none."""
@@ -117,11 +120,11 @@ class ImageSchedule:
         last_s = self.last(service.guest)
         if last_s is None or time.monotonic() < self._retry_at.get(service.guest, 0.0):
             return False
-        # By the wall clock, which outlasts the daemon; an image of the future is no reason to wait.
-        return not 0 <= time.time() - last_s < self._host.parts.limits.image_every_s
+        # By the wall clock, which outlasts the daemon.
+        return time.time() - last_s >= self._host.parts.limits.image_every_s
 
     async def _attempt(self, service: ProtectionService) -> None:
-        guest = service.guest
+        guest, begun = service.guest, time.monotonic()
         try:
             await self._write(service)
         except NotAllowedNow as error:
@@ -132,7 +135,8 @@ class ImageSchedule:
             self._failed(guest, str(error) or "it was not done in time")
         else:
             self._troubles.pop(guest, None)
-            self._retry_at.pop(guest, None)
+            # Whatever the wall clock says by then, and whoever removes the image.
+            self._retry_at[guest] = begun + self._least_s
 
     def _failed(self, guest: GuestName, why: str) -> None:
         if self._troubles.get(guest) != why:
@@ -141,8 +145,12 @@ class ImageSchedule:
         self._again(guest)
 
     def _again(self, guest: GuestName) -> None:
-        wait_s = min(_RETRY_S, self._host.parts.limits.image_every_s)
-        self._retry_at[guest] = time.monotonic() + wait_s
+        self._retry_at[guest] = time.monotonic() + self._least_s
+
+    @property
+    def _least_s(self) -> float:
+        """Least seconds between two attempts at an image of one guest."""
+        return min(_RETRY_S, self._host.parts.limits.image_every_s)
 
     async def _write(self, service: ProtectionService) -> None:
         ring = self._ring
@@ -159,7 +167,7 @@ class ImageSchedule:
             async for told in self._checkpoints.write(service, path):
                 written = told
         await self._look()
-        removed = await asyncio.to_thread(ring.prune, service.guest, wanted)
+        removed = await asyncio.to_thread(ring.prune, service.guest, path, wanted)
         _log.info(
             Event.IMAGE_WRITTEN,
             protection=service.guest,

@@ -30,7 +30,7 @@ def test_the_newest_few_of_each_guest_are_kept(tmp_path: Path) -> None:
     ring = ring_of(tmp_path)
     paths = [write(ring, "web", AT + 60 * each) for each in range(5)]
     other = write(ring, "web-2", AT)
-    assert ring.prune("web", 10 * MIB) == paths[:2]
+    assert ring.prune("web", paths[-1], 10 * MIB) == paths[:2]
     assert [each.path for each in ring.images("web")] == paths[2:]
     assert [each.path for each in ring.images("web-2")] == [other]
     assert ring.images("web")[-1].unix_s == AT + 240
@@ -44,22 +44,43 @@ def test_fewer_are_kept_where_the_next_one_would_not_fit(tmp_path: Path) -> None
     with pytest.raises(PreflightRefused, match="scheduled_mib"):
         ring.check_room(6 * MIB)
     assert ring.images("web")[0].path == paths[0]
-    assert ring.prune("web", 10 * MIB) == paths[:1]
+    assert ring.prune("web", paths[-1], 10 * MIB) == paths[:1]
     ring.check_room(10 * MIB)
 
 
 def test_the_last_image_of_a_guest_stays_whatever_is_bounded(tmp_path: Path) -> None:
     ring = ring_of(tmp_path, most=1, most_mib=1)
     path = write(ring, "web", AT)
-    assert ring.prune("web", 10 * MIB) == []
+    assert ring.prune("web", path, 10 * MIB) == []
     assert [each.path for each in ring.images()] == [path]
+
+
+def test_images_of_a_clock_that_was_ahead_go_first_and_the_one_just_written_stays(
+    tmp_path: Path,
+) -> None:
+    ring = ring_of(tmp_path)
+    before = write(ring, "web", AT)
+    ahead = [write(ring, "web", AT + 86400 * each) for each in (365, 366)]
+    written = write(ring, "web", AT + 60)
+    assert ring.prune("web", written, MIB) == ahead[:1]
+    assert {each.path for each in ring.images()} == {before, ahead[1], written}
+    later = write(ring, "web", AT + 120)
+    assert ring.prune("web", later, MIB) == ahead[1:]
+    assert [each.path for each in ring.images()] == [before, written, later]
+
+
+def test_the_image_just_written_stays_where_only_one_may(tmp_path: Path) -> None:
+    ring = ring_of(tmp_path, most=1, most_mib=1)
+    ahead = write(ring, "web", AT + 86400)
+    written = write(ring, "web", AT)
+    assert ring.prune("web", written, MIB) == [ahead]
+    assert [each.path for each in ring.images()] == [written]
 
 
 def test_what_is_no_image_of_the_schedule_is_never_touched(tmp_path: Path) -> None:
     ring = ring_of(tmp_path, most=1)
     (tmp_path / "web-20231114T221320Z.xlsave").write_bytes(b"by an operator")
-    for each in range(3):
-        write(ring, "web", AT + 60 * each)
+    paths = [write(ring, "web", AT + 60 * each) for each in range(3)]
     names = (
         "web.xlsave",
         "notes",
@@ -69,7 +90,7 @@ def test_what_is_no_image_of_the_schedule_is_never_touched(tmp_path: Path) -> No
     for name in names:
         (ring.directory / name).write_bytes(b"x")
     (ring.directory / "web-20230101T000000Z.xlsave").symlink_to(tmp_path)
-    ring.prune("web", MIB)
+    ring.prune("web", paths[-1], MIB)
     assert (tmp_path / "web-20231114T221320Z.xlsave").exists()
     assert all((ring.directory / name).exists() for name in names)
     assert (ring.directory / "web-20230101T000000Z.xlsave").is_symlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,6 +13,7 @@ import pytest
 
 from colod.daemon import image_schedule as module
 from colod.daemon.host import Host
+from colod.daemon.image_ring import ImageRing
 from colod.daemon.image_schedule import ImageSchedule
 from colod.errors import CheckpointError, NotAllowedNow, PreflightRefused
 from colod.model import GuestName, Role
@@ -79,6 +80,15 @@ async def run_for(schedule: ImageSchedule, seconds: float = 0.3) -> None:
     await schedule.stop()
 
 
+async def run_until(schedule: ImageSchedule, fits: Callable[[], object]) -> None:
+    """Let it run until something is so."""
+    schedule.start()
+    async with asyncio.timeout(20):
+        while not fits():  # noqa: ASYNC110 (what is waited for is no event)
+            await asyncio.sleep(0.01)
+    await schedule.stop()
+
+
 def told(schedule: ImageSchedule) -> Any:
     """Return how it stands."""
     return schedule.told(schedule._host.all_services())
@@ -88,6 +98,7 @@ async def test_an_image_is_written_when_it_is_due_and_not_before(
     schedule: ImageSchedule, images: Images
 ) -> None:
     assert schedule.last(GUEST) is None
+    await run_until(schedule, lambda: images.written and schedule.last(GUEST))
     await run_for(schedule)
     (path,) = images.written
     assert path.parent.name == "scheduled"
@@ -97,15 +108,30 @@ async def test_an_image_is_written_when_it_is_due_and_not_before(
     assert (reply.guests[0].trouble, reply.keep_images) == ("", 2)
 
 
-async def test_an_image_of_the_future_is_no_reason_to_wait(
-    schedule: ImageSchedule, images: Images, tmp_path: Path
+@pytest.mark.parametrize("ahead", [1, 3])
+async def test_images_of_the_future_are_no_reason_to_wait_nor_to_write_on_and_on(
+    schedule: ImageSchedule, images: Images, tmp_path: Path, ahead: int
 ) -> None:
     (tmp_path / "scheduled").mkdir()
-    future = tmp_path / "scheduled" / "web-29990101T000000Z.xlsave"
-    future.write_bytes(b"x")
+    future = [tmp_path / "scheduled" / f"web-2999010{day}T000000Z.xlsave" for day in (1, 2, 3)]
+    for path in future[:ahead]:
+        path.write_bytes(b"x")
+    await run_until(schedule, lambda: images.written and schedule._retry_at)
+    schedule._retry_at.clear()
     await run_for(schedule)
-    assert images.written
-    assert future.exists()
+    (written,) = images.written
+    assert written.exists()
+    assert future[ahead - 1].exists()
+    assert schedule.last(GUEST) == pytest.approx(time.time(), abs=30)
+
+
+async def test_an_image_that_vanishes_is_not_written_on_and_on(
+    schedule: ImageSchedule, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageRing, "images", lambda *_: ())
+    await run_until(schedule, lambda: images.written)
+    await run_for(schedule)
+    assert len(images.written) == 1
 
 
 @pytest.mark.parametrize("where", ["kept_error", "room_error", "error"])
@@ -122,13 +148,13 @@ async def test_what_fails_is_said_and_loses_nothing(
         "error": CheckpointError("the disk is full"),
     }
     setattr(images, where, errors[where])
-    await run_for(schedule)
+    await run_until(schedule, lambda: told(schedule).guests[0].trouble)
     assert images.written == []
     assert all(path.exists() for path in old)
     assert "the disk is full" in told(schedule).guests[0].trouble
     setattr(images, where, None)
     schedule._retry_at.clear()
-    await run_for(schedule)
+    await run_until(schedule, lambda: not (told(schedule).guests[0].trouble or old[2].exists()))
     assert len(images.written) == 1
     assert told(schedule).guests[0].trouble == ""
     assert [path.exists() for path in old] == [False, False, False, True]
