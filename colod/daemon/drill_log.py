@@ -110,12 +110,21 @@ class Drill:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """A drill that was begun: what is to be cleared away when nobody else does."""
+    """A drill that was begun: what is to be cleared away when nobody else does.
+
+    Attributes:
+        drill: Its record so far.
+        domain: What its domain is named.
+        image: Where its image is written.
+        files: What else it writes.
+        uuid: Of its domain; "" where it has none, or an older colod made the mark.
+    """
 
     drill: Drill
     domain: str
     image: str
     files: Sequence[str] = field(default=())
+    uuid: str = ""
 
 
 class DrillLog:

@@ -32,6 +32,7 @@ class Plan:
 
     Attributes:
         domain: Name of the drill's domain.
+        uuid: Its UUID, which no other domain has.
         config: Its configuration, cut off.
         image: Where the image is written; it is removed again.
         config_file: Where its configuration is, for as long.
@@ -40,6 +41,7 @@ class Plan:
     """
 
     domain: str
+    uuid: str
     config: Mapping[str, Any]
     image: Path
     config_file: Path
@@ -81,11 +83,11 @@ async def make_plan(
         )
     if reasons:
         raise PreflightRefused(reasons)
-    copy = isolation.cut_off(
-        config, name=domain, uuid=str(uuid.uuid4()), bridge=request.bridge, targets=targets
-    )
+    own = str(uuid.uuid4())
+    copy = isolation.cut_off(config, name=domain, uuid=own, bridge=request.bridge, targets=targets)
     return Plan(
         domain=domain,
+        uuid=own,
         config=copy,
         image=directory / f".drill-{service.guest}.xlsave",
         config_file=directory / f".drill-{service.guest}.json",

@@ -123,6 +123,7 @@ class IsolatedRun(DrillRun):
             domain=plan.domain,
             image=str(plan.image),
             files=(str(plan.config_file),),
+            uuid=plan.uuid,
         )
         super().__init__(log, mark, request.timeout_s or DEFAULT_TIMEOUT_S)
         self.verdict: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
@@ -217,12 +218,27 @@ async def _clear_away(parts: Parts, log: DrillLog, mark: Mark, drill: Drill) -> 
     left = ""
     try:
         if not drill.is_kept:
-            await parts.toolstack.discard_restored(Path(mark.image), mark.domain)
+            await parts.toolstack.discard_restored(Path(mark.image), await _uuid_of(mark))
         await asyncio.to_thread(_remove, mark)
     except (ColodError, OSError) as error:
         left = f"not cleared away: {error}"
     event = Event.DRILL_FINISHED if not left else Event.DRILL_CLEARED
     return await record(log, drill, left, event=event)
+
+
+async def _uuid_of(mark: Mark) -> str:
+    """Return the UUID of the domain that a drill made, "" where it can have made none.
+
+    An older colod's mark has none, but names the drill's configuration, which is written before
+    anything is restored and removed after the domain.
+    """
+    if mark.uuid:
+        return mark.uuid
+    try:
+        config = json.loads(await asyncio.to_thread(Path(mark.files[0]).read_bytes))
+        return str(config["c_info"]["uuid"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def _prepare(plan: Plan) -> None:

@@ -17,6 +17,9 @@ _ROW = re.compile(
     r"(?P<name>\S(?:.*\S)?)\s+(?P<domid>\d+)\s+(?P<mem>\d+)\s+(?P<vcpus>\d+)\s+"
     r"(?P<state>[r-][b-][p-][s-][-rscwS?][d-])\s+(?P<time>\d+(?:\.\d+)?)\s*"
 )
+_WITH_UUID = re.compile(
+    rf"{_ROW.pattern}(?P<uuid>[0-9a-fA-F]{{8}}(?:-[0-9a-fA-F]{{4}}){{3}}-[0-9a-fA-F]{{12}})(?: .*)?"
+)
 _HEADER = re.compile(r"Name\s+ID\s+Mem\s+VCPUs\s+State\s+Time\(s\)\s*")
 _SIZE = r"-?[0-9]+[bBkKmMgGtT]?"
 _DOM0_MEM = re.compile(
@@ -76,10 +79,31 @@ def parse_list(text: str) -> Sequence[Row]:
     return [_parse_row(line) for line in lines[1:] if line.strip()]
 
 
+def parse_uuids(text: str) -> Mapping[str, Domain]:
+    """Read `xl list -v`: return the domains by their UUIDs, in lower case.
+
+    Spec: Xen tools/xl/xl_info.c, list_domains, `verbose`.
+
+    Raises:
+        Unreadable: If a line is not as xl prints it.
+    """
+    found = {}
+    for line in filter(str.strip, text.splitlines()[1:]):
+        match = _WITH_UUID.fullmatch(line)
+        if not match:
+            raise Unreadable(f"xl list -v: cannot read the line {line!r}")
+        found[match["uuid"].lower()] = _row(match).domain
+    return found
+
+
 def _parse_row(line: str) -> Row:
     match = _ROW.fullmatch(line)
     if not match:
         raise Unreadable(f"xl list: cannot read the line {line!r}")
+    return _row(match)
+
+
+def _row(match: re.Match[str]) -> Row:
     letters = match["state"]
     state, reason = _state(letters)
     domain = Domain(

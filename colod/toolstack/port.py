@@ -211,8 +211,11 @@ class Toolstack(Protocol):
         """
         ...
 
-    async def discard_restored(self, image: Path, name: str) -> Discarded:
-        """End whatever still restores `image`, destroy the domain `name`, and verify both."""
+    async def discard_restored(self, image: Path, uuid: str) -> Discarded:
+        """End whatever still restores `image`, destroy the domain with `uuid`, and verify both.
+
+        No other domain is touched, whatever its name is.
+        """
         ...
 
     def remus_argv(self, guest: GuestName, *, interval_ms: int, command: str) -> Sequence[str]:

@@ -234,14 +234,19 @@ class XlToolstack:
             raise ToolstackError(done.argv, 0, f"{name} is not paused, but {row.letters}")
         return row.domain
 
-    async def discard_restored(self, image: Path, name: str) -> Discarded:
-        """End whatever still restores `image`, destroy the domain `name`, and verify both."""
+    async def discard_restored(self, image: Path, uuid: str) -> Discarded:
+        """End whatever still restores `image`, destroy the domain with `uuid`, and verify both.
+
+        Its name says nothing: anybody may have given it to another domain meanwhile, and one whose
+        restore was cut short may have none yet.
+        """
         killed = await discard.end_restore_of(image, self._simulated_host())
         destroyed = []
-        while row := await self._row(name):
-            await self._destroy(row.domain, name)
-            killed += await discard.end_restore(None, row.domain.domid, self._simulated_host())
-            destroyed.append(name)
+        while domain := await self._with_uuid(uuid):
+            # By its number, which no other domain gets.
+            await self._destroy(domain, str(domain.domid))
+            killed += await discard.end_restore(None, domain.domid, self._simulated_host())
+            destroyed.append(domain.name)
         return Discarded(killed=killed, destroyed=tuple(destroyed))
 
     # --- promotion -----------------------------------------------------------------------------
@@ -324,6 +329,16 @@ class XlToolstack:
 
     async def _row(self, name: str) -> Row | None:
         return next((row for row in await self._rows() if row.domain.name == name), None)
+
+    async def _with_uuid(self, uuid: str) -> Domain | None:
+        """Return the domain that has `uuid`, unless it is being torn down."""
+        argv = (*self._xl, "list", "-v")
+        done = await self._query(argv)
+        try:
+            found = listing.parse_uuids(done.stdout).get(uuid.lower())
+        except Unreadable as error:
+            raise ToolstackError(argv, done.status, str(error)) from error
+        return None if found is None or found.state is DomainState.DYING else found
 
     async def _require(self, name: str) -> Row:
         row = await self._row(name)

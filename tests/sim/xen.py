@@ -234,7 +234,7 @@ class SimToolstack:
         """There are no images in this world."""
         raise NotImplementedError
 
-    async def discard_restored(self, image: Path, name: str) -> Discarded:
+    async def discard_restored(self, image: Path, uuid: str) -> Discarded:
         """There are no images in this world."""
         raise NotImplementedError
 

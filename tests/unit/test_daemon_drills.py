@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from colod.daemon.checkpoints import Checkpoints
-from colod.daemon.drill_log import DrillLog
+from colod.daemon.drill_log import Drill, DrillLog, Mark
 from colod.daemon.drill_plan import Plan
 from colod.daemon.drills import Drills, IsolatedRun
 from colod.daemon.host import Host
@@ -21,7 +22,11 @@ from colod.errors import NotFound, ToolstackError
 from colod.toolstack.port import Discarded, Domain, DomainState, Vif
 from colod.v1 import admin_pb2, session_pb2
 
-CONFIG = {"c_info": {"type": "pv", "name": "web--drill"}, "b_info": {"max_memkb": 1024}}
+UUID = "99999999-2222-3333-4444-555555555555"
+CONFIG = {
+    "c_info": {"type": "pv", "name": "web--drill", "uuid": UUID},
+    "b_info": {"max_memkb": 1024},
+}
 
 
 class Xen:
@@ -29,6 +34,7 @@ class Xen:
 
     def __init__(self) -> None:
         self.done: list[str] = []
+        self.discarded: list[str] = []
         self.config: Mapping[str, Any] = CONFIG
         self.vifs_there: Sequence[Vif] = ()
         self.state = DomainState.RUNNING
@@ -61,8 +67,9 @@ class Xen:
     async def find(self, name: str) -> Domain:
         return self._domain(self.state)
 
-    async def discard_restored(self, image: Path, name: str) -> Discarded:
+    async def discard_restored(self, image: Path, uuid: str) -> Discarded:
         self._do("discard")
+        self.discarded.append(uuid)
         return Discarded()
 
 
@@ -87,6 +94,7 @@ class Bench:
         guest = SimpleNamespace(guest="web", journal=SimpleNamespace(generation=3))
         plan = Plan(
             domain="web--drill",
+            uuid=UUID,
             config=CONFIG,
             image=self.root / ".drill",
             config_file=self.root / ".config",
@@ -129,6 +137,7 @@ async def test_a_copy_that_came_up_and_was_not_checked_is_no_success(bench: Benc
     assert record.rto_s >= 0
     assert record.check_s == -1
     assert bench.xen.done == ["restore", "run", "discard"]
+    assert bench.xen.discarded == [UUID]
     assert bench.nothing_is_left()
     assert bench.log.last_success("web") is None
 
@@ -214,6 +223,23 @@ async def test_what_could_not_be_destroyed_is_cleared_away_by_the_next_daemon(
     assert bench.xen.done[-1] == "discard"
     assert [each.verdict for each in drills.log.of("web", 0)] == ["not checked"]
     await drills.stop()
+
+
+@pytest.mark.parametrize("has_config", [True, False])
+async def test_what_an_older_daemon_left_is_cleared_away_by_the_uuid_of_its_configuration(
+    bench: Bench, *, has_config: bool
+) -> None:
+    config = bench.root / ".config"
+    if has_config:
+        config.write_text(json.dumps(CONFIG))
+    drill = Drill(id="1", unix_s=1.0, host="beta", guest="web")
+    bench.log.begin(Mark(drill=drill, domain="web--drill", image="/i", files=(str(config),)))
+    drills = Drills(cast("Host", SimpleNamespace(parts=bench.parts)), bench.log)
+    drills.begin()
+    async with asyncio.timeout(20):
+        await drills.cleared()
+    assert bench.xen.discarded == [UUID if has_config else ""]
+    assert bench.nothing_is_left()
 
 
 async def test_a_verdict_that_nobody_waits_for_is_refused(bench: Bench) -> None:

@@ -22,6 +22,16 @@ LIST = (
 INCOMING = (
     HEADER + "guest--incoming                              1    88     0     --p---       0.0\n"
 )
+# Xen tools/xl/xl_info.c, list_domains: `verbose` without a security policy.
+WITH_UUIDS = (
+    HEADER.rstrip("\n") + "   UUID                            Reason-Code\tSecurity Label\n"
+    "Domain-0                                     0  1024     2     r-----      16.8"
+    " 00000000-0000-0000-0000-000000000000        -                -\n"
+    "guest                                        1    88     1     -b----       4.7"
+    " 7f4c54e2-1d20-4488-b030-25a2e2487c67        -                -\n"
+    "(null)                                       2    88     1     --psrd       4.7"
+    " 0f4c54e2-1d20-4488-b030-25a2e2487c67        1                -\n"
+)
 DETAILS = """[
     {
         "domid": 1,
@@ -61,6 +71,19 @@ DETAILS_OF_INCOMING = "[\n\n]\n\n"
 def row(letters: str) -> listing.Row:
     line = f"guest                                        7    88     1     {letters}       0.0"
     return listing.parse_list(f"{HEADER}{line}\n")[0]
+
+
+def test_a_listing_with_uuids_is_read() -> None:
+    found = listing.parse_uuids(WITH_UUIDS)
+    assert [(each.domid, each.name) for each in found.values()] == [
+        (0, "Domain-0"),
+        (1, "guest"),
+        (2, listing.NAMELESS),
+    ]
+    assert found["7f4c54e2-1d20-4488-b030-25a2e2487c67"].state is DomainState.RUNNING
+    assert found["0f4c54e2-1d20-4488-b030-25a2e2487c67"].state is DomainState.DYING
+    with pytest.raises(listing.Unreadable):
+        listing.parse_uuids(LIST)
 
 
 def test_a_listing_of_real_xl_is_read() -> None:

@@ -44,6 +44,7 @@ class FakeDomain:
     letters: str = "-b----"
     cpu_time_s: float = 1.0
     dying: bool = False
+    uuid: str = "11111111-2222-3333-4444-555555555555"
 
     @property
     def state(self) -> str:
@@ -75,6 +76,8 @@ class FakeXl:
             return special
         if verb == "list" and not rest:
             return 0, self.listing(), ""
+        if verb == "list" and rest == ("-v",):
+            return 0, self.listing(with_uuids=True), ""
         if verb == "info":
             return 0, INFO, ""
         found = self.find(wanted)
@@ -106,9 +109,10 @@ class FakeXl:
             self.domains[new_name] = self.domains.pop(name)
         return 0, "", ""
 
-    def listing(self) -> str:
+    def listing(self, *, with_uuids: bool = False) -> str:
         rows = (
             f"{name:<40} {each.domid:5d} {88:5d} {1:5d}     {each.state}  {each.cpu_time_s:8.1f}"
+            + (f" {each.uuid} {'-':>8} {'-':>16}" if with_uuids else "")
             for name, each in self.domains.items()
         )
         return "\n".join((HEADER, *rows)) + "\n"
@@ -127,8 +131,11 @@ def with_guest(name: str = "guest", **state: Any) -> FakeXl:
     return FakeXl({name: FakeDomain(7, **state)})
 
 
+DRILL = "99999999-2222-3333-4444-555555555555"
+
+
 def restored(xl: FakeXl, *, pauses: int) -> tuple[int, str, str]:
-    xl.domains["guest--drill"] = FakeDomain(9, pauses=pauses)
+    xl.domains["guest--drill"] = FakeDomain(9, pauses=pauses, uuid=DRILL)
     return 0, "", ""
 
 
@@ -268,10 +275,33 @@ async def test_a_restore_that_makes_no_domain_of_that_name_is_an_error(tmp_path:
 async def test_discarding_a_restored_copy_touches_nothing_else(tmp_path: Path) -> None:
     xl = with_guest()
     restored(xl, pauses=0)
-    done = await toolstack(xl).discard_restored(tmp_path / "image", "guest--drill")
+    done = await toolstack(xl).discard_restored(tmp_path / "image", DRILL)
     assert done.destroyed == ("guest--drill",)
     assert list(xl.domains) == ["guest"]
-    done = await toolstack(xl).discard_restored(tmp_path / "image", "guest--drill")
+    done = await toolstack(xl).discard_restored(tmp_path / "image", DRILL)
+    assert done.destroyed == ()
+
+
+async def test_a_domain_that_only_has_the_name_of_a_restored_copy_is_not_destroyed(
+    tmp_path: Path,
+) -> None:
+    xl = with_guest()
+    restored(xl, pauses=0)
+    xl.domains["guest--drill"].uuid = "88888888-2222-3333-4444-555555555555"
+    for uuid in (DRILL, ""):
+        done = await toolstack(xl).discard_restored(tmp_path / "image", uuid)
+        assert done.destroyed == ()
+    assert list(xl.domains) == ["guest", "guest--drill"]
+
+
+async def test_a_restored_copy_is_destroyed_by_whatever_name_and_once(tmp_path: Path) -> None:
+    xl = with_guest()
+    restored(xl, pauses=0)
+    xl.domains["(null)"] = xl.domains.pop("guest--drill")
+    done = await toolstack(xl).discard_restored(tmp_path / "image", DRILL)
+    assert done.destroyed == ("(null)",)
+    xl.domains["(null)"] = FakeDomain(10, dying=True, uuid=DRILL)
+    done = await toolstack(xl).discard_restored(tmp_path / "image", DRILL)
     assert done.destroyed == ()
 
 
