@@ -131,12 +131,12 @@ class DrillLog:
     """The file and the marks.
 
     Attributes:
-        running: The kind of the drill of each guest that is under way: each has one mark only.
+        running: The drill of each guest that is under way, as it was begun: each has one mark only.
     """
 
     def __init__(self, state: Path) -> None:
         """Read what is there; lines that cannot be read are passed over."""
-        self.running: dict[str, str] = {}
+        self.running: dict[str, Drill] = {}
         self._lock = threading.Lock()
         self._path = state / "drills.jsonl"
         self._marks = state / "drills"

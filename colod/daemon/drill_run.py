@@ -59,7 +59,7 @@ class DrillRun(ABC):
     def start(self, on_end: Callable[[], object]) -> None:
         """Begin; `on_end` is called when all is done."""
         running, guest = self._log.running, self.drill.guest
-        running[guest] = self.drill.kind
+        running[guest] = self.drill
         self._task = asyncio.create_task(self._run(), name=f"drill {guest}")
         self._task.add_done_callback(lambda _: running.pop(guest, None))
         self._task.add_done_callback(lambda _: on_end())
@@ -150,8 +150,13 @@ async def check_alone(log: DrillLog, service: ProtectionService, kind: str) -> N
     """
     guest = service.guest
     marked = await asyncio.to_thread(log.marked, guest)
-    if guest in log.running:
-        raise NotAllowedNow(service.state, f"a drill of {guest} is under way")
+    if (other := log.running.get(guest)) is not None:
+        by = f", asked for by {other.operator}" if other.operator else ""
+        raise NotAllowedNow(
+            service.state,
+            f"a drill ({other.kind}) of {guest} is under way here{by}",
+            advice="wait for it, or interrupt it; see: colodctl drill report",
+        )
     if marked not in ("", kind):
         raise NotAllowedNow(
             service.state,

@@ -64,6 +64,8 @@ class Drills(DrillKeeper[admin_pb2.DrillRequest, "IsolatedRun"]):
             PreflightRefused: If it may not be; nothing was touched.
         """
         parts, checkpoints = self._host.parts, self._checkpoints
+        # First: the plan would find the other one's domain, and have somebody destroy it.
+        await check_alone(self.log, service, ISOLATED)
         plan = await make_plan(parts, checkpoints, service, request)
         await check_alone(self.log, service, ISOLATED)
         reply = admin_pb2.DrillReply(plan=plan.lines, step="planned", domain=plan.domain)

@@ -327,7 +327,7 @@ async def test_a_caller_that_goes_away_takes_back_what_is_not_decided(beta: Benc
         pass
     assert len(beta.log.left(LIVE)) == 1  # marked before anything was ordered
     await beta.service.has_begun.wait()
-    with pytest.raises(NotAllowedNow, match="is under way"):
+    with pytest.raises(NotAllowedNow, match="is under way here"):
         await beta.run(as_if_host_died=True)
     await replies.aclose()
     await beta.drills.stop()

@@ -18,7 +18,7 @@ from colod.daemon.drills import Drills, IsolatedRun
 from colod.daemon.host import Host
 from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService
-from colod.errors import NotFound, ToolstackError
+from colod.errors import NotAllowedNow, NotFound, ToolstackError
 from colod.toolstack.port import Discarded, Domain, DomainState, Vif
 from colod.v1 import admin_pb2, session_pb2
 
@@ -240,6 +240,21 @@ async def test_what_an_older_daemon_left_is_cleared_away_by_the_uuid_of_its_conf
         await drills.cleared()
     assert bench.xen.discarded == [UUID if has_config else ""]
     assert bench.nothing_is_left()
+
+
+async def test_a_second_drill_is_told_of_the_one_under_way_and_not_of_its_copy(
+    bench: Bench,
+) -> None:
+    service = SimpleNamespace(guest="web", state="PROTECTED")
+    host = SimpleNamespace(parts=bench.parts, find=lambda _: service)
+    drills = Drills(cast("Host", host), bench.log)
+    run = bench.run(check="true")
+    run.start(lambda: None)
+    with pytest.raises(NotAllowedNow, match=r"a drill \(isolated\) of web is under way.*ann"):
+        await anext(drills.run(admin_pb2.DrillRequest(guest="web", dry_run=True)))
+    run.give_up("enough")
+    await run.task
+    assert not bench.log.running
 
 
 async def test_a_verdict_that_nobody_waits_for_is_refused(bench: Bench) -> None:
