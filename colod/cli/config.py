@@ -34,14 +34,18 @@ def config() -> None:
 def check(context: click.Context, *, as_json: bool) -> None:
     """Name every problem of the configuration, or the time budget that it makes.
 
-    Looks at the files of tls too. Exit status 7 if there is a problem.
+    Looks at the files of tls and at the group of admin too. Exit status 7 if there is a problem.
     """
     from colod.config import config_files, load_config
 
     path = config_path(context)
     try:
         loaded = load_config(path)
-        problems = [*_plug_in_problems(loaded), *_tls_problems(loaded)]
+        problems = [
+            *_group_problems(loaded),
+            *_plug_in_problems(loaded),
+            *_tls_problems(loaded),
+        ]
         if problems:
             raise ConfigError(problems)
     except ConfigError as error:
@@ -109,6 +113,16 @@ def _toml(value: object) -> str:
 
     # JSON's numbers, strings, lists and booleans are TOML's too.
     return "(none)" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _group_problems(loaded: Config) -> Iterator[str]:
+    from colod.rpc.admin_group import group_id
+
+    try:
+        if loaded.admin.group is not None:
+            group_id(loaded.admin.group)
+    except ConfigError as error:
+        yield from error.problems
 
 
 def _tls_problems(loaded: Config) -> Iterator[str]:

@@ -151,7 +151,8 @@ class AdminTable(Table):
     group: str | None = Field(
         default=None,
         min_length=1,
-        description="Group that may use the socket (mode 0660). Without it only root may. Its "
+        description="Group that may use the socket (mode 0660). Without it, or where this host has "
+        "no such group when colod starts, only root may (`doctor` says so). Its "
         "members can stop, move and promote guests: do not name a group that everybody is in.",
         json_schema_extra={"default_text": "none"},
     )

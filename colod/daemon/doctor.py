@@ -17,6 +17,7 @@ from colod.failover.view import Journal, Link
 from colod.fencing.watchdog import Found
 from colod.model import Credentials, GuestName, parse_guest_name
 from colod.rpc import versions
+from colod.rpc.admin_group import GROUP
 from colod.rpc.tls import TlsIdentity, load_identity
 from colod.toolstack import inventory, preflight
 from colod.v1 import admin_pb2
@@ -132,8 +133,12 @@ def _networks(host: Host) -> Sequence[admin_pb2.Finding]:
 
 def listen_findings(unheard: Mapping[str, str]) -> Sequence[admin_pb2.Finding]:
     """Return what the daemon was to listen on and does not."""
-    advice = "once the address is there and free: systemctl restart colod"
-    return [_finding("error", subject, why, advice) for subject, why in unheard.items()]
+    free = "once the address is there and free: systemctl restart colod"
+    group = "make the group, or name another; then: systemctl restart colod"
+    return [
+        _finding("error", subject, why, group if subject == GROUP else free)
+        for subject, why in unheard.items()
+    ]
 
 
 def certificate_findings(

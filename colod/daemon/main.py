@@ -48,6 +48,7 @@ from colod.observe.app import Sources
 from colod.observe.http import HttpServer
 from colod.observe.logs import Event
 from colod.rpc import pki
+from colod.rpc.admin_group import GROUP
 from colod.rpc.admin_server import start_admin_server
 from colod.rpc.peer_server import PeerServer, start_peer_server
 from colod.rpc.remote_server import RemoteServer, start_remote_server
@@ -207,6 +208,11 @@ class Daemon:
             on_defect=self._defect,
             audit=audit,
         )
+        if server.trouble:
+            advice = "make the group, or name another in admin.group; then restart colod"
+            address = str(server.path)
+            _log.error(Event.LISTEN_FAILED, address=address, error=server.trouble, advice=advice)
+            host.unheard[GROUP] = f"{server.trouble}; only root may use {server.path}"
         remote = await self._serve_remote_operators(host, admin, audit)
         _log.info(Event.DAEMON_STARTED, version=__version__, simulated=simulated)
         notify("READY=1", f"STATUS={len(host.services)} protections")

@@ -174,18 +174,21 @@ async def test_the_socket_of_a_daemon_that_lives_is_left_alone(
     assert (await ask(server)).host == "host-a"
 
 
-async def test_a_group_that_does_not_exist_is_a_problem_of_the_configuration(
+async def test_where_the_group_does_not_exist_only_the_owner_is_served(
     servicer: FakeAdmin, tmp_path: Path
 ) -> None:
-    with pytest.raises(errors.ConfigError, match=r"admin\.group"):
-        await start_admin_server(servicer, tmp_path / "s", group="no-such-group")
-    assert not (tmp_path / "s").exists()
+    server = await start_admin_server(servicer, tmp_path / "s", group="no-such-group")
+    assert "admin.group: this host has no group 'no-such-group'" in server.trouble
+    assert stat.S_IMODE(server.path.stat().st_mode) == 0o600
+    assert (await ask(server)).host == "host-a"
+    await server.stop(0)
 
 
 async def test_the_group_gets_the_socket(servicer: FakeAdmin, tmp_path: Path) -> None:
     gid = os.getegid()
     server = await start_admin_server(servicer, tmp_path / "s", group=grp.getgrgid(gid).gr_name)
     assert server.path.stat().st_gid == gid
+    assert (server.trouble, stat.S_IMODE(server.path.stat().st_mode)) == ("", 0o660)
     await server.stop(0)
 
 

@@ -102,6 +102,13 @@ def test_all_problems_are_printed_tls_and_plug_ins_included(config: Path, colodc
     assert "problem(s) (config.invalid)" in err
 
 
+def test_a_group_that_this_host_does_not_have_is_a_problem(config: Path, colodctl: Call) -> None:
+    config.write_text(config.read_text() + '[admin]\ngroup = "no-such-group"\n')
+    status, out, _ = colodctl("--config", str(config), "config", "check")
+    assert status == 7
+    assert out == "admin.group: this host has no group 'no-such-group'\n"
+
+
 def test_a_transport_that_proves_the_hosts_is_checked_with_its_options(
     config: Path, colodctl: Call
 ) -> None:

@@ -15,6 +15,7 @@ from colod.daemon.doctor import (
 from colod.failover.view import Journal, Link
 from colod.model import Credentials, HostName, Role
 from colod.rpc import pki
+from colod.rpc.admin_group import GROUP
 from colod.rpc.pki import HOST_DAYS
 from colod.rpc.tls import TlsIdentity, load_identity
 from tests.unit.failover_transcripts.situation import TERMS
@@ -105,6 +106,12 @@ def test_an_address_that_nothing_listens_on_is_an_error() -> None:
     assert (finding.severity, finding.subject) == ("error", "admin.listen")
     assert "192.0.2.1:7413" in finding.text
     assert "restart colod" in finding.advice
+
+
+def test_a_group_that_is_not_there_is_an_error_with_advice_of_its_own() -> None:
+    (finding,) = listen_findings({GROUP: "admin.group: this host has no group 'ops'"})
+    assert (finding.severity, finding.subject) == ("error", "admin.group")
+    assert "make the group" in finding.advice
 
 
 @pytest.mark.parametrize(
