@@ -63,7 +63,8 @@ def create_authority(directory: Path, *, force: bool = False) -> Issued:
     Raises:
         PkiError: If it exists and `force` is not given, or cannot be written.
     """
-    return _write(directory, "ca", *_new_authority(), force=force)
+    loses = "what was issued before is then no longer believed"
+    return _write(directory, "ca", *_new_authority(), force=force, loses=loses)
 
 
 def issue_certificate(directory: Path, host: HostName, *, force: bool = False) -> Issued:
@@ -74,7 +75,8 @@ def issue_certificate(directory: Path, host: HostName, *, force: bool = False) -
             cannot be written.
     """
     issued = _new_certificate(host, *_load_authority(directory))
-    return _write(directory, host, *issued, force=force)
+    loses = _stays_valid(directory / f"{host}.pem")
+    return _write(directory, host, *issued, force=force, loses=loses)
 
 
 def issue_operator(
@@ -106,7 +108,17 @@ def issue_operator(
     )
     uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
     issued = _signed(subject, days, (uses,), *_load_authority(directory))
-    return _write(directory / OPERATORS, name, *issued, force=force)
+    loses = _stays_valid(directory / OPERATORS / f"{name}.pem")
+    return _write(directory / OPERATORS, name, *issued, force=force, loses=loses)
+
+
+def _stays_valid(path: Path) -> str:
+    """Return what to know before a certificate is issued anew: that takes nothing from the old."""
+    try:
+        until = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError):
+        return "whoever has the one that is there can use it until its date"
+    return f"whoever has the one that is there can use it until {until:%Y-%m-%d}"
 
 
 def unknown_identity(host: HostName) -> TlsIdentity:
@@ -224,13 +236,14 @@ def _write(
     key: ec.EllipticCurvePrivateKey,
     *,
     force: bool,
+    loses: str,
 ) -> Issued:
     paths = (directory / f"{stem}.pem", directory / f"{stem}.key")
     existing = [str(path) for path in paths if path.exists()]
     if existing and not force:
         raise PkiError(
             f"{' and '.join(existing)} would be overwritten",
-            advice="add --force; what was issued before is then no longer believed",
+            advice=f"add --force; {loses}",
         )
     secret = _secret(key)
     try:

@@ -3,6 +3,7 @@
 import base64
 import stat
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from colod.errors import ConfigError
 from colod.model import HostName
 from colod.rpc import pki, tls
+from colod.rpc.operators import OperatorRole
 
 HOST = HostName("host-a")
 
@@ -68,12 +70,28 @@ def test_nothing_is_overwritten_unless_it_is_asked_for(authority: Path) -> None:
     before = {path: path.read_bytes() for path in authority.iterdir()}
     with pytest.raises(pki.PkiError, match="would be overwritten") as caught:
         pki.create_authority(authority)
-    assert "--force" in caught.value.advice
+    assert caught.value.advice == "add --force; what was issued before is then no longer believed"
     with pytest.raises(pki.PkiError, match="would be overwritten"):
         pki.issue_certificate(authority, HOST)
     assert {path: path.read_bytes() for path in authority.iterdir()} == before
     pki.issue_certificate(authority, HOST, force=True)
     assert (authority / "host-a.pem").read_bytes() != before[authority / "host-a.pem"]
+
+
+def test_what_was_issued_before_is_said_to_stay_valid_where_it_does(authority: Path) -> None:
+    host = pki.issue_certificate(authority, HOST)
+    ann = pki.issue_operator(authority, "ann", OperatorRole.VIEWER, days=3)
+    for issued, again in (
+        (host, partial(pki.issue_certificate, authority, HOST)),
+        (ann, partial(pki.issue_operator, authority, "ann", OperatorRole.VIEWER)),
+    ):
+        with pytest.raises(pki.PkiError) as caught:
+            again()
+        assert f"can use it until {issued.expires:%Y-%m-%d}" in caught.value.advice
+        issued.certificate.write_bytes(b"no certificate")
+        with pytest.raises(pki.PkiError) as caught:
+            again()
+        assert "can use it until its date" in caught.value.advice
 
 
 def test_without_an_authority_nothing_is_issued(tmp_path: Path) -> None:
