@@ -36,7 +36,7 @@ class Exit(IntEnum):
     CONFIG = 7, "The configuration is invalid."
     VERSION = 8, "Both sides speak, but no common version."
     NOT_CHECKED = 9, "A drill was carried out, and nothing said whether the guest works."
-    INTERRUPTED = 130, "Stopped from the keyboard; the daemon goes on."
+    INTERRUPTED = 130, "Stopped from the keyboard, or by SIGTERM or SIGHUP; the daemon goes on."
 
 
 EXITS: Final[Mapping[type[ColodError], Exit]] = {

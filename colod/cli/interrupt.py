@@ -18,27 +18,31 @@ from colod.cli.exits import Exit
 
 INTERRUPTED: Final = "colodctl: interrupted; what the daemon was asked goes on"
 GRACE_S: Final = 2.0
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _interrupted = threading.Event()
 
 
 def was_interrupted() -> bool:
-    """Tell whether SIGINT came: whatever failed after it, failed for it."""
+    """Tell whether one of those signals came: whatever failed after it, failed for it."""
     return _interrupted.is_set()
 
 
 def end_after_interrupt(grace_s: float = GRACE_S) -> None:
-    """End the process `grace_s` seconds after SIGINT, unless it has ended in good order by then.
+    """End the process `grace_s` seconds after a signal to end, unless it has ended by then.
+
+    SIGTERM and SIGHUP are taken as SIGINT is: a process that they end at once leaves behind what it
+    has started, as the check of a drill.
 
     Call it once, in the main thread, before anything else. A shell that starts colodctl in the
-    background has it ignore SIGINT (POSIX.1-2017, XCU 2.11): then so it stays.
+    background has it ignore SIGINT (POSIX.1-2017, XCU 2.11), nohup SIGHUP: then so it stays.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        return
+    taken = [each for each in _ENDING if signal.getsignal(each) is not signal.SIG_IGN]
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    signal.signal(signal.SIGINT, _interrupt)
+    for each in taken:
+        signal.signal(each, _interrupt)
     threading.Thread(target=_watch, args=(reader, grace_s), daemon=True).start()
 
 
@@ -48,7 +52,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _watch(reader: int, grace_s: float) -> None:
-    while signal.SIGINT not in os.read(reader, 64):
+    while not set(os.read(reader, 64)) & set(_ENDING):
         pass
     time.sleep(grace_s)
     os.write(2, f"{INTERRUPTED}\n".encode())

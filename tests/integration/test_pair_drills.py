@@ -175,12 +175,19 @@ def test_a_drill_whose_time_is_over_kills_its_check_and_still_shows_its_record(p
     assert set(pair.beta.guests()) == {"g1--incoming"}
 
 
-def test_an_interrupted_drill_is_cleared_away(pair: Pair) -> None:
-    argv = [str(BIN / "colodctl"), "--config", str(pair.beta.config), *DRILL, "--check", "sleep 99"]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_drill_is_cleared_away_with_its_check(
+    pair: Pair, number: signal.Signals, tmp_path: Path
+) -> None:
+    check = f"echo $$ >{tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; sleep 99"
+    argv = [str(BIN / "colodctl"), "--config", str(pair.beta.config), *DRILL, "--check", check]
     with subprocess.Popen(
         argv, env=pair.beta.environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as running:
         until(lambda: pair.beta.guests().get("g1--drill", {}).get("running"), "the copy runs")
-        running.send_signal(signal.SIGINT)
+        until((tmp_path / "pid").exists, "the check runs")
+        pid = (tmp_path / "pid").read_text().strip()
+        running.send_signal(number)
         assert running.wait(LIMIT_S) in (130, -signal.SIGINT)
+    assert not Path(f"/proc/{pid}").exists()
     until(lambda: set(pair.beta.guests()) == {"g1--incoming"}, "the copy is cleared away")

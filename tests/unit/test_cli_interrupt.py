@@ -71,11 +71,22 @@ main.main()
 
 
 @pytest.mark.parametrize(
-    ("program", "status", "said"),
-    [(STUCK, 130, True), (QUICK, 7, False), (BACKGROUND, 8, False), (FAILING, 130, True)],
+    ("program", "number", "status", "said"),
+    [
+        (STUCK, signal.SIGINT, 130, True),
+        (STUCK, signal.SIGTERM, 130, True),
+        (STUCK, signal.SIGHUP, 130, True),
+        (QUICK, signal.SIGINT, 7, False),
+        (QUICK, signal.SIGTERM, 7, False),
+        (QUICK, signal.SIGHUP, 7, False),
+        (BACKGROUND, signal.SIGINT, 8, False),
+        (BACKGROUND.replace("SIGINT", "SIGHUP"), signal.SIGHUP, 8, False),
+        (FAILING, signal.SIGINT, 130, True),
+        (FAILING, signal.SIGTERM, 130, True),
+    ],
 )
 def test_an_interrupt_ends_the_process_and_leaves_it_time_to_end_by_itself(
-    program: str, status: int, said: bool
+    program: str, number: signal.Signals, status: int, said: bool
 ) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", program],
@@ -86,7 +97,7 @@ def test_an_interrupt_ends_the_process_and_leaves_it_time_to_end_by_itself(
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         try:
             _, words = process.communicate("\n", timeout=30)
         finally:
