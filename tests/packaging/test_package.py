@@ -107,5 +107,6 @@ def test_a_removal_that_is_insisted_on_ends_replication_and_keeps_the_journal(
     box.run("touch /run/colod/remove-anyway")
     removed = box.run("dpkg --purge colod", timeout_s=600)
     assert "/var/lib/colod is kept" in removed.stderr
+    assert not (box.root / "run/colod/remove-anyway").exists()
     assert list((box.root / "var/lib/colod/protections").glob("*.journal"))
     assert not (box.root / "etc/colod").exists()

@@ -1,6 +1,8 @@
 """The Debian package agrees with pyproject.toml and systemd/; it is built in tests/packaging."""
 
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -53,3 +55,59 @@ def test_debhelper_stops_nothing_and_scripts_restart_the_daemon_alone() -> None:
     assert re.findall(r"deb-systemd-invoke (.*?) >", postinst) == ["restart colod.service"]
     for script in ("colod.preinst", "colod.postrm"):
         assert "deb-systemd-invoke" not in (DEBIAN / script).read_text()
+
+
+def removed(root: Path) -> subprocess.CompletedProcess[str]:
+    """Run what dpkg runs before a removal, on a host that is no more than `root`."""
+    stubs = root / "stubs"
+    stubs.mkdir(exist_ok=True)
+    says = f'''echo "$* ${{COLOD_HOST-nowhere}} ${{COLOD_CONFIG-default}}" >>{root}/calls
+case "$*" in
+"config show") echo 'host.state_directory = "{root}/lib"  # default'
+               echo 'host.runtime_directory = "{root}/run"  # default' ;;
+esac
+'''
+    for name, text in (("colodctl", says), ("systemctl", ""), ("deb-systemd-invoke", "")):
+        (stubs / name).write_text(f"#!/bin/sh\n{text}")
+        (stubs / name).chmod(0o755)
+    script = (DEBIAN / "colod.prerm").read_text().replace("/run/colod/", f"{root}/run/")
+    environment = {
+        **os.environ,
+        "PATH": f"{stubs}:{os.environ['PATH']}",
+        "COLOD_HOST": "192.0.2.1:7413",
+        "COLOD_CONFIG": "/elsewhere",
+    }
+    return subprocess.run(
+        ["sh", "-c", script, "prerm", "remove"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_removal_that_is_insisted_on_is_insisted_on_once(tmp_path: Path) -> None:
+    (tmp_path / "lib/protections").mkdir(parents=True)
+    (tmp_path / "lib/protections/g1.journal").touch()
+    (tmp_path / "run").mkdir()
+    refused = removed(tmp_path)
+    assert (refused.returncode, "protection g1" in refused.stderr) == (1, True)
+    anyway = tmp_path / "run/remove-anyway"
+    anyway.touch()
+    assert removed(tmp_path).returncode == 0
+    assert not anyway.exists()
+    assert removed(tmp_path).returncode == 1
+
+
+def test_a_removal_is_about_this_host_whatever_the_environment_names(tmp_path: Path) -> None:
+    (tmp_path / "lib/protections").mkdir(parents=True)
+    (tmp_path / "lib/protections/g1.journal").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/remove-anyway").touch()
+    assert removed(tmp_path).returncode == 0
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert "drain --timeout 100 nowhere default" in calls
+    assert all(each.endswith(" nowhere default") for each in calls)
+    postinst = (DEBIAN / "colod.postinst").read_text()
+    unset, check = postinst.index("unset COLOD_HOST"), postinst.index("colodctl config check")
+    assert unset < check
