@@ -36,7 +36,7 @@ def check(context: click.Context, *, as_json: bool) -> None:
 
     Looks at the files of tls and at the group of admin too. Exit status 7 if there is a problem.
     """
-    from colod.config import config_files, load_config
+    from colod.config import config_files, exposed_files, load_config
 
     path = config_path(context)
     try:
@@ -57,10 +57,13 @@ def check(context: click.Context, *, as_json: bool) -> None:
         summary.advice = "the daemon does not start, or keeps what it has, with these"
         raise summary from error
     files = [str(file) for file in config_files(path)]
+    warnings = list(exposed_files(loaded))
     if as_json:
         budget = list(loaded.time_budget())
-        print_json(ConfigCheckDocument(files=files, time_budget=budget))
+        print_json(ConfigCheckDocument(files=files, time_budget=budget, warnings=warnings))
         return
+    for warning in warnings:
+        click.echo(f"warning: {warning}; chmod 600", err=True)
     for line in (*files, "valid"):
         click.echo(line)
     print_plan(loaded.time_budget())

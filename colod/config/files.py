@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from colod.config.schema import Config
+from colod.config.schema import DEFAULT_ORIGIN, Config
 from colod.errors import ConfigError
 
 DEFAULT_PATH = Path("/etc/colod/colod.toml")
@@ -53,6 +54,33 @@ def flatten(config: Config) -> Iterator[tuple[str, object, str]]:
             else:
                 path = f"{name}.{key}"
                 yield path, value, config.origin(path)
+
+
+def exposed_files(config: Config) -> Sequence[str]:
+    """Say which files have options of fencing, or passwords, and can be read by others than root.
+
+    Looks at the files.
+    """
+    files = {
+        origin
+        for path, _, origin in flatten(config)
+        if origin != DEFAULT_ORIGIN
+        and ((path.startswith("fencing.") and path != "fencing.kind") or "passw" in path)
+    }
+    return [
+        f"{file} has options of fencing or passwords, and others may read it (mode {mode:04o})"
+        for file in sorted(files)
+        if (mode := _mode(Path(file))) & 0o044
+    ]
+
+
+def _mode(file: Path) -> int:
+    """Return the rights to a file, without the group's where that is root's; 0 if it is gone."""
+    try:
+        status = file.stat()
+    except OSError:
+        return 0
+    return stat.S_IMODE(status.st_mode) & (~0o070 if status.st_gid == 0 else ~0)
 
 
 def _reason(error: OSError | ValueError) -> str:

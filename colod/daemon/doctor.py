@@ -42,6 +42,7 @@ async def examine(host: Host, guest: str) -> Sequence[admin_pb2.Finding]:
         *await _peer(host),
         *_networks(host),
         *listen_findings(host.unheard),
+        *exposed_findings(await asyncio.to_thread(host.exposed)),
         *await asyncio.to_thread(
             certificate_findings, host.parts.credentials, host.parts.identity, datetime.now(UTC)
         ),
@@ -139,6 +140,11 @@ def listen_findings(unheard: Mapping[str, str]) -> Sequence[admin_pb2.Finding]:
         _finding("error", subject, why, group if subject == GROUP else free)
         for subject, why in unheard.items()
     ]
+
+
+def exposed_findings(exposed: Sequence[str]) -> Sequence[admin_pb2.Finding]:
+    """Return what is to be said of files of the configuration that others may read."""
+    return [_finding("warning", "configuration", each, "chmod 600 it") for each in exposed]
 
 
 def certificate_findings(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -73,6 +73,8 @@ class Host:
         self._looking_at_files = asyncio.Lock()
         self.unheard: dict[str, str] = {}
         """What this daemon does not listen on although its configuration says so, and why."""
+        self.exposed: Callable[[], Sequence[str]] = tuple
+        """Says which files of the configuration others should not be able to read; it blocks."""
         self.defect: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._establishing = asyncio.Lock()
         self._services: dict[GuestName, ProtectionService] = {}

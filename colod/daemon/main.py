@@ -21,7 +21,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 import structlog
 
 from colod import __version__
-from colod.config import DEFAULT_PATH, Config, load_config
+from colod.config import DEFAULT_PATH, Config, exposed_files, load_config
 from colod.daemon.admin_service import AdminService
 from colod.daemon.audit import AuditLog
 from colod.daemon.carrier import CarrierWatch
@@ -163,6 +163,7 @@ class Daemon:
         parts = self._begin(self._identity())
         facts = await parts.toolstack.host_facts()
         self._host = host = Host(parts, self_fence)
+        host.exposed = lambda: exposed_files(self._config)
         drill_log = DrillLog(self._config.host.state_directory)
         drills = Drills(host, drill_log)
         rebuilds = SecondaryDrills(host, drill_log)

@@ -59,19 +59,15 @@ def reply_of(
     for each in services:
         status = status_of(each)
         passed_at = last_drill(each.guest)
-        if passed_at is None and _may_be_drilled(host, each):
+        if passed_at is None and each.journal.role is Role.SECONDARY:
             passed_at = 0.0
         if passed_at is not None:
             status.drill_last_success_unix_s = passed_at
         if (written_at := last_image(each.guest)) is not None:
             status.image_last_scheduled_unix_s = written_at
+            status.image_every_s = host.parts.limits.image_every_s
         reply.protections.append(status)
     return reply
-
-
-def _may_be_drilled(host: Host, service: ProtectionService) -> bool:
-    is_kept = host.parts.limits.image_directory is not None
-    return is_kept and service.journal.role is Role.SECONDARY
 
 
 def _self_fence(host: Host) -> admin_pb2.SelfFence | None:

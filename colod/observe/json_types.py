@@ -579,6 +579,8 @@ class ConfigCheckDocument(TypedDict):
 
     files: list[str]
     time_budget: list[str]
+    warnings: list[str]
+    """What keeps no daemon from starting, as a file with passwords that others may read."""
 
 
 class Setting(TypedDict):

@@ -152,7 +152,7 @@ ROWS: Final = (
     ),
     Row(
         "drill_last_success_timestamp_seconds",
-        "When the last drill on this host passed its check; 0 where none has and images are kept",
+        "When the last drill on this host passed its check; 0 where none has and a replica is here",
         lambda s: (
             [((), s.drill_last_success_unix_s)] if s.HasField("drill_last_success_unix_s") else []
         ),
@@ -165,6 +165,11 @@ ROWS: Final = (
             if s.HasField("image_last_scheduled_unix_s")
             else []
         ),
+    ),
+    Row(
+        "image_schedule_interval_seconds",
+        "How often an image by schedule is to be begun on this host",
+        lambda s: [((), s.image_every_s)] if s.HasField("image_every_s") else [],
     ),
     Row("generation", "Generation of the ownership record", lambda s: [((), float(s.generation))]),
     Row(

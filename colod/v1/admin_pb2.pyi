@@ -295,6 +295,7 @@ class ProtectionStatus(_message.Message):
     DRILL_LAST_SUCCESS_UNIX_S_FIELD_NUMBER: _builtins.int
     IMAGE_LAST_SCHEDULED_UNIX_S_FIELD_NUMBER: _builtins.int
     LINK_FIELD_NUMBER: _builtins.int
+    IMAGE_EVERY_S_FIELD_NUMBER: _builtins.int
     guest: _builtins.str
     role: _types_pb2.Role.ValueType
     peer: _builtins.str
@@ -332,13 +333,15 @@ class ProtectionStatus(_message.Message):
     standstill_cause: _builtins.str
     """Why, as far as is known; "" unless that is longer than detection.standstill_s."""
     drill_last_success_unix_s: _builtins.float
-    """Unix time of the end of the last drill on this host that passed; 0 where none has and images are
-    kept here, absent where none are.
+    """Unix time of the end of the last drill on this host that passed; 0 where none has and the guest's
+    replica is here, absent where none has and it is not.
     """
     image_last_scheduled_unix_s: _builtins.float
     """Unix time of the begin of the newest image that was written by schedule on this host; 0 where
     none was yet, absent where none are to be.
     """
+    image_every_s: _builtins.float
+    """How often one is to be begun, in seconds; there where the one before is."""
     @_builtins.property
     def progress(self) -> _types_pb2.Progress: ...
     @_builtins.property
@@ -389,15 +392,18 @@ class ProtectionStatus(_message.Message):
         drill_last_success_unix_s: _builtins.float | None = ...,
         image_last_scheduled_unix_s: _builtins.float | None = ...,
         link: _types_pb2.SessionLink | None = ...,
+        image_every_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s", "_standstill_s", b"_standstill_s", "decided_age_s", b"decided_age_s", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "image_last_scheduled_unix_s", b"image_last_scheduled_unix_s", "link", b"link", "progress", b"progress", "standstill_s", b"standstill_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_image_every_s", b"_image_every_s", "_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s", "_standstill_s", b"_standstill_s", "decided_age_s", b"decided_age_s", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "image_every_s", b"image_every_s", "image_last_scheduled_unix_s", b"image_last_scheduled_unix_s", "link", b"link", "progress", b"progress", "standstill_s", b"standstill_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s", "_standstill_s", b"_standstill_s", "advice", b"advice", "cause", b"cause", "decided_age_s", b"decided_age_s", "disks", b"disks", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "image_last_scheduled_unix_s", b"image_last_scheduled_unix_s", "interval_ms", b"interval_ms", "link", b"link", "measures", b"measures", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "promotable", b"promotable", "replica", b"replica", "role", b"role", "signals", b"signals", "since_unix_s", b"since_unix_s", "standstill_cause", b"standstill_cause", "standstill_s", b"standstill_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_image_every_s", b"_image_every_s", "_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s", "_standstill_s", b"_standstill_s", "advice", b"advice", "cause", b"cause", "decided_age_s", b"decided_age_s", "disks", b"disks", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "image_every_s", b"image_every_s", "image_last_scheduled_unix_s", b"image_last_scheduled_unix_s", "interval_ms", b"interval_ms", "link", b"link", "measures", b"measures", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "promotable", b"promotable", "replica", b"replica", "role", b"role", "signals", b"signals", "since_unix_s", b"since_unix_s", "standstill_cause", b"standstill_cause", "standstill_s", b"standstill_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__decided_age_s: _TypeAlias = _typing.Literal["decided_age_s"]  # noqa: Y015
     _WhichOneofArgType__decided_age_s: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s"]  # noqa: Y015
     _WhichOneofReturnType__drill_last_success_unix_s: _TypeAlias = _typing.Literal["drill_last_success_unix_s"]  # noqa: Y015
     _WhichOneofArgType__drill_last_success_unix_s: _TypeAlias = _typing.Literal["_drill_last_success_unix_s", b"_drill_last_success_unix_s"]  # noqa: Y015
+    _WhichOneofReturnType__image_every_s: _TypeAlias = _typing.Literal["image_every_s"]  # noqa: Y015
+    _WhichOneofArgType__image_every_s: _TypeAlias = _typing.Literal["_image_every_s", b"_image_every_s"]  # noqa: Y015
     _WhichOneofReturnType__image_last_scheduled_unix_s: _TypeAlias = _typing.Literal["image_last_scheduled_unix_s"]  # noqa: Y015
     _WhichOneofArgType__image_last_scheduled_unix_s: _TypeAlias = _typing.Literal["_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s"]  # noqa: Y015
     _WhichOneofReturnType__standstill_s: _TypeAlias = _typing.Literal["standstill_s"]  # noqa: Y015
@@ -406,6 +412,8 @@ class ProtectionStatus(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__decided_age_s) -> _WhichOneofReturnType__decided_age_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__drill_last_success_unix_s) -> _WhichOneofReturnType__drill_last_success_unix_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_every_s) -> _WhichOneofReturnType__image_every_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__image_last_scheduled_unix_s) -> _WhichOneofReturnType__image_last_scheduled_unix_s | None: ...
     @_typing.overload

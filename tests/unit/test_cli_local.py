@@ -15,6 +15,7 @@ from colod import errors
 from colod.cli import layout
 from colod.cli.exits import EXITS, Exit, exit_of
 from colod.cli.main import COMMANDS, cli, run
+from colod.config import exposed_files, load_config
 from tests.json_documents import check_json
 
 Call = Callable[..., tuple[int, str, str]]
@@ -107,6 +108,39 @@ def test_a_group_that_this_host_does_not_have_is_a_problem(config: Path, colodct
     status, out, _ = colodctl("--config", str(config), "config", "check")
     assert status == 7
     assert out == "admin.group: this host has no group 'no-such-group'\n"
+
+
+def test_a_file_with_options_of_fencing_that_others_may_read_is_warned_of(
+    config: Path, colodctl: Call
+) -> None:
+    words = ("--config", str(config), "config", "check")
+    config.chmod(0o644)
+    assert "warning" not in colodctl(*words)[2]
+    (config.parent / "colod.d").mkdir()
+    extra = config.parent / "colod.d" / "20-fencing.toml"
+    extra.write_text(
+        "[fencing]\nkind = 'agents'\n[[fencing.devices]]\nagent = 'true'\n"
+        "options = { ip = '192.0.2.9', password = 'hunter2' }\n"
+    )
+    for mode, is_warned_of in ((0o644, True), (0o604, True), (0o600, False)):
+        extra.chmod(mode)
+        exposed = exposed_files(load_config(config))
+        assert [each.partition(" ")[0] for each in exposed] == [str(extra)] * is_warned_of
+    extra.write_text("[fencing]\nkind = 'none'\n")
+    extra.chmod(0o644)
+    assert list(exposed_files(load_config(config))) == []
+
+
+def test_a_warning_does_not_make_a_configuration_invalid(config: Path, colodctl: Call) -> None:
+    config.write_text(
+        f"{config.read_text()}[fencing]\nkind = 'agents'\n[[fencing.devices]]\n"
+        "agent = '/bin/true'\noptions = { ip = '192.0.2.9', password = 'hunter2' }\n"
+    )
+    config.chmod(0o644)
+    status, out, err = colodctl("--config", str(config), "config", "check")
+    assert (status, "valid" in out.splitlines()) == (0, True), out
+    assert f"warning: {config} has options of fencing" in err
+    assert "hunter2" not in err
 
 
 def test_a_transport_that_proves_the_hosts_is_checked_with_its_options(

@@ -8,6 +8,7 @@ import pytest
 
 from colod.daemon.doctor import (
     certificate_findings,
+    exposed_findings,
     gate_findings,
     listen_findings,
     transport_findings,
@@ -106,6 +107,13 @@ def test_an_address_that_nothing_listens_on_is_an_error() -> None:
     assert (finding.severity, finding.subject) == ("error", "admin.listen")
     assert "192.0.2.1:7413" in finding.text
     assert "restart colod" in finding.advice
+
+
+def test_a_file_with_passwords_that_others_may_read_is_warned_of() -> None:
+    assert exposed_findings([]) == []
+    (finding,) = exposed_findings(["/etc/colod/colod.toml has passwords"])
+    assert (finding.severity, finding.subject) == ("warning", "configuration")
+    assert "chmod 600" in finding.advice
 
 
 def test_a_group_that_is_not_there_is_an_error_with_advice_of_its_own() -> None:

@@ -8,14 +8,14 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from colod.daemon import actions
 from colod.daemon.host import Host
 from colod.daemon.parts import Parts
-from colod.daemon.status import status_of
+from colod.daemon.status import reply_of, status_of
 from colod.errors import JournalError, NotAllowedNow, PeerRefused, PreflightRefused
 from colod.failover import record as records
 from colod.failover.effects import Decision, State
@@ -151,6 +151,35 @@ async def test_output_is_said_to_be_held_only_while_that_is_known(
     assert status_of(service).output_held is is_held
     assert service.peer_view().state == ("PROTECTED" if is_held else "")
     assert status_of(service).state == "PROTECTED"
+    await host.stop()
+
+
+@pytest.mark.parametrize("role", Role)
+async def test_a_replica_that_no_drill_has_tried_is_told_whether_images_are_kept_or_not(
+    tmp_path: Path, role: Role
+) -> None:
+    host = host_with(Disk(replace(PRIMARY, role=role)), tmp_path)
+    host.adopt_all()
+    told = reply_of(
+        cast(
+            "Host",
+            SimpleNamespace(
+                parts=SimpleNamespace(
+                    host=ALPHA,
+                    automation=SimpleNamespace(pause=None),
+                    heartbeat=SimpleNamespace(peer_paused=False),
+                ),
+                self_fence=None,
+            ),
+        ),
+        host.services.values(),
+        simulated=True,
+        last_drill=lambda _: None,
+        last_image=lambda _: None,
+    )
+    (status,) = told.protections
+    assert status.HasField("drill_last_success_unix_s") is (role is Role.SECONDARY)
+    assert status.drill_last_success_unix_s == 0
     await host.stop()
 
 

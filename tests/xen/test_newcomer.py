@@ -77,7 +77,7 @@ def certify(told: Transcript, lab: Lab) -> None:
 def configure(told: Transcript, lab: Lab) -> None:
     told.section("Configuration", "`sed` for an editor. Emulated hosts are slow: longer limits.")
     for host, peer in (lab.hosts, lab.hosts[::-1]):
-        told.type(host, f"cp {EXAMPLE} /etc/colod/colod.toml")
+        told.type(host, f"install -m 600 {EXAMPLE} /etc/colod/colod.toml")
         edits = {
             "host-a": host.name,
             "host-b": peer.name,
