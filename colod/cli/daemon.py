@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import os
 import re
 import sys
@@ -253,6 +254,23 @@ REASON: Final = ReasonParameter()
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds, of those that come to an end; NaN would pass every bound."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number.
+
+        Raises:
+            click.BadParameter: If it is none, or out of bounds.
+        """
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return seconds
+
+
 def timeout_option(default_s: float, words: str, *, of: str = "") -> Callable[[_Command], _Command]:
     """Return an option `--timeout` for `timeout_s`, or `--OF-timeout` for `OF_timeout_s`.
 
@@ -264,7 +282,7 @@ def timeout_option(default_s: float, words: str, *, of: str = "") -> Callable[[_
     return click.option(
         f"--{of}-timeout" if of else "--timeout",
         f"{of}_timeout_s" if of else "timeout_s",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Seconds(min=0, min_open=True),
         default=default_s,
         show_default=True,
         help=words,

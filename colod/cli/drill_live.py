@@ -10,6 +10,7 @@ import click
 
 from colod.cli.daemon import (
     GUEST,
+    Seconds,
     check_may_ask,
     connect,
     json_option,
@@ -55,7 +56,7 @@ _ENDING_S: Final = 30.0
 @click.option(
     "--probe-limit",
     "probe_limit_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     default=LIMIT_S,
     show_default=True,
     help="Longest run of the probe, in seconds; a longer one is killed, and is no answer.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -12,6 +13,7 @@ from colod.daemon.drill_log import DrillLog
 from colod.daemon.drill_run import DrillRun
 from colod.daemon.host import Host
 from colod.daemon.protection import ProtectionService
+from colod.errors import PreflightRefused
 from colod.v1 import admin_pb2
 
 
@@ -20,6 +22,7 @@ class AnyRequest(Protocol):
 
     guest: str
     dry_run: bool
+    timeout_s: float
 
 
 RequestT = TypeVar("RequestT", bound=AnyRequest)
@@ -63,6 +66,10 @@ class DrillKeeper(ABC, Generic[RequestT, RunT]):
             ColodError: If it may not be now; nothing was touched.
         """
         service = self._host.find(request.guest)
+        if not 0 <= request.timeout_s < math.inf:  # nor NaN, which no clock ever reaches
+            raise PreflightRefused(
+                [f"timeout_s: {request.timeout_s} is no number of seconds; 0 is the default"]
+            )
         await self.cleared()
         first, begun = await self._planned(service, request)
         if request.dry_run:

@@ -32,27 +32,39 @@ class Change:
 
 
 class History:
-    """The file `STATE/history.jsonl`. Losing it loses nothing but knowledge of the past."""
+    """The file `STATE/history.jsonl`. Losing it loses nothing but knowledge of the past.
+
+    Once it is full it becomes `history.jsonl.1`, in the place of the one before, and is begun anew:
+    both together hold what is kept, and never more than twice that.
+    """
 
     def __init__(self, path: Path) -> None:
         """Read what is there; lines that cannot be read are passed over."""
         self._path = path
+        self._older = path.with_name(f"{path.name}.1")
         self._lock = threading.Lock()
         self._changes: deque[Change] = deque(maxlen=_KEPT)
         lines = lines_of(path)
-        self._changes.extend(parsed(lines[-_KEPT:], Change))
+        self._changes.extend(parsed([*lines_of(self._older), *lines][-_KEPT:], Change))
         if len(lines) > _MOST:
-            self._shorten(lines[-_KEPT:])
+            lines = lines[-_KEPT:]
+            self._shorten(lines)
+        self._lines = len(lines)
 
     def add(self, change: Change) -> bool:
         """Append `change`; return whether it reached the file (a full disk must stop nothing)."""
         with self._lock:
             self._changes.append(change)
         try:
+            # A rename alone: who calls this does not wait for a disk.
+            if self._lines >= _KEPT:
+                self._path.replace(self._older)
+                self._lines = 0
             with self._path.open("a") as file:
                 file.write(json.dumps(asdict(change)) + "\n")
         except OSError:
             return False
+        self._lines += 1
         return True
 
     def _shorten(self, lines: Sequence[str]) -> None:

@@ -235,6 +235,12 @@ def test_every_command_has_help(colodctl: Call, name: str) -> None:
     assert out.startswith(f"Usage: colodctl {name}")
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1"])
+def test_a_time_limit_that_never_comes_is_wrong_usage(colodctl: Call, seconds: str) -> None:
+    status, _, err = colodctl("drill", "secondary", "web", "--yes", "--timeout", seconds)
+    assert (status, "--timeout" in err) == (2, True)
+
+
 def test_a_command_that_is_misspelt_is_guessed(colodctl: Call) -> None:
     status, _, err = colodctl("statsu")
     assert status == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from colod.daemon.drills import Drills, IsolatedRun
 from colod.daemon.host import Host
 from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService
-from colod.errors import NotAllowedNow, NotFound, ToolstackError
+from colod.errors import NotAllowedNow, NotFound, PreflightRefused, ToolstackError
 from colod.toolstack.port import Discarded, Domain, DomainState, Vif
 from colod.v1 import admin_pb2, session_pb2
 
@@ -255,6 +256,16 @@ async def test_a_second_drill_is_told_of_the_one_under_way_and_not_of_its_copy(
     run.give_up("enough")
     await run.task
     assert not bench.log.running
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0])
+async def test_a_time_limit_that_never_comes_is_refused(bench: Bench, seconds: float) -> None:
+    service = SimpleNamespace(guest="web", state="PROTECTED")
+    host = SimpleNamespace(parts=bench.parts, find=lambda _: service)
+    request = admin_pb2.DrillRequest(guest="web", timeout_s=seconds)
+    with pytest.raises(PreflightRefused, match="timeout_s"):
+        await anext(Drills(cast("Host", host), bench.log).run(request))
+    assert bench.xen.done == []
 
 
 async def test_a_verdict_that_nobody_waits_for_is_refused(bench: Bench) -> None:

@@ -6,6 +6,8 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from colod.daemon import history as module
 from colod.daemon.history import Change, History
 
@@ -37,6 +39,19 @@ def test_a_file_that_has_grown_is_cut_at_the_next_start(tmp_path: Path) -> None:
     again = History(path)
     assert len(again.of("web", 0)) == module._KEPT
     assert again.last_state("web") == "PAIRING"
+
+
+def test_a_file_that_grows_is_bounded_while_the_daemon_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_KEPT", 10)
+    path = tmp_path / "history.jsonl"
+    history = History(path)
+    for number in range(95):
+        assert history.add(replace(CHANGE, epoch=number))
+        written = [line for each in tmp_path.iterdir() for line in each.read_text().splitlines()]
+        assert min(10, number + 1) <= len(written) <= 20
+    assert [each.epoch for each in History(path).of("web", 0)] == list(range(85, 95))
 
 
 def test_lines_that_cannot_be_read_are_passed_over(tmp_path: Path) -> None:
