@@ -97,7 +97,7 @@ class ColodHosts:
             data_prefix: The first three numbers of addresses of their own for the replicated data,
                 on the same interface; "" to use the hosts' own addresses.
             transport: What stands in `[transport]`; `{data_address}` is a host's address for data,
-                `{peer}` the other host's name.
+                `{address}` its own, `{peer}` the other host's name.
             limits: `suspect_s` and `silence_s`, in seconds, where a test wants others.
         """
         self.lab = lab
@@ -143,7 +143,9 @@ class ColodHosts:
             name=host.name,
             peer=peer.name,
             address=host.address,
-            transport=self._transport.format(data_address=self.data_address(host), peer=peer.name),
+            transport=self._transport.format(
+                data_address=self.data_address(host), address=host.address, peer=peer.name
+            ),
             peer_address=peer.address,
             port=PORT,
             witness=self.lab.witness.endpoint,

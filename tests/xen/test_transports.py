@@ -15,6 +15,7 @@ from colod.rpc import pki
 from tests.xen.colod_hosts import SENDER, ColodHosts, certify
 from tests.xen.guest import NAME
 from tests.xen.lab import Lab
+from tests.xen.stock import wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1500, func_only=True)]
 
@@ -30,6 +31,10 @@ IdentitiesOnly yes
 UserKnownHostsFile {KNOWN}
 """
 LIMITS = 'restrict,port-forwarding,permitopen="127.0.0.1:*"'
+
+
+TWO_PATHS = 'kind = "tcp"\nlisten = "{data_address}"\n\n[transport.backup]\nlisten = "{address}"'
+DATA = "10.79.0"
 
 
 def trust_each_other(lab: Lab) -> None:
@@ -98,6 +103,43 @@ def test_certificates_are_replaced_under_protection_and_the_guest_survives_its_h
     hosts.until_protected()
     assert hosts.status(pair.alpha)["pairing"] != pairing, "another one, under the new authority"
     survives(hosts)
+
+
+def test_a_link_is_pulled_and_replaced_without_a_change_of_roles(pair: Lab) -> None:
+    hosts = ColodHosts(
+        pair,
+        resync="automatic",
+        data_prefix=DATA,
+        transport=TWO_PATHS,
+        suspect_s=24.0,
+        silence_s=16.0,
+    )
+    hosts.protect()
+    hosts.until_protected()
+    before, sending = hosts.status(pair.alpha), senders(hosts)
+    changes = len(hosts.history(pair.alpha))
+    boot_id = pair.client.wait_for_answer().boot_id
+    assert before["link"]["path"] == "primary"
+
+    hosts.cut_data(pair.beta)
+    wait_for(lambda: path_of(hosts) == "backup", 60, "the link goes over the second path")
+    hosts.commits(10)
+    hosts.join_data(pair.beta)
+    wait_for(lambda: path_of(hosts) == "primary", 120, "the link is back on the first path")
+    hosts.commits(10)
+
+    after = hosts.status(pair.alpha)
+    for name in ("pairing", "generation", "owner", "state"):
+        assert after[name] == before[name], name
+    assert senders(hosts) == sending
+    assert len(hosts.history(pair.alpha)) == changes, "nobody noticed anything"
+    assert pair.client.wait_for_answer().boot_id == boot_id
+    survives(hosts)
+
+
+def path_of(hosts: ColodHosts) -> str:
+    """Return over which path the link goes, "" while it is broken."""
+    return str(hosts.status(hosts.alpha).get("link", {}).get("path", ""))
 
 
 def test_over_ssh_the_guest_survives_its_host(pair: Lab) -> None:
