@@ -295,6 +295,7 @@ class Actions:
     async def _start_pairing(self) -> None:
         await self._prepare_gate()
         await self._pairing.start(self._subject.journal, self._subject.session)
+        self._subject.facts.peer_joined()
 
     async def _prepare_gate(self) -> None:
         """Write down which gate the session will have, before anything of it is made."""

@@ -166,6 +166,13 @@ class Facts:
             self._backoff_s = min(self._backoff_s * 2, self._limits.resync_backoff_max_s)
         self._was_paired = _is_paired(journal)
 
+    def peer_joined(self) -> None:
+        """Note that the peer has joined the pairing: what it said before that says nothing of it.
+
+        It had not heard of the pairing then, which looks like having given it up.
+        """
+        self._pairing_since = time.monotonic()
+
     @property
     def resync_wait_s(self) -> float:
         """How long it is to the next attempt to pair, if nobody asks for one before."""

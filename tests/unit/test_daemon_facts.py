@@ -245,6 +245,33 @@ async def test_the_peer_keeps_its_copy_if_it_says_so_now_and_under_this_generati
     assert view.peer_keeps_copy is believed
 
 
+class DatedHeartbeat(Heartbeat):
+    """A peer that was asked once, and did not know the guest."""
+
+    def __init__(self) -> None:
+        """Have been asked just now."""
+        super().__init__(time.monotonic(), peer_pb2.ProtectionView(guest=JOURNAL.protection.guest))
+        self.asked_at = time.monotonic()
+
+    def answer(self, guest: str, *, asked_after: float) -> peer_pb2.ProtectionView | None:
+        """Repeat it, unless it is too old."""
+        return self.said if self.asked_at > asked_after else None
+
+
+async def test_what_the_peer_said_before_it_joined_is_no_giving_up() -> None:
+    journal = replace(JOURNAL, pairing=None)
+    paired = replace(journal, pairing=PairingId("e" * 32))
+    heartbeat = DatedHeartbeat()
+    facts = Facts(parts_of(NoDomains(), heartbeat), journal)
+    facts.journaled(journal, paired)
+    heartbeat.asked_at = time.monotonic()
+    assert (await facts.look(paired, None, State.PAIRING)).peer_gave_up
+    facts.peer_joined()
+    assert not (await facts.look(paired, None, State.PAIRING)).peer_gave_up
+    heartbeat.asked_at = time.monotonic()
+    assert (await facts.look(paired, None, State.SYNCING)).peer_gave_up
+
+
 async def test_what_another_host_than_the_protections_says_is_not_taken_for_its_word() -> None:
     """The configuration may name a new peer: it knows nothing of what the old one has."""
     said = peer_pb2.ProtectionView(guest="g1", generation=TAKEN.generation, keeps_copy=True)
