@@ -229,6 +229,7 @@ def test_the_json_of_status_is_the_documented_one(daemon: FakeDaemon, colodctl: 
                 "standstill_s": 0.0,
                 "standstill_cause": None,
                 "lag": {"lag_s": 0.25, "lag_epochs": 1, "lag_bytes": 12_288},
+                "link": None,
                 "progress": {
                     "sealed_epoch": 12,
                     "acked_epoch": 11,
