@@ -16,6 +16,7 @@ from colod.failover.view import Answer, Contact, Copy, Replica, Wanted, replica_
 from colod.model import Role
 from colod.observe.checks import WITNESS_ANSWERS, WITNESS_AWAY
 from colod.v1 import admin_pb2, types_pb2
+from colod.v1.session_pb2 import SessionStatus
 
 _ROLES: Final = {
     Role.PRIMARY: types_pb2.ROLE_PRIMARY,
@@ -202,13 +203,19 @@ def _advice(service: ProtectionService) -> str:
     return decision.advice
 
 
+def _said(service: ProtectionService) -> SessionStatus | None:
+    """Return what the session last said, None without one that runs."""
+    session = service.session
+    return None if session is None or session.process is None else session.status
+
+
 def _progress(service: ProtectionService) -> types_pb2.Progress | None:
     """Return what the session last said, its ages brought up to now; None without a session."""
-    session = service.session
-    if session is None or session.status is None or session.process is None:
+    session, said = service.session, _said(service)
+    if session is None or said is None:
         return None
     progress = types_pb2.Progress()
-    progress.CopyFrom(session.status.progress)
+    progress.CopyFrom(said.progress)
     since_s = time.monotonic() - session.status_at
     for name in ("lag_s", "last_ack_age_s", "peer_heard_age_s"):
         if (age_s := getattr(progress, name)) >= 0:
@@ -218,18 +225,14 @@ def _progress(service: ProtectionService) -> types_pb2.Progress | None:
 
 def _gate(service: ProtectionService) -> types_pb2.Gate | None:
     """Return what the session last said of the output gate; None without one."""
-    session = service.session
-    if session is None or session.status is None or session.process is None:
-        return None
-    return session.status.gate if session.status.HasField("gate") else None
+    said = _said(service)
+    return said.gate if said is not None and said.HasField("gate") else None
 
 
 def _link(service: ProtectionService) -> types_pb2.SessionLink | None:
     """Return what the session last said of its connection; None without one."""
-    session = service.session
-    if session is None or session.status is None or session.process is None:
-        return None
-    return session.status.link if session.status.HasField("link") else None
+    said = _said(service)
+    return said.link if said is not None and said.HasField("link") else None
 
 
 def _measures(service: ProtectionService) -> Mapping[str, types_pb2.Histogram]:

@@ -249,12 +249,11 @@ class Link:
             flags = DAEMON_UP if is_daemon_up() else 0
             is_due = time.monotonic() >= next_ping
             await self._tell_received(at_all=is_due)
-            if is_due and not self.is_broken:  # a sign of life that is kept for later is none
+            if is_due:
                 next_ping = time.monotonic() + interval_s
+            if is_due and not self.is_broken:  # a sign of life that is kept for later is none
                 token = time.monotonic_ns() // 1000
                 await self.send(FrameType.PING, PING_BODY.pack(flags, token))
-            elif is_due:
-                next_ping = time.monotonic() + interval_s
             if self._pong is not None and not self.is_broken:
                 token, self._pong = self._pong, None
                 await self.send(FrameType.PONG, PING_BODY.pack(flags, token))
