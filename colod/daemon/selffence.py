@@ -172,6 +172,8 @@ class SelfFence:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         try:
+            # What the loop asked for last may be under way yet: it is decided on what that left.
+            await self._call(lambda: None)
             if is_asked and self._verdict.order is not Order.STARVE:
                 await self._disarm()
             elif self._device.is_open:
@@ -273,7 +275,6 @@ class SelfFence:
             await self._arm(Event.WATCHDOG_RESUMED)
         if self._device.is_open:
             await self._call(self._disarm_and_forget)
-            self._is_marked = False
             _log.info(Event.WATCHDOG_DISARMED, device=str(self._table.device))
         if not self._is_marked:
             self._error = ""
@@ -281,6 +282,7 @@ class SelfFence:
     def _disarm_and_forget(self) -> None:
         self._device.disarm()
         self._marker.unlink(missing_ok=True)
+        self._is_marked = False  # here: who asked for it may be cancelled meanwhile
 
     def _failed(self, error: SelfFenceError) -> None:
         if str(error) != self._error:
