@@ -43,6 +43,7 @@ DOCUMENTS: Final[Mapping[str, Any]] = {
     "history": json_types.HistoryDocument,
     "events": json_types.EventDocument,
     "doctor": json_types.DoctorDocument,
+    "colo config": json_types.ColoConfigDocument,
     "config check": json_types.ConfigCheckDocument,
     "config show": json_types.ConfigShowDocument,
     "pki init": json_types.CertificateDocument,

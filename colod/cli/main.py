@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "history": Lazy("colod.cli.history", "history", "Show changes of state, newest last."),
     "events": Lazy("colod.cli.events", "events", "Show what happens, a line each, as it does."),
     "doctor": Lazy("colod.cli.doctor", "doctor", "Examine host, peer, witness and guests."),
+    "colo": Lazy("colod.cli.colo", "colo", "Make guests ready for COLO."),
     "config": Lazy("colod.cli.config", "config", "Check and show the configuration."),
     "pki": Lazy("colod.cli.pki", "pki", "Make hosts' and operators' certificates."),
     "stream": Lazy("colod.cli.stream", "stream", "Look into migration streams and save files."),

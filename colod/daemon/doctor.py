@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 
 from colod.daemon.adoption import strangers
+from colod.daemon.doctor_colo import examine_colo
 from colod.daemon.host import Host
 from colod.daemon.peer_calls import PEER_CALLS
 from colod.daemon.selffence import Standing
@@ -39,6 +40,7 @@ async def examine(host: Host, guest: str) -> Sequence[admin_pb2.Finding]:
     """
     findings = [
         *await _toolstack(host),
+        *await examine_colo(host, guest),
         *await _peer(host),
         *_networks(host),
         *listen_findings(host.unheard),

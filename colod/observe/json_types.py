@@ -562,7 +562,7 @@ class Finding(TypedDict):
     """One thing that was examined."""
 
     severity: str
-    """`ok`, `warning`, `error`."""
+    """`ok`, `info` (missing or not known: matters only to who wants it), `warning`, `error`."""
     subject: str
     text: str
     advice: str
@@ -572,6 +572,30 @@ class DoctorDocument(TypedDict):
     """What was examined."""
 
     findings: list[Finding]
+
+
+class ColoConfigFile(TypedDict):
+    """The xl configuration of a guest for one host."""
+
+    role: str
+    """`primary` or `secondary`, as things are now."""
+    host: str
+    path: str
+    """Where a guest that reboots is started from on that host; nothing was written there."""
+    text: str
+
+
+class ColoConfigDocument(TypedDict):
+    """A guest's xl configurations with the keys of COLO."""
+
+    guest: str
+    primary_address: str
+    secondary_address: str
+    ports: dict[str, int]
+    """TCP port by its use: `mirror`, `primary`, `out`, `secondary`, `notify`, `disk`."""
+    notes: list[str]
+    """What has to be so besides."""
+    files: list[ColoConfigFile]
 
 
 class ConfigCheckDocument(TypedDict):

@@ -8,11 +8,16 @@ has and lacks is looked up by `inventory`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from colod.model import INCOMING_SUFFIX, Disks
+from colod.toolstack.libxl_json import Config
+from colod.toolstack.libxl_json import driver_domain as _backend
+from colod.toolstack.libxl_json import is_true as _is_true
+from colod.toolstack.libxl_json import table as _table
+from colod.toolstack.libxl_json import tables as _tables
 from colod.toolstack.port import HostFacts, Vif
 
 TESTED_XEN = frozenset({"4.17"})
@@ -22,8 +27,6 @@ GATEABLE_VIFS = frozenset({"vif", "vif_ioemu"})
 """Types whose output passes an interface of dom0 where it can be held."""
 
 GATE_MODULES = ("ifb", "sch_plug", "act_mirred")
-
-Config = Mapping[str, Any]
 
 _MIGRATABLE_TYPES = frozenset({"pv", "pvh", "hvm"})
 _MIB = 1 << 20
@@ -361,28 +364,7 @@ def _missing_refusals(missing: Needs) -> Sequence[str]:
     ]
 
 
-# --- reading libxl's JSON ----------------------------------------------------------------------
-
-
-def _table(config: Config, key: str) -> Config:
-    value = config.get(key)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _tables(config: Config, key: str) -> Sequence[Config]:
-    value = config.get(key)
-    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
-
-
-def _is_true(value: object) -> bool:
-    """Read libxl's JSON: a bool is one, a defbool is a word."""
-    return value is True or value == "True"
-
-
-def _backend(device: Config) -> str:
-    """Return the driver domain behind a device; empty if that is dom0."""
-    name = str(device.get("backend_domname") or device.get("backend_domid") or "")
-    return "" if name in {"0", "Domain-0"} else name
+# --- small things --------------------------------------------------------------------------------
 
 
 def _has_display(config: Config) -> bool:

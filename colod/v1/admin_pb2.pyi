@@ -933,7 +933,7 @@ class Finding(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     ADVICE_FIELD_NUMBER: _builtins.int
     severity: _builtins.str
-    """ok, warning or error."""
+    """ok, info, warning or error."""
     subject: _builtins.str
     text: _builtins.str
     advice: _builtins.str

@@ -12,11 +12,18 @@ import colod
 from colod.cli.json_reference import DOCUMENTS
 from colod.v1 import admin_pb2
 from tests.integration.admin_double import FakeDaemon, replicating, report
+from tests.integration.test_cli_colo import GUEST, SIMXL
 from tests.integration.test_cli_daemon import Run, colodctl, daemon
 from tests.unit.stream_samples import save_image
 from tests.unit.test_cli_local import CONFIG
 
 __all__ = ["colodctl", "daemon"]
+
+TOOLSTACK = """
+[toolstack]
+xl = ["{xl}"]
+guest_configs = "{root}"
+"""
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "status": (),
@@ -45,6 +52,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "history": (),
     "events": (),
     "doctor": (),
+    "colo config": ("web", "--file", "{root}/web.cfg", "--primary-address", "192.0.2.1"),
     "config check": (),
     "config show": (),
     "pki init": ("--directory", "{root}/new"),
@@ -128,7 +136,11 @@ def run(daemon: FakeDaemon, colodctl: Run, tmp_path: Path, monkeypatch: pytest.M
     daemon.copies = [admin_pb2.QuarantinedCopy(domain="web--quarantine-3", guest="web")]
     for words in (("init",), ("issue", "host-a")):
         assert colodctl("pki", *words, "--directory", str(tmp_path / "pki")).status == 0
-    (tmp_path / "colod.toml").write_text(CONFIG.format(pki=tmp_path / "pki"))
+    simulated = TOOLSTACK.format(xl=SIMXL, root=tmp_path)
+    (tmp_path / "colod.toml").write_text(CONFIG.format(pki=tmp_path / "pki") + simulated)
+    (tmp_path / "web.cfg").write_text(GUEST)
+    (tmp_path / "sim").mkdir()
+    monkeypatch.setenv("COLOD_SIMXEN_DIR", str(tmp_path / "sim"))
     (tmp_path / "image").write_bytes(save_image().data)
     monkeypatch.setenv("COLOD_CONFIG", str(tmp_path / "colod.toml"))
 

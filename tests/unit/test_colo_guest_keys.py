@@ -136,8 +136,27 @@ def test_all_problems_are_named_at_once() -> None:
         guest_lines(wrong)
     assert [each.partition(": ")[0] for each in caught.value.problems] == [
         *("name", "bridge", "mac", "primary", "secondary", "ports.mirror", "ports.secondary"),
+        "disks",
         *("disks.0.device", "disks.0.active", "disks.0.hidden", "disks.1.export", "disks.1.target"),
     ]
+
+
+@pytest.mark.parametrize(
+    "more", [("script", "a,b"), ("ip", ""), ("vif name", "x"), ("ip", "a\nb"), ("ip", "it's")]
+)
+def test_what_is_kept_of_the_interface_cannot_break_out_of_it(more: tuple[str, str]) -> None:
+    with pytest.raises(ConfigError, match="xl's syntax has no place for that"):
+        guest_lines(replace(GUEST, more=(more,)))
+
+
+def test_what_is_kept_of_the_interface_stands_before_the_keys_of_colo() -> None:
+    line = guest_lines(replace(GUEST, more=(("script", "vif-route"), ("vifname", "web0"))))
+    assert ",type=ioemu,script=vif-route,vifname=web0,colo_sock_mirror_id=" in line
+
+
+def test_a_disk_is_three_files() -> None:
+    with pytest.raises(ConfigError, match=r"disks\.0: want three files"):
+        guest_lines(replace(GUEST, disks=[replace(DISK, hidden=DISK.active)]))
 
 
 def test_a_pair_is_two_hosts() -> None:

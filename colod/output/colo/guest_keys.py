@@ -36,7 +36,7 @@ Keys = tuple[tuple[str, str], ...]
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
-_UNSAFE = re.compile(r"[,'\"\\\s]")
+_UNSAFE = re.compile(r"[,'\"\\\s\x00-\x1f\x7f]")
 _MAX_PORT = 65_535
 
 
@@ -90,9 +90,10 @@ class ColoGuest:
         bridge: To which that is connected.
         primary: IPv4 address of the host that runs it, on the replication network.
         secondary: Of the other host.
-        disks: All that it writes to.
+        disks: All that it has, one at most.
         ports: TCP ports.
         model: Of the interface that QEMU emulates.
+        more: Further keys of the interface that the guest has, such as `script` and `vifname`.
     """
 
     name: str
@@ -103,6 +104,7 @@ class ColoGuest:
     disks: Sequence[ColoDisk] = ()
     ports: ColoPorts = ColoPorts()
     model: str = "e1000"
+    more: Keys = ()
 
 
 def guest_lines(guest: ColoGuest, *, has_qemu_comparator: bool = False) -> str:
@@ -124,7 +126,8 @@ def guest_lines(guest: ColoGuest, *, has_qemu_comparator: bool = False) -> str:
         raise ConfigError(problems)
     vif = (("mac", guest.mac), ("bridge", guest.bridge), ("model", guest.model))
     # Only what QEMU emulates is compared, so there must be no PV interface beside it.
-    keys = (*vif, ("type", "ioemu"), *interface_keys(guest, has_qemu_comparator))
+    own = (*vif, ("type", "ioemu"), *guest.more)
+    keys = (*own, *interface_keys(guest, has_qemu_comparator))
     lines = [f"vif = [ '{','.join(f'{key}={value}' for key, value in keys)}' ]"]
     if guest.disks:
         disks = ", ".join(f"'{_disk(guest, each)}'" for each in guest.disks)
@@ -238,6 +241,9 @@ def _problems(guest: ColoGuest) -> Iterable[str]:
         yield from _address_problems(path, getattr(guest, path))
     if guest.primary == guest.secondary:
         yield f"secondary: {guest.secondary}: the primary's address, too"
+    for key, value in guest.more:
+        if not _WORD.fullmatch(key) or not value or _UNSAFE.search(value):
+            yield f"{key}: {value!r}: xl's syntax has no place for that"
     yield from _port_problems(guest.ports)
     yield from _disk_problems(guest.disks)
 
@@ -261,6 +267,13 @@ def _port_problems(ports: ColoPorts) -> Iterable[str]:
 
 
 def _disk_problems(disks: Sequence[ColoDisk]) -> Iterable[str]:
+    """Yield what is wrong with the disks.
+
+    Source: libxl_dm.c, qemu_disk_ide_drive_string(): on the secondary each is `top-colo`, and QEMU
+    takes a name once.
+    """
+    if len(disks) > 1:
+        yield f"disks: {len(disks)}: want at most 1, as libxl gives all of them one name"
     seen: dict[tuple[str, str], int] = {}
     for number, disk in enumerate(disks):
         for path in ("device", "export"):
@@ -275,3 +288,5 @@ def _disk_problems(disks: Sequence[ColoDisk]) -> Iterable[str]:
                 yield f"disks.{number}.{path}: {value!r}: want an absolute path"
             elif _UNSAFE.search(value):
                 yield f"disks.{number}.{path}: {value!r}: xl's syntax has no place for that"
+        if len({disk.target, disk.active, disk.hidden}) < 3:
+            yield f"disks.{number}: want three files, each another"

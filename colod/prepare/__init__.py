@@ -1,0 +1,1 @@
+"""What an operator has made ready before a daemon has a part in it."""
