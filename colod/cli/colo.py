@@ -81,12 +81,17 @@ def config(
     from colod.prepare.colo_files import Wish, make
 
     loaded = load_config(config_path(context))
+    place = PurePosixPath(overlays or loaded.host.state_directory / "colo")
+    if not place.is_absolute():
+        raise click.BadParameter(
+            f"{place}: want an absolute path", context, param_hint="--overlays"
+        )
     wish = Wish(
         guest=GuestName(guest),
         file=file,
         primary_address=primary_address,
         secondary_address=secondary_address,
-        overlays=PurePosixPath(overlays or loaded.host.state_directory / "colo"),
+        overlays=place,
     )
     try:
         made = asyncio.run(make(loaded, wish))

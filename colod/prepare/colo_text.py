@@ -49,10 +49,9 @@ def notes(guest: ColoGuest, size_bytes: int | None) -> Sequence[str]:
         guest: The guest.
         size_bytes: Of its disk; None where it is not known, or there is none.
     """
-    ports = numbers(guest.ports)
+    ports = ", ".join(map(str, numbers(guest.ports)))
     found = [
-        f"TCP ports {min(ports)} to {max(ports)} are this guest's on both hosts; seen from here "
-        "they are free.",
+        f"TCP ports {ports} are this guest's on both hosts; nothing else may listen there.",
         "Only what QEMU emulates is compared: the guest must not use PV drivers (Linux: "
         "xen_emul_unplug=never on its command line).",
     ]

@@ -29,12 +29,14 @@ FILTERS = ("filter-mirror", "filter-redirector", "filter-rewriter")
 COMMANDS = ("xen-set-replication", "query-xen-replication-status", "xen-colo-do-checkpoint")
 """Commands by which libxl replicates disks; they are there where the block driver is."""
 
-_HAS_COLO = b"COLO_USERSPACE_PROXY_INIT\0"
-"""In libxl_colo_proxy.c only; a build without libnl has libxl_no_colo.c in its place."""
+_HAS_COLO = b"/colo-proxy-setup\0"
+"""Only libxl_colo_save.c and libxl_colo_restore.c have it, as the end of a format; a build without
+libnl has libxl_no_colo.c in their place. What is sent to the proxy would not do: the compiler makes
+code of it."""
 _HAS_NO_COLO = b"COLO is not supported\0"
 _DEVICE_MODEL = re.compile(rb"\0(/[\x21-\x7e]*/[\x21-\x2e\x30-\x7e]*qemu-system-[a-z0-9_]+)(?=\0)")
 _MOST_LIBRARY_BYTES = 64 << 20
-_LOOK_S = 20.0
+_LOOK_S = 10.0
 
 # $0 is QEMU, and the arguments are what it is asked: it reads them, and the end of its input.
 _ASK = (
@@ -122,7 +124,7 @@ async def look(xen_version: str, commands: Commands, *, device_model: str = "") 
 
     Args:
         xen_version: `major.minor` and what follows, of the Xen that runs.
-        commands: Runs `ldconfig` and QEMU, for 20 s at most.
+        commands: Runs `ldconfig` and QEMU, for 10 s each at most.
         device_model: The QEMU of a guest; that of libxl where it is empty.
     """
     library = await _find_library(xen_version, commands)

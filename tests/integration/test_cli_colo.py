@@ -111,3 +111,12 @@ def test_an_address_can_be_given(stand: Stand) -> None:
     done = stand.ctl(*words, "2001:db8::1")
     assert done.returncode == 7
     assert "hint: give the option: libxl takes no names, and no IPv6" in done.stderr
+
+
+def test_a_directory_is_named_in_full(stand: Stand) -> None:
+    file = stand.root / "own.cfg"
+    file.write_text(GUEST)
+    done = stand.ctl("colo", "config", "web", "--file", str(file), "--overlays", "over")
+    assert done.returncode == 2
+    assert "--overlays" in done.stderr
+    assert "want an absolute path" in done.stderr

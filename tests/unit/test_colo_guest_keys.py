@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from colod.errors import ConfigError
 from colod.output.colo.guest_keys import (
@@ -152,6 +155,52 @@ def test_what_is_kept_of_the_interface_cannot_break_out_of_it(more: tuple[str, s
 def test_what_is_kept_of_the_interface_stands_before_the_keys_of_colo() -> None:
     line = guest_lines(replace(GUEST, more=(("script", "vif-route"), ("vifname", "web0"))))
     assert ",type=ioemu,script=vif-route,vifname=web0,colo_sock_mirror_id=" in line
+
+
+def _with(place: str, value: str) -> ColoGuest:
+    """Return the guest with one value changed."""
+    disk: Any
+    guest: Any
+    if place == "script":
+        return replace(GUEST, more=((place, value),))
+    if place in ("target", "active", "export"):
+        disk = {place: value}
+        return replace(GUEST, disks=[replace(DISK, **disk)])
+    guest = {place: value}
+    return replace(GUEST, **guest)
+
+
+@given(
+    st.sampled_from(["name", "mac", "bridge", "model", "script", "target", "active", "export"]),
+    st.one_of(
+        st.text(),
+        st.text(alphabet="ab/,'\"\\\\=[]#;\n\r\t \0:%-"),
+        st.text(alphabet="ab/,=\n'").map("/".__add__),
+    ),
+)
+def test_whatever_a_value_is_it_stays_where_it_belongs(place: str, value: str) -> None:
+    """It is refused, or xl reads one line of each kind, and the very value in its place."""
+    guest = _with(place, value)
+    try:
+        lines = guest_lines(guest)
+    except ConfigError:
+        return
+    vif_line, disk_line = lines.removesuffix("\n").split("\n")
+    assert (vif_line.count("'"), disk_line.count("'")) == (2, 2)
+    vif, plain = vif_of(lines), vif_of(guest_lines(GUEST))
+    changed = {key for key in vif if vif[key] != plain.get(key)}
+    assert changed <= {place}
+    assert all(vif[key] == value for key in changed)
+    inside = disk_line[len("disk = [ '") : -len("' ]")]
+    keys = [word.partition("=")[0] for word in inside.split(",")]
+    assert keys[-1] == "target"
+    assert len(keys) == len(set(keys)) == 12
+
+
+@pytest.mark.parametrize("bridge", ["2001:db8::1", "br0,x", "br 0", "", "br0\n", "br'"])
+def test_a_bridge_is_named_as_an_interface_is(bridge: str) -> None:
+    with pytest.raises(ConfigError, match="bridge: "):
+        guest_lines(replace(GUEST, bridge=bridge))
 
 
 def test_a_disk_is_three_files() -> None:

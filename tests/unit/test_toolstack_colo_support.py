@@ -24,7 +24,7 @@ from colod.toolstack.command import CommandRunner, Completed
 
 QEMU = "/usr/libexec/xen-qemu-system-i386"
 STOCK = b"\x7fELF\0libxl_no_colo.c\0COLO is not supported\0\0/usr/libexec/xen-qemu-system-i386\0"
-REBUILT = b"\x7fELF\0COLO_USERSPACE_PROXY_INIT\0/usr/lib/xen-4.17/bin/qemu-system-i386\0"
+REBUILT = b"\x7fELF\0%s/colo-proxy-setup\0/usr/lib/xen-4.17/bin/qemu-system-i386\0"
 # As QEMU 7.2.22 says it.
 ASSERTION = (
     "Not a migration stream\nxen-qemu-system-i386: ../../util/yank.c:105: "
@@ -151,7 +151,7 @@ class Programs:
         return {}
 
     async def run(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
-        assert 0 < timeout_s <= 20
+        assert 0 < timeout_s <= 10
         self.asked.append(argv)
         if argv[0] == "ldconfig":
             raise ToolstackError(argv, 127, "not in PATH")
