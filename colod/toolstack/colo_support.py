@@ -47,15 +47,11 @@ _QUESTIONS = (
     {"execute": "qmp_capabilities"},
     {"execute": "query-commands", "id": "commands"},
     {"execute": "qom-list-types", "arguments": {"implements": "netfilter"}, "id": "filters"},
-    # A state that is none: whether that is an error or the end of the process tells whether
-    # the instance that it unregisters at last was ever registered.
-    {
-        "execute": "xen-load-devices-state",
-        "arguments": {"filename": "/dev/null"},
-        "id": "load",
-    },
-    {"execute": "quit"},
 )
+# A state that is none: whether that is an error or the end of the process tells whether the
+# instance that it unregisters at last was ever registered.
+_LOAD = {"execute": "xen-load-devices-state", "arguments": {"filename": "/dev/null"}, "id": "load"}
+_QUIT = {"execute": "quit"}
 _NOT_STARTED = frozenset({126, 127})
 _MOST_WORDS = 200
 _ABORTED = frozenset({-signal.SIGABRT, 128 + signal.SIGABRT})
@@ -132,12 +128,21 @@ async def look(xen_version: str, commands: Commands, *, device_model: str = "") 
     if not path:
         return Support(library=library, device_model=DeviceModel(problem="not found"))
     try:
-        questions = [json.dumps(each) for each in _QUESTIONS]
-        done = await commands.run(("sh", "-c", _ASK, path, *questions), timeout_s=_LOOK_S)
+        model = await _ask(path, (*_QUESTIONS, _QUIT), commands)
+        if model.replicates is Has.YES:  # else nobody needs to know, and it may well abort
+            model = await _ask(path, (*_QUESTIONS, _LOAD, _QUIT), commands)
     except ToolstackError as error:
         end = "does not answer" if error.status is None else "cannot be asked"
-        return Support(library=library, device_model=DeviceModel(path=path, problem=end))
-    return Support(library=library, device_model=judge_device_model(path, done))
+        model = DeviceModel(path=path, problem=end)
+    return Support(library=library, device_model=model)
+
+
+async def _ask(
+    path: str, questions: Sequence[Mapping[str, object]], commands: Commands
+) -> DeviceModel:
+    lines = [json.dumps(each) for each in questions]
+    done = await commands.run(("sh", "-c", _ASK, path, *lines), timeout_s=_LOOK_S)
+    return judge_device_model(path, done)
 
 
 def judge_library(path: str, octets: bytes) -> Library:
