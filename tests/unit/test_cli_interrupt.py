@@ -70,6 +70,12 @@ main.main()
 """
 
 
+def heed_all() -> None:
+    """Undo what a shell's background does to SIGINT and nohup to SIGHUP: a child inherits it."""
+    for each in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("program", "number", "status", "said"),
     [
@@ -94,8 +100,7 @@ def test_an_interrupt_ends_the_process_and_leaves_it_time_to_end_by_itself(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Where the tests run in a shell's background, SIGINT is ignored, and a child inherits that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        preexec_fn=heed_all,  # noqa: PLW1509
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
