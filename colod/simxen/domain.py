@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from colod.simxen.colo.kernel import KERNEL_PAGES, Kernel
+from colod.simxen.colo.nic import Filters, Nic
 from colod.simxen.guest import Guest, Machine
 from colod.simxen.host import Host
 from colod.simxen.network import Network
@@ -66,10 +68,15 @@ class Domain:
         self._tick_s = float(knobs.get("tick_ms", 10)) / 1000
         # The world is on the bridge that the guest was created on, and on no other.
         is_in_world = knobs.get("bridge", "") == bridge_of(self._config)
-        self._service = str(knobs.get("service", "")) if is_in_world else ""
-        self._guest = Guest(Machine(self._directory), int(knobs.get("writes_per_tick", 10)))
+        is_served = is_in_world and not knobs.get("wire")
+        self._service = str(knobs.get("service", "")) if is_served else ""
+        wire = str(knobs.get("wire", "")) if is_in_world else ""
+        machine = Machine(self._directory)
+        writes = int(knobs.get("writes_per_tick", 10))
+        self._guest = Guest(machine, writes, KERNEL_PAGES if wire else 0)
         self._selector = selectors.DefaultSelector()
         self._network = Network(self._selector, _encode, self._answer)
+        self._nic = self._on_wire(Path(wire), machine) if wire else None
         hears = is_in_world and knobs.get("listener")
         self._listener = Path(knobs["listener"]) if hears else None
         self._control = control
@@ -93,6 +100,24 @@ class Domain:
     def is_running(self) -> bool:
         """Tell whether the vCPU runs."""
         return self._is_built and self._pauses == 0 and self._shutdown is None
+
+    def _on_wire(self, wire: Path, machine: Machine) -> Nic:
+        """Return the interface of a guest that does nothing but answer what comes by a wire.
+
+        So two copies that get the same requests do the same: its counter counts them, not time.
+        """
+        mac = bytes.fromhex(str(self._config["nics"][0]["mac"]).replace(":", ""))
+        kernel = Kernel(machine, self._answer_on_wire)
+        who: JsonObject = {"root": str(self._host.root), "domid": self._domid}
+        return Nic(
+            self._selector,
+            self._directory,
+            wire,
+            mac,
+            kernel,
+            lambda deliver, packet: self._network.send(deliver, self._vif, packet),
+            who,
+        )
 
     @property
     def _name(self) -> str:
@@ -127,7 +152,8 @@ class Domain:
 
     def _tick(self) -> None:
         self._has_run = True
-        self._guest.tick()
+        if self._nic is None:
+            self._guest.tick()
         self._cpu_s += self._tick_s
         if self._listener is not None:
             self._network.send(partial(_append, self._listener), self._vif, _encode(self._word()))
@@ -156,6 +182,8 @@ class Domain:
         elif self._pauses or self._shutdown is None or now > self._stopped_at + LINGER_S:
             self._network.unlisten()
         self._network.serve(self.is_running)
+        if self._nic is not None:
+            self._nic.serve(self.is_running and self._has_run, now)
 
     def _observer_path(self) -> Path:
         return self._host.root / "guests" / f"{self._name}.sock"
@@ -180,6 +208,14 @@ class Domain:
         elif request != "get":
             fields["error"] = f"unknown request: {request[:40]}"
         return fields
+
+    def _answer_on_wire(self, request: str) -> bytes:
+        """Answer as every copy with the same state does, whatever host it is on."""
+        self._guest.tick()
+        fields = self._answer(request)
+        for key in ("domain", "host"):
+            del fields[key]
+        return _encode(fields)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -229,6 +265,9 @@ class Domain:
             "shutdown": self._ask_shutdown,
             "plug": self._plug,
             "knob": self._knob,
+            "reload": lambda _: self._reload(),
+            "filters": self._filters,
+            "diverge": lambda _: self._diverge(),
         }
         action = immediate.get(command)
         caller.reply(action(request) if action else {"ok": False, "error": "unknown command"})
@@ -282,10 +321,28 @@ class Domain:
         return {"ok": True}
 
     def _built(self) -> JsonObject:
+        self._is_built = True
+        return self._reload()
+
+    def _reload(self) -> JsonObject:
+        """Take over the state that was written into memory and vCPU."""
         self._guest.load()
         self._is_intact = self._guest.is_intact()
-        self._is_built = True
+        if self._nic is not None:
+            self._nic.loaded()
         return {"ok": True, "intact": self._is_intact}
+
+    def _filters(self, request: JsonObject) -> JsonObject:
+        if self._nic is None:
+            return {"ok": False, "error": "no filters: the guest has no wire (sim_wire)"}
+        if "use" in request:
+            self._nic.use(Filters(request["use"]))
+        return {"ok": True, "vif": self._vif, **self._nic.summary()}
+
+    def _diverge(self) -> JsonObject:
+        # As if chance had gone another way in this copy: nothing that came in explains it.
+        self._guest.tick()
+        return {"ok": True, "counter": self._guest.counter}
 
     def _destroy(self) -> JsonObject:
         self._is_dying = True
@@ -327,6 +384,8 @@ class Domain:
         return {"ok": True}
 
     def _end(self) -> None:
+        if self._nic is not None:
+            self._nic.close()
         self._network.close()
         self._control.close()
         # The directory goes before the callers' connections: whoever waits for the end of a

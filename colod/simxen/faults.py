@@ -139,6 +139,13 @@ def _kill_helper(host: Host, arguments: list[str]) -> int:
     return 0 if found else 1
 
 
+def _colo(host: Host, arguments: list[str]) -> int:
+    """`[NAME ACTION]`: filters and copies of a guest in COLO."""
+    from colod.simxen.colo.commands import colo
+
+    return colo(host, arguments)
+
+
 SIM_COMMANDS: dict[str, Callable[[Host, list[str]], int]] = {
     "kill-host": _kill_host,
     "stop-host": _stop_host,
@@ -150,4 +157,5 @@ SIM_COMMANDS: dict[str, Callable[[Host, list[str]], int]] = {
     "hang": _hang_next,
     "slow-suspend": _slow_suspend,
     "kill-helper": _kill_helper,
+    "colo": _colo,
 }

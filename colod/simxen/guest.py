@@ -60,11 +60,18 @@ class Machine:
 class Guest:
     """What runs on a machine."""
 
-    def __init__(self, machine: Machine, writes_per_tick: int) -> None:
-        """Attach to a machine; call `boot` or `load` before the first tick."""
+    def __init__(self, machine: Machine, writes_per_tick: int, kernel_pages: int = 0) -> None:
+        """Attach to a machine; call `boot` or `load` before the first tick.
+
+        Args:
+            machine: Its memory.
+            writes_per_tick: How many pages it writes to.
+            kernel_pages: Pages at the end that belong to somebody else.
+        """
         self._machine = machine
         self._writes = writes_per_tick
         self._first_data = 2 + table_pages(machine.pages)
+        self._end_data = machine.pages - kernel_pages
         self.counter = 0
         self.boot_id = ""
 
@@ -87,7 +94,7 @@ class Guest:
         seed = _COUNTER.pack(self.counter) + self.boot_id.encode("ascii")
         for index in range(self._writes):
             digest = hashlib.blake2b(seed + bytes((index & 0xFF,))).digest()
-            span = self._machine.pages - self._first_data
+            span = self._end_data - self._first_data
             pfn = self._first_data + int.from_bytes(digest[:4], "little") % span
             # Some stores leave a page as it was; hypervisors report it dirty all the same.
             if index % 3 == 2:
@@ -103,7 +110,7 @@ class Guest:
             return False
         if bytes(vcpu[:8]) != bytes(memory[_COUNTER_OFFSET : _COUNTER_OFFSET + 8]):
             return False
-        for pfn in range(self._first_data, self._machine.pages):
+        for pfn in range(self._first_data, self._end_data):
             stamp, owner = _STAMP.unpack_from(memory, pfn * PAGE_BYTES)
             (known,) = _COUNTER.unpack_from(memory, _TABLE_OFFSET + pfn * _COUNTER.size)
             if stamp != known or (stamp and owner != pfn):

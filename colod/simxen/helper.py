@@ -33,6 +33,9 @@ FEW_DIRTY_PAGES = 50
 CHECKPOINT_SUCCESS = 1
 CHECKPOINT_FAILOVER = 2
 
+COLO = "colo"
+"""The helper's last argument where the secondary's copy runs."""
+
 
 class Asker:
     """The helper's side of its conversation with xl."""
@@ -98,10 +101,16 @@ class Saver:
         frames = -(-self._machine.pages * 8 // PAGE_BYTES)
         self._write(
             writer.pv_info(),
+            *self._static_records(),
+            writer.pv_p2m_frames(0, self._machine.pages - 1, list(range(frames))),
+        )
+
+    @staticmethod
+    def _static_records() -> tuple[bytes, ...]:
+        return (
             writer.libxc_record(RecordType.X86_CPUID_POLICY, _CPUID_LEAF),
             writer.libxc_record(RecordType.X86_MSR_POLICY, _MSR_ENTRIES),
             writer.libxc_record(RecordType.STATIC_DATA_END),
-            writer.pv_p2m_frames(0, self._machine.pages - 1, list(range(frames))),
         )
 
     def _send_live(self) -> None:
@@ -146,7 +155,13 @@ class Saver:
 
 
 class Restorer:
-    """Fills one domain from a stream."""
+    """Fills one domain from a stream.
+
+    Attributes:
+        domain_type: The only type of image that it takes.
+    """
+
+    domain_type = DomainType.X86_PV
 
     def __init__(self, machine: Machine, directory: Path, fd: int, asker: Asker) -> None:
         """Read from `fd`; `directory` is gone once the domain is destroyed."""
@@ -190,9 +205,11 @@ class Restorer:
         if version not in libxc.VERSIONS:
             raise StreamBroken(f"Invalid version: {version}")
         kind, shift, _, major, minor = struct.unpack("<IHHII", read_exactly(self._fd, 16))
-        if kind != DomainType.X86_PV or shift != libxc.PAGE_SHIFT:
+        if kind != self.domain_type or shift != libxc.PAGE_SHIFT:
             raise StreamBroken(f"Unable to restore: type {kind:#x}, page shift {shift}")
-        log(f"Found x86 PV domain from Xen {major}.{minor}")
+        log(
+            f"Found {self.domain_type.name.replace('X86_', 'x86 ')} domain from Xen {major}.{minor}"
+        )
         log("Restoring domain")
 
     def _on_checkpoint(self) -> bool:
@@ -285,7 +302,7 @@ def complain(text: str) -> None:
 def main(arguments: list[str]) -> None:
     """Run `--save-domain FD BACK_FD DOMID DIRECTORY LIVE CHECKPOINTED`, or `--restore-domain …`.
 
-    The first four are as the real helper has them.
+    The first four are as the real helper has them; a last word `colo` makes it COLO.
     """
     Path("/proc/self/comm").write_text("libxl-save-help", encoding="ascii")
     mode, fd, directory = arguments[0], int(arguments[1]), Path(arguments[4])
@@ -294,7 +311,14 @@ def main(arguments: list[str]) -> None:
     asker = Asker()
     try:
         machine = Machine(directory)
-        if mode == "--save-domain":
+        if arguments[-1] == COLO:
+            from colod.simxen.colo import memory
+
+            if mode == "--save-domain":
+                _make_sigterm_break(fd)
+                memory.ColoSaver(machine, fd, int(arguments[2]), asker).replicate()
+            memory.ColoRestorer(machine, directory, fd, int(arguments[2]), asker).restore()
+        elif mode == "--save-domain":
             _make_sigterm_break(fd)
             is_live, is_checkpointed = (each == "1" for each in arguments[5:7])
             saver = Saver(machine, fd, asker)

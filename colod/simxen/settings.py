@@ -1,8 +1,8 @@
 """xl's configuration files, as far as the simulated Xen needs them.
 
 Besides xl's own keys there are `sim_service` (the guest's address, HOST:PORT), `sim_listener` (a
-file that hears what the guest says unasked), `sim_memory_pages`, `sim_tick_ms` and
-`sim_writes_per_tick`.
+file that hears what the guest says unasked), `sim_wire` (instead of an address: the socket of the
+switch that its frames go to), `sim_memory_pages`, `sim_tick_ms` and `sim_writes_per_tick`.
 """
 
 import ast
@@ -104,6 +104,7 @@ def _knobs(settings: dict[str, Value]) -> JsonObject:
     return {
         "service": str(settings.get("sim_service", "")),
         "listener": str(settings.get("sim_listener", "")),
+        "wire": str(settings.get("sim_wire", "")),
         "memory_pages": pages,
         "tick_ms": _number(settings, "sim_tick_ms", 10),
         "writes_per_tick": int(_number(settings, "sim_writes_per_tick", 10)),

@@ -8,6 +8,7 @@ import time
 from typing import NoReturn
 
 from colod.simxen import control, lifecycle
+from colod.simxen.colo import xl as colo
 from colod.simxen.host import Host
 from colod.simxen.lifecycle import CreateFailed
 from colod.simxen.saverestore import HelperDied, HelperFailed, Incoming, Sender
@@ -30,8 +31,7 @@ def remus(host: Host, arguments: list[str]) -> int:
     """Replicate a domain through a transport command until something breaks."""
     found, rest = options(arguments, "Fbundi:s:N:ecp", "remus", 2)
     domid = find_domain(host, rest[0])
-    if "c" in found:
-        libxl_error("libxl__domain_remus_start", "COLO is not supported", domid)
+    if "c" in found and not _may_run_colo(host, domid, found):
         return 1
     interval_s = (int(found.get("i") or 0) or 200) / 1000
     ssh = found.get("s", "ssh")
@@ -39,12 +39,28 @@ def remus(host: Host, arguments: list[str]) -> int:
     rune = f"exec {ssh} {rest[1]} xl migrate-receive -r {end}" if ssh else rest[1]
     child, send_fd, receive_fd = _transport(host, rune)
     _preamble(child, send_fd, receive_fd, rune)
-    sender = Sender(host, domid, send_fd, back_fd=receive_fd, interval_s=interval_s)
+    kind = colo.ColoSender if "c" in found else Sender
+    sender = kind(host, domid, send_fd, back_fd=receive_fd, interval_s=interval_s)
     try:
         sender.write_config("migration stream")
     except OSError as error:
         fail(f"xl: fatal error: xl_simulated.c:0: {error.strerror}: libxl_write_exactly")
+    if isinstance(sender, colo.ColoSender):
+        return colo.replicate(host, domid, sender)
     return _replicate(host, domid, sender, found)
+
+
+def _may_run_colo(host: Host, domid: int, found: dict[str, str]) -> bool:
+    if found.keys() & set("idnb"):
+        fail("Option -c is mutually exclusive with -i, -d, -n and -b")
+    if not colo.is_supported(host):
+        libxl_error("libxl__domain_remus_start", "COLO is not supported", domid)
+        return False
+    kind = control.config_of(host, domid)["c_info"]["type"]
+    if kind != "hvm":
+        libxl_error("libxl__colo_save_setup", f"COLO only supports hvm now, not {kind}", domid)
+        return False
+    return True
 
 
 def _replicate(host: Host, domid: int, sender: Sender, found: dict[str, str]) -> int:
@@ -137,14 +153,17 @@ def _report_child(child: int) -> None:
 
 def migrate_receive(host: Host, arguments: list[str]) -> int:
     """Build a replica from stdin; when the stream ends for whatever reason, let it run."""
-    found, rest = options(arguments, "Fedrp", "migrate-receive", 0)
+    is_colo = "--colo" in arguments
+    found, rest = options(_short(arguments), "Fedrp", "migrate-receive", 0)
     if rest:
         fail("Usage: xl migrate-receive [-r] [-e]")
-    if "r" not in found:
-        fail("migrate-receive: the simulated Xen only receives Remus streams (-r)")
+    if "r" not in found and not is_colo:
+        fail("migrate-receive: the simulated Xen only receives Remus streams (-r) and --colo")
     say("migration target: Ready to receive domain.")
     write_all(1, xl.MIGRATE_RECEIVER_BANNER)
     try:
+        if is_colo:
+            return colo.migrate_receive(host, arguments)
         incoming = Incoming(0, "<incoming migration stream>")
         name = str(incoming.config["c_info"]["name"])
         domid = _receive(host, incoming, f"{name}--incoming", is_checkpointed=True)
@@ -157,6 +176,15 @@ def migrate_receive(host: Host, arguments: list[str]) -> int:
     if not lifecycle.rename(host, domid, name):
         say("migration target (Remus): Failed to rename domain")
     return 0 if lifecycle.unpause(host, domid) else 1
+
+
+def _short(arguments: list[str]) -> list[str]:
+    """Return the arguments without the long ones, which only COLO has."""
+    rest = [each for each in arguments if each not in {"--colo", "--userspace-colo-proxy"}]
+    if "--coloft-script" in rest:
+        at = rest.index("--coloft-script")
+        del rest[at : at + 2]
+    return rest
 
 
 def _receive(host: Host, incoming: Incoming, name: str, *, is_checkpointed: bool) -> int:

@@ -1,0 +1,1 @@
+"""COLO on the simulated Xen: the guest's network of real frames, QEMU's filters, libxl's part."""
