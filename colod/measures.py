@@ -25,6 +25,7 @@ class Measure(StrEnum):
     PAGES_SAME = "same_pages"
     PAGES_DELTA = "delta_pages"
     PAGES_RAW = "raw_pages"
+    COMPARE = "compare_seconds"
 
 
 MEANINGS: Final[Mapping[Measure, str]] = {
@@ -38,6 +39,7 @@ MEANINGS: Final[Mapping[Measure, str]] = {
     Measure.PAGES_SAME: "With deltas: pages that had not changed since they were last sent",
     Measure.PAGES_DELTA: "With deltas: pages sent as what had changed",
     Measure.PAGES_RAW: "With deltas: pages sent whole",
+    Measure.COMPARE: "In COLO, of each frame of the primary: how long it was held",
 }
 
 _SECONDS: Final = (

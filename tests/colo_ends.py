@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 from colod.output.colo.core import Event, ProxyOptions
 from colod.output.colo.framing import Framed, FrameReader, encode_frames
@@ -150,11 +151,11 @@ def loopback_ports(**more: object) -> ProxyPorts:
 
 @contextlib.asynccontextmanager
 async def serving(
-    ports: ProxyPorts, options: ProxyOptions, *, connects: bool = True
+    ports: ProxyPorts, options: ProxyOptions, *, connects: bool = True, **hooks: Callable[..., Any]
 ) -> AsyncIterator[Bench]:
-    """Run a proxy, and end it."""
+    """Run a proxy, and end it; `hooks` are further arguments of it."""
     events: list[Event] = []
-    bench = Bench(ColoProxy(ports, options, events.append), events)
+    bench = Bench(ColoProxy(ports, options, events.append, **hooks), events)
     bench.proxy.open()
     running = asyncio.create_task(bench.proxy.run())
     try:

@@ -22,11 +22,25 @@ _TIMEOUT_S = 3600.0
 
 @click.group()
 def checkpoint() -> None:
-    """List and write images of replicas; run it on the secondary.
+    """List and write images of replicas, on the secondary; or make a checkpoint now, in COLO.
 
     An image is what `xl save` would have written of the guest at its newest acknowledged epoch:
     `xl restore` takes it. It needs `checkpoints.keep`.
     """
+
+
+@checkpoint.command()
+@click.argument("guest", type=GUEST)
+@json_option
+@click.pass_context
+def now(context: click.Context, guest: str, *, as_json: bool) -> None:
+    """Make both copies of GUEST, which is replicated in COLO, equal now; run it on the primary."""
+    with connect(context) as client:
+        checkpoints = client.make_checkpoint(guest)
+    if as_json:
+        print_json({"guest": guest, "checkpoints": checkpoints})
+    else:
+        click.echo(f"{guest}: both copies are equal as of checkpoint {checkpoints}")
 
 
 @checkpoint.command("list")

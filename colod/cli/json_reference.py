@@ -35,6 +35,7 @@ DOCUMENTS: Final[Mapping[str, Any]] = {
     "drill secondary": json_types.DrillDocument,
     "drill live": json_types.DrillDocument,
     "drill report": json_types.DrillsDocument,
+    "checkpoint now": json_types.CheckpointNowDocument,
     "checkpoint list": json_types.CheckpointsDocument,
     "checkpoint export": json_types.ExportDocument,
     "quarantine list": json_types.QuarantineDocument,

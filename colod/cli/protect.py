@@ -27,9 +27,16 @@ from colod.observe.json_types import ProtectDocument, UnprotectDocument
     "fencing); something else replicates them.",
 )
 @click.option(
+    "--mode",
+    type=click.Choice(["remus", "colo"]),
+    help="Checkpoints by the clock, the replica paused; or both copies run, their output is "
+    "compared, and checkpoints are made when it differs.  [default: remus]",
+)
+@click.option(
     "--interval-ms",
     type=click.IntRange(20, 60000),
-    help="Time from one commit to the next checkpoint.  [default: 200]",
+    help="Time from one commit to the next checkpoint; in COLO the longest time between two.  "
+    "[default: 200, in COLO 4000]",
 )
 @wait_option
 @wait_timeout_option
@@ -42,6 +49,7 @@ def protect(
     guest: str,
     to: str,
     disks: str,
+    mode: str | None,
     interval_ms: int | None,
     wait: bool,
     timeout_s: float,
@@ -52,7 +60,12 @@ def protect(
     from colod.v1 import admin_pb2
 
     request = admin_pb2.ProtectRequest(
-        guest=guest, to=to, disks=disks, interval_ms=interval_ms or 0, dry_run=dry_run
+        guest=guest,
+        to=to,
+        disks=disks,
+        interval_ms=interval_ms or 0,
+        dry_run=dry_run,
+        mode=mode or "",
     )
     with connect(context) as client:
         plan = list(client.protect(request).plan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from colod.cli import gates, layout
+from colod.cli import comparison, gates, layout
 from colod.observe.checks import is_current
 from colod.observe.documents import decided_age_s, lag_json, replica_of, role_of
 from colod.v1 import admin_pb2, types_pb2
@@ -140,6 +140,7 @@ def _facts(
     )
     yield "lag", _lag_text(protection)
     yield from gates.facts(protection)
+    yield from comparison.facts(protection)
     if protection.HasField("link"):
         yield "link", link_text(protection.link)
     if protection.HasField("progress"):

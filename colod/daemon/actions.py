@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from colod.daemon import colo
 from colod.daemon.facts import Facts
 from colod.daemon.gates import announce_guest, discard_gate, gate_for, journaled, open_gate
 from colod.daemon.pairing import Pairing
@@ -217,6 +218,8 @@ class Actions:
             # is suspended at once, until the session is released. So only the pauses are dropped.
             await self._drop_pauses()
             return
+        if subject.journal.role is Role.SECONDARY and colo.is_colo(subject.journal.protection):
+            await colo.unlock(self._parts, subject.guest)
         await self._parts.toolstack.run_promoted(subject.guest)
         if subject.journal.role is Role.SECONDARY:
             self.announce_guest()
@@ -303,7 +306,11 @@ class Actions:
         domain = await self._parts.toolstack.find(subject.guest)
         if domain is None:
             raise DomainNotFound(("xl", "list", subject.guest), 1, f"no domain {subject.guest}")
-        gate = journaled(await gate_for(self._parts, domain.domid))
+        gate = journaled(
+            colo.gate(self._parts, await self._parts.toolstack.vifs(domain.domid))
+            if colo.is_colo(subject.journal.protection)
+            else await gate_for(self._parts, domain.domid)
+        )
         await subject.note(replace(subject.journal, gate=gate))
 
     async def _release_session(self) -> None:

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from colod.daemon.checkpoints import Checkpoints
+from colod.daemon.colo_checkpoint import make_checkpoint
 from colod.daemon.doctor import examine
 from colod.daemon.drill_live import LiveDrills
 from colod.daemon.drill_log import drill_message
@@ -24,7 +25,7 @@ from colod.daemon.status import history_of, reply_of
 from colod.daemon.switching import give_all_away, switched_over
 from colod.errors import ColodError, OutcomeUnknown, PreflightRefused
 from colod.failover.record import MAX_REASON_CHARS
-from colod.model import Disks, Role, parse_guest_name, parse_host_name
+from colod.model import Disks, Mode, Role, parse_guest_name, parse_host_name
 from colod.rpc import versions
 from colod.v1 import admin_pb2, admin_pb2_grpc, peer_pb2
 
@@ -77,6 +78,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             to,
             disks,
             request.interval_ms,
+            mode=_parsed(Mode, request.mode) if request.mode else None,
             dry_run=request.dry_run,
         )
         return admin_pb2.ProtectReply(plan=plan)
@@ -98,6 +100,11 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         if not await service.until(service.is_drained, timeout_s=_SUSPEND_S):
             raise _not_yet(service, "is still paired")
         return admin_pb2.SuspendReply()
+
+    async def MakeCheckpoint(self, request: admin_pb2.MakeCheckpointRequest, context: Any) -> Any:
+        """Make a checkpoint of a guest in COLO; return once it is made."""
+        checkpoints = await make_checkpoint(self._host.find(request.guest))
+        return admin_pb2.MakeCheckpointReply(checkpoints=checkpoints)
 
     async def Resume(self, request: admin_pb2.ResumeRequest, context: Any) -> Any:
         """Begin to replicate again."""

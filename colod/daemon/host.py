@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import structlog
 
-from colod.daemon import guest_files
+from colod.daemon import colo, guest_files
 from colod.daemon.adoption import clear_sessions
 from colod.daemon.pairing import Listening, Pairing
 from colod.daemon.parts import Parts
@@ -46,7 +46,7 @@ from colod.v1 import peer_pb2
 _log = structlog.get_logger()
 
 DRAIN_S = 60.0
-DEFAULT_INTERVAL_MS = 200
+_DEFAULT_INTERVALS_MS = {Mode.REMUS: 200, Mode.COLO: colo.DEFAULT_INTERVAL_MS}
 
 
 class Host:
@@ -171,7 +171,14 @@ class Host:
     # --- what operators ask -----------------------------------------------------------------
 
     async def protect(
-        self, guest: GuestName, to: HostName, disks: Disks, interval_ms: int, *, dry_run: bool
+        self,
+        guest: GuestName,
+        to: HostName,
+        disks: Disks,
+        interval_ms: int,
+        *,
+        mode: Mode | None = None,
+        dry_run: bool,
     ) -> Sequence[str]:
         """Begin to protect `guest`, or go on after it was suspended; return warnings.
 
@@ -181,6 +188,7 @@ class Host:
             disks: What holds of its disks.
             interval_ms: From one commit to the next checkpoint; 0 for the default, or for what it
                 is already.
+            mode: How it is replicated; None for Remus, or for what it is already.
             dry_run: Check only.
 
         Raises:
@@ -196,17 +204,19 @@ class Host:
             raise PreflightRefused([f"{to} is not this host's peer, which is {self.parts.peer}"])
         service = self._services.get(guest)
         if service is not None:
-            return await self._protect_again(service, disks, interval_ms, dry_run=dry_run)
+            return await self._protect_again(service, disks, interval_ms, mode, dry_run=dry_run)
         terms = Protection(
             guest=guest,
             primary=self.parts.host,
             secondary=to,
             disks=disks,
-            mode=Mode.REMUS,
-            interval_ms=interval_ms or DEFAULT_INTERVAL_MS,
+            mode=mode or Mode.REMUS,
+            interval_ms=interval_ms or _DEFAULT_INTERVALS_MS[mode or Mode.REMUS],
         )
+        if colo.is_colo(terms) and (problems := colo.interval_refusals(terms.interval_ms)):
+            raise PreflightRefused(problems)
         await self._check_record(self._journal(terms, Role.PRIMARY))
-        warnings = await self._checked(guest, disks)
+        warnings = await self._checked(guest, disks, terms.mode)
         if dry_run:
             return warnings
         service = await self._established(terms, Role.PRIMARY)
@@ -223,7 +233,13 @@ class Host:
                 raise PreflightRefused([f"{foreign_record(record, journal)}; {SEE_FOREIGN_RECORD}"])
 
     async def _protect_again(
-        self, service: ProtectionService, disks: Disks, interval_ms: int, *, dry_run: bool
+        self,
+        service: ProtectionService,
+        disks: Disks,
+        interval_ms: int,
+        mode: Mode | None,
+        *,
+        dry_run: bool,
     ) -> Sequence[str]:
         journal = service.journal
         if journal.role is Role.SECONDARY:
@@ -232,15 +248,16 @@ class Host:
                 f"{journal.peer} is the primary of {service.guest}",
                 advice=f"run it on {journal.peer}",
             )
-        _check_same(service, disks, interval_ms)
-        warnings = await self._checked(service.guest, journal.protection.disks)
+        _check_same(service, disks, interval_ms, mode)
+        terms = journal.protection
+        warnings = await self._checked(service.guest, terms.disks, terms.mode)
         if not dry_run:
             await service.want(Wanted.PROTECTED)
         return warnings
 
-    async def _checked(self, guest: GuestName, disks: Disks) -> Sequence[str]:
+    async def _checked(self, guest: GuestName, disks: Disks, mode: Mode) -> Sequence[str]:
         """Check that this guest can be replicated to the peer, as `Pairing.check`; warn of more."""
-        found = await Pairing(self.parts).check(guest, disks)
+        found = await Pairing(self.parts).check(guest, disks, mode)
         return [*found, *await self.file_warnings(guest)]
 
     async def file_warnings(self, guest: GuestName) -> Sequence[str]:
@@ -458,7 +475,9 @@ class Host:
         _log.info(Event.PROTECTION_ENDED, protection=guest)
 
 
-def _check_same(service: ProtectionService, disks: Disks, interval_ms: int) -> None:
+def _check_same(
+    service: ProtectionService, disks: Disks, interval_ms: int, mode: Mode | None
+) -> None:
     """Check that a protection that is there has the terms that are asked for.
 
     Raises:
@@ -471,10 +490,11 @@ def _check_same(service: ProtectionService, disks: Disks, interval_ms: int) -> N
             advice="systemctl restart colod ends that",
         )
     terms = service.journal.protection
-    if disks is not terms.disks or interval_ms not in (0, terms.interval_ms):
+    is_same = disks is terms.disks and mode in (None, terms.mode)
+    if not is_same or interval_ms not in (0, terms.interval_ms):
         raise NotAllowedNow(
             service.state,
-            f"{service.guest} is protected with --disks {terms.disks} "
+            f"{service.guest} is protected with --mode {terms.mode} --disks {terms.disks} "
             f"--interval-ms {terms.interval_ms}",
             advice="other terms need colodctl unprotect first",
         )

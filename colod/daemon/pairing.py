@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from colod.daemon import colo
 from colod.daemon.image_disk import on_image_disk
 from colod.daemon.parts import Parts
 from colod.daemon.peer_calls import PEER_CALLS
 from colod.daemon.sessions import SessionHandle, last_words, log_path, write_spec
 from colod.errors import CheckpointError, DomainNotFound, PeerError, PreflightRefused, SessionError
 from colod.failover.view import Journal
-from colod.model import INCOMING_SUFFIX, Disks, GuestName
+from colod.model import INCOMING_SUFFIX, Disks, GuestName, Mode, Protection
 from colod.observe.logs import Event
 from colod.session.protocol import SPEC_FILE
 from colod.toolstack import inventory, preflight
@@ -50,7 +51,7 @@ class Pairing:
         """Work with `parts`."""
         self._parts = parts
 
-    async def check(self, guest: GuestName, disks: Disks) -> Sequence[str]:
+    async def check(self, guest: GuestName, disks: Disks, mode: Mode = Mode.REMUS) -> Sequence[str]:
         """Check that this guest can be replicated to the peer; return warnings.
 
         Raises:
@@ -74,9 +75,14 @@ class Pairing:
                 has_fencing=parts.has_fencing,
             )
         ]
+        if mode is Mode.COLO:
+            reasons += await colo.local_refusals(
+                parts, config=config, facts=facts, vifs=vifs, disks=disks
+            )
         request = preflight_request(
             guest, disks, config, facts.xen_version, domain.memory_bytes, facts.cpu_features
         )
+        request.mode = mode
         answer = await PEER_CALLS.run(parts.peer_client.preflight, request)
         reasons += answer.refusals
         if reasons:
@@ -94,7 +100,7 @@ class Pairing:
         assert session is not None
         assert journal.pairing is not None
         terms = journal.protection
-        await self.check(terms.guest, terms.disks)
+        await self.check(terms.guest, terms.disks, terms.mode)
         secret = secrets.token_bytes(SECRET_BYTES)
         request = peer_pb2.PrepareReceiveRequest(
             guest=terms.guest,
@@ -115,14 +121,19 @@ class Pairing:
             self._spec(journal, "send", secret)
             | self._watched(terms.guest)
             | {"address": reply.address, "backup_address": reply.backup_address}
-            | gate,
+            | gate
+            | (colo.sender_spec(self._parts, terms) if colo.is_colo(terms) else {}),
         )
-        command = self._session_argv("send", session)
-        argv = self._parts.toolstack.remus_argv(
-            terms.guest, interval_ms=terms.interval_ms, command=f"exec {shlex.join(command)}"
-        )
-        await self._launch(argv, session)
+        await self._launch(self._replicate_argv(terms, session), session)
         _log.info(Event.PAIRING_STARTED, protection=terms.guest, pairing=journal.pairing)
+
+    def _replicate_argv(self, terms: Protection, session: SessionHandle) -> Sequence[str]:
+        command = f"exec {shlex.join(self._session_argv('send', session))}"
+        if colo.is_colo(terms):
+            return colo.sender_argv(self._parts, terms.guest, command)
+        return self._parts.toolstack.remus_argv(
+            terms.guest, interval_ms=terms.interval_ms, command=command
+        )
 
     async def receive(self, journal: Journal, session: SessionHandle, secret: bytes) -> Listening:
         """Start the receiver of the journal's pairing; return where it listens.
@@ -137,6 +148,8 @@ class Pairing:
             **self._watched(incoming),
             **await self._image(),
         }
+        if colo.is_colo(journal.protection):
+            spec |= colo.receiver_spec(self._parts, journal.protection.guest)
         write_spec(session.directory, spec)
         await self._launch(self._session_argv("receive", session), session)
         await session.until(

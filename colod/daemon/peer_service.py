@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import grpc
 import structlog
 
+from colod.daemon import colo
 from colod.daemon.host import Host
 from colod.daemon.switching import give_back
 from colod.errors import PeerRefused, PreflightRefused, WitnessError
@@ -166,6 +167,8 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             cpu_features=request.cpu_features,
             staging_bytes=parts.limits.staging_bytes,
         )
+        if request.mode == Mode.COLO:
+            refusals = [*refusals, *await colo.host_refusals(parts, facts)]
         return peer_pb2.PeerPreflightReply(refusals=refusals)
 
     def _names_in_the_way(self, guest: str, names: list[str]) -> list[str]:

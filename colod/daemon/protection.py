@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from colod.daemon import colo
 from colod.daemon.actions import Actions, LinkBrokeError
 from colod.daemon.facts import Facts, knows_less, peer_view
 from colod.daemon.history import Change
@@ -174,6 +175,13 @@ class ProtectionService:
         if self.journal.role is Role.SECONDARY:
             raise NotAllowedNow(
                 self.state, f"{peer} is the primary of {self.guest}", advice=f"run it on {peer}"
+            )
+        if colo.is_colo(self.journal.protection):
+            raise NotAllowedNow(
+                self.state,
+                f"{self.guest} is replicated in COLO, which has no final checkpoint to stop it in",
+                advice=f"colodctl unprotect {self.guest}, colodctl protect --mode remus, and "
+                "switch over once it is PROTECTED",
             )
         if self.journal.switchover:
             raise NotAllowedNow(

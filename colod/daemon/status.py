@@ -13,7 +13,7 @@ from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService
 from colod.failover.effects import State
 from colod.failover.view import Answer, Contact, Copy, Replica, Wanted, replica_of
-from colod.model import Role
+from colod.model import Mode, Role
 from colod.observe.checks import WITNESS_ANSWERS, WITNESS_AWAY
 from colod.v1 import admin_pb2, types_pb2
 from colod.v1.session_pb2 import SessionStatus
@@ -147,6 +147,7 @@ def status_of(service: ProtectionService) -> admin_pb2.ProtectionStatus:
         signals=_signals(service),
         standstill_s=service.watch.lasts_s,
         standstill_cause=service.watch.cause,
+        comparison=_comparison(service),
     )
 
 
@@ -235,6 +236,12 @@ def _link(service: ProtectionService) -> types_pb2.SessionLink | None:
     return said.link if said is not None and said.HasField("link") else None
 
 
+def _comparison(service: ProtectionService) -> types_pb2.Comparison | None:
+    """Return what the session last said of comparing the two copies; None without that."""
+    said = _said(service)
+    return said.comparison if said is not None and said.HasField("comparison") else None
+
+
 def _measures(service: ProtectionService) -> Mapping[str, types_pb2.Histogram]:
     session = service.session
     return session.status.measures if session is not None and session.status else {}
@@ -245,5 +252,6 @@ def _domain(service: ProtectionService) -> str:
     if view is None:
         return "unknown"
     if view.guest is Copy.ABSENT and view.incoming:
-        return "replica, paused"
+        is_colo = service.journal.protection.mode is Mode.COLO
+        return "replica, compared" if is_colo else "replica, paused"
     return view.guest

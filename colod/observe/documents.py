@@ -82,6 +82,7 @@ def protection_json(protection: admin_pb2.ProtectionStatus) -> json_types.Protec
         "standstill_cause": protection.standstill_cause or None,
         "lag": lag_json(protection),
         "gate": gate_json(protection),
+        "comparison": _comparison_json(protection),
         "link": _link_json(protection),
         "progress": _progress_json(protection),
     }
@@ -118,6 +119,32 @@ def gate_json(protection: admin_pb2.ProtectionStatus) -> json_types.Gate | None:
         "uncovered": list(gate.uncovered),
         "not_in_replica": list(gate.not_in_replica),
         "error": gate.error or None,
+    }
+
+
+def _comparison_json(protection: admin_pb2.ProtectionStatus) -> json_types.Comparison | None:
+    if not protection.HasField("comparison"):
+        return None
+    told = protection.comparison
+    return {
+        "phase": told.phase or None,
+        "checkpoints": told.checkpoints,
+        "checkpoints_per_s": told.checkpoints_per_s,
+        "made": dict(told.made),
+        "unasked": told.unasked,
+        "held_frames": told.held_frames,
+        "held_bytes": told.held_bytes,
+        "connections": told.connections,
+        "primary_frames": told.primary_frames,
+        "released_frames": told.released_frames,
+        "lost_frames": told.lost_frames,
+        "secondary_frames": told.secondary_frames,
+        "matched_frames": told.matched_frames,
+        "stale_frames": told.stale_frames,
+        "uncut": told.uncut,
+        "busy_s": told.busy_s,
+        "input_lost_frames": told.input_lost_frames,
+        "trouble": told.trouble or None,
     }
 
 

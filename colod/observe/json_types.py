@@ -88,6 +88,36 @@ class Gate(TypedDict):
     error: str | None
 
 
+class Comparison(TypedDict):
+    """How the output of two running copies is compared; see colo.md."""
+
+    phase: str | None
+    """Primary: `passing`, `comparing`. Secondary: `locked`, `handed_over`. Null before that."""
+    checkpoints: int
+    checkpoints_per_s: float
+    """Over the last ten seconds."""
+    made: dict[str, int]
+    """Checkpoints by what they were asked for."""
+    unasked: int
+    """Checkpoints that libxl made by its own clock."""
+    held_frames: int
+    held_bytes: int
+    connections: int
+    primary_frames: int
+    released_frames: int
+    lost_frames: int
+    secondary_frames: int
+    matched_frames: int
+    stale_frames: int
+    """Of the secondary, that proved nothing."""
+    uncut: int
+    """Checkpoints at which its frames could not be told from older ones."""
+    busy_s: float
+    input_lost_frames: int
+    """For the secondary's copy: it diverges by them."""
+    trouble: str | None
+
+
 class Progress(TypedDict):
     """What a session has done and measured."""
 
@@ -190,6 +220,8 @@ class Protection(TypedDict):
     lag: Lag
     gate: Gate | None
     """Null without an output gate."""
+    comparison: Comparison | None
+    """Null but in COLO."""
     link: Link | None
     """Null before the sessions were connected."""
     progress: Progress | None
@@ -327,6 +359,14 @@ class SuspendDocument(TypedDict):
 
     guest: str
     suspended: Literal[True]
+
+
+class CheckpointNowDocument(TypedDict):
+    """Two running copies were made equal."""
+
+    guest: str
+    checkpoints: int
+    """Of this pairing, so far."""
 
 
 class ResumeDocument(TypedDict):

@@ -26,6 +26,7 @@ from colod import __version__
 from colod.failover.effects import State
 from colod.measures import MEANINGS, Measure, bounds_of
 from colod.observe.checks import WITNESS_ANSWERS, WITNESS_AWAY
+from colod.output.compare.decisions import Reason
 from colod.v1 import admin_pb2, types_pb2
 
 PREFIX: Final = "colod_"
@@ -88,6 +89,29 @@ def _lag(read: Callable[[types_pb2.Progress], float]) -> Callable[[Status], list
 
 def _gate(read: Callable[[types_pb2.Gate], float]) -> Callable[[Status], list[Sample]]:
     return lambda status: [((), float(read(status.gate)))] if status.HasField("gate") else []
+
+
+def _compared(
+    read: Callable[[types_pb2.Comparison], float], role: types_pb2.Role.ValueType
+) -> Callable[[Status], list[Sample]]:
+    """Return a reader of what the session of one role says of the comparison."""
+
+    def samples(status: Status) -> list[Sample]:
+        is_told = status.HasField("comparison") and status.role == role
+        return [((), float(read(status.comparison)))] if is_told else []
+
+    return samples
+
+
+def _comparing(read: Callable[[types_pb2.Comparison], float]) -> Callable[[Status], list[Sample]]:
+    return _compared(read, types_pb2.ROLE_PRIMARY)
+
+
+def _colo_checkpoints(status: Status) -> Iterator[Sample]:
+    if status.HasField("comparison") and status.role == types_pb2.ROLE_PRIMARY:
+        for reason in Reason:
+            yield (reason,), float(status.comparison.made.get(reason, 0))
+        yield ("unasked",), float(status.comparison.unasked)
 
 
 def _witness(status: Status) -> list[Sample]:
@@ -250,6 +274,61 @@ ROWS: Final = (
         "gate_interfaces_not_in_replica",
         "Interfaces that the guest got since the pairing began: a takeover would leave them behind",
         _gate(lambda g: len(g.not_in_replica)),
+    ),
+    Row(
+        "colo_checkpoints",
+        "In COLO: checkpoints by what they were made for (docs/colo.md), and `unasked` by libxl",
+        _colo_checkpoints,
+        ("reason",),
+        True,
+    ),
+    Row(
+        "colo_checkpoints_per_second",
+        "In COLO: checkpoints a second, over the last ten",
+        _comparing(lambda c: c.checkpoints_per_s),
+    ),
+    Row(
+        "colo_held_frames",
+        "In COLO: frames of both copies that wait to be compared",
+        _comparing(lambda c: c.held_frames),
+    ),
+    Row(
+        "colo_held_bytes",
+        "In COLO: what is kept of frames to compare with",
+        _comparing(lambda c: c.held_bytes),
+    ),
+    Row(
+        "colo_released_frames",
+        "In COLO: frames of the primary that left, as the secondary had said the same",
+        _comparing(lambda c: c.released_frames),
+        (),
+        True,
+    ),
+    Row(
+        "colo_lost_frames",
+        "In COLO: frames of the primary lost for want of room, or of a way out",
+        _comparing(lambda c: c.lost_frames),
+        (),
+        True,
+    ),
+    Row(
+        "colo_stale_frames",
+        "In COLO: frames of the secondary that proved nothing",
+        _comparing(lambda c: c.stale_frames),
+        (),
+        True,
+    ),
+    Row(
+        "colo_compare_cpu_seconds",
+        "In COLO: processor time spent on comparing",
+        _comparing(lambda c: c.busy_s),
+        (),
+        True,
+    ),
+    Row(
+        "colo_copy_locked",
+        "In COLO, on a secondary: whether its running copy reaches nobody but the comparator",
+        _compared(lambda c: c.phase == "locked", types_pb2.ROLE_SECONDARY),
     ),
 )
 

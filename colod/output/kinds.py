@@ -32,6 +32,8 @@ class Kind(StrEnum):
     """By the kernel's `plug` qdisc."""
     SIMULATED = "simulated"
     """By the plugs of the simulated Xen."""
+    COLO = "colo"
+    """By the session's own comparator, to which the guest's filters lead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class GateSpec:
         kind: How output is held.
         interfaces: Of the guest in dom0, `vif3.0`, and `vif3.0-emu` of an HVM guest.
         limit_bytes: Most that the plug of each holds; what does not fit is lost.
-        argv: SIMULATED: `colod-simxl` with what it needs to find its host.
+        argv: SIMULATED and COLO: `colod-simxl` with what it needs to find its host.
     """
 
     kind: Kind = Kind.NONE
@@ -77,8 +79,8 @@ def _check(spec: GateSpec) -> None:
         raise ValueError(f"limit_bytes {spec.limit_bytes!r} is not within {low} to {high}")
     if spec.kind is not Kind.NONE and not spec.interfaces:
         raise ValueError(f"{spec.kind} without interfaces holds nothing")
-    if spec.kind is Kind.SIMULATED and not spec.argv:
-        raise ValueError("simulated without argv")
+    if spec.kind in (Kind.SIMULATED, Kind.COLO) and not spec.argv:
+        raise ValueError(f"{spec.kind} without argv")
 
 
 def _words(value: Any) -> tuple[str, ...]:
@@ -108,7 +110,7 @@ def make_plugs(spec: GateSpec, label: str = "") -> Plugs | None:
             from colod.output.simulated import SimulatedPlugs
 
             return SimulatedPlugs(spec.argv, spec.interfaces, spec.limit_bytes)
-        case Kind.NONE:
+        case Kind.NONE | Kind.COLO:
             return None
 
 
@@ -137,7 +139,7 @@ def discard_left(spec: GateSpec, guest: str) -> None:
     """Drop what the gate of an ended session holds, and let its guest be heard no more; blocks.
 
     For a copy that another host has taken over from, before it is destroyed, or for one whose
-    domain is gone.
+    domain is gone. In COLO there is nothing to do: with its comparator gone it is mute.
 
     Raises:
         NetworkError: If something is left; it may be tried again.
@@ -156,6 +158,11 @@ def open_left(spec: GateSpec, guest: str) -> None:
     Raises:
         NetworkError: If something is left; it may be tried again.
     """
+    if spec.kind is Kind.COLO:
+        from colod.output.colo.left import let_pass
+
+        let_pass(spec.argv, guest)
+        return
     plugs = make_plugs(_own(spec, guest))
     if plugs is not None:
         plugs.open()

@@ -76,6 +76,11 @@ class AdminClient:
         """End a protection."""
         self._call(self._stub.Unprotect, admin_pb2.UnprotectRequest(guest=guest), CHANGE_TIMEOUT_S)
 
+    def make_checkpoint(self, guest: str) -> int:
+        """Have a guest's two running copies made equal; return the pairing's checkpoints so far."""
+        request = admin_pb2.MakeCheckpointRequest(guest=guest)
+        return self._call(self._stub.MakeCheckpoint, request, CHANGE_TIMEOUT_S).checkpoints
+
     def suspend(self, guest: str) -> None:
         """End a guest's replication until it is resumed."""
         self._call(self._stub.Suspend, admin_pb2.SuspendRequest(guest=guest), CHANGE_TIMEOUT_S)

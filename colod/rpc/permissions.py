@@ -23,6 +23,7 @@ LEAST: Final[Mapping[str, OperatorRole]] = {
     "Drills": OperatorRole.VIEWER,
     "Quarantine": OperatorRole.VIEWER,
     "Suspend": OperatorRole.OPERATOR,
+    "MakeCheckpoint": OperatorRole.OPERATOR,
     "Resume": OperatorRole.OPERATOR,
     "Failover": OperatorRole.OPERATOR,
     "Switchover": OperatorRole.OPERATOR,

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         spec = read_spec(arguments.spec)
         _check_role(spec, arguments.role)
         transport = plugins.load("colod.transports", spec.transport_kind)
-        kind = Sender if spec.is_sender else Receiver
+        kind = _kind_of(spec)
         paths = [
             transport.from_options(options, spec.credentials)
             for options in (spec.transport_options, spec.backup_options)
@@ -52,6 +52,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ColodError as error:
         print(f"colod-session: {error.code}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
+
+
+def _kind_of(spec: SessionSpec) -> type[Sender | Receiver]:
+    if spec.colo is None:
+        return Sender if spec.is_sender else Receiver
+    # Only there: the comparator is not small.
+    from colod.session.colo.receiver import ColoReceiver
+    from colod.session.colo.sender import ColoSender
+
+    return ColoSender if spec.is_sender else ColoReceiver
 
 
 def _run(session: Session, lock: int) -> int:

@@ -11,7 +11,9 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 from colod.errors import PeerRefused, PeerUnreachable, StreamError, VersionMismatch
 from colod.measures import Measures
@@ -117,11 +119,16 @@ class Sender(Session):
                 self._watch_acks(),
                 self.until_over(),
                 *mending,
+                *self._besides(self.link),
             ),
         )
         self.ended(ending)
         await self._part(self.link, ending)
         self.report.set_peer_connected(False)
+
+    def _besides(self, link: Link) -> Sequence[Coroutine[Any, Any, None]]:
+        """Return what else is done for as long as the link lives."""
+        return ()
 
     # -- connecting
 

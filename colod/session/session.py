@@ -102,6 +102,14 @@ class Session(ABC):
         """Return how the image of the replica stands, None where none is kept."""
         return None
 
+    def comparison(self, now: float) -> types_pb2.Comparison | None:
+        """Return how the two copies' output is compared, None where it is not."""
+        return None
+
+    def make_checkpoint(self) -> str:
+        """Ask for a checkpoint now; return why not, or nothing."""
+        return "checkpoints are made by the clock here, not on demand"
+
     def ended(self, ending: Ending) -> None:
         """End replication; everything is kept as it is."""
         if self._over is not None and not self._over.done():
@@ -186,6 +194,8 @@ class Session(ABC):
                 return ""
             case "export_image":
                 return self.export_image(command.export_image)
+            case "make_checkpoint":
+                return self.make_checkpoint()
             case "quiesce" | "quiesced":
                 return self._switch_over(command)
         return "unknown command"
@@ -211,6 +221,8 @@ class Session(ABC):
             status.link.CopyFrom(link.status())
         if (image := self.image(now)) is not None:
             status.image.CopyFrom(image)
+        if (comparison := self.comparison(now)) is not None:
+            status.comparison.CopyFrom(comparison)
         return status
 
     def _changed(self) -> None:

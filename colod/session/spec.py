@@ -17,6 +17,7 @@ from colod.model import (
     parse_pairing_id,
 )
 from colod.output.kinds import GateSpec, parse_gate
+from colod.session.colo.spec import ColoSpec, parse_colo
 from colod.session.deltas import DeltaSpec, parse_deltas
 from colod.session.images import ImageSpec, parse_image
 
@@ -64,6 +65,7 @@ class SessionSpec:
         deltas: What may be used to send pages as what changed in them.
         image: What may be kept on disk, so that images of the replica can be written; receiver
             only.
+        colo: How both copies run; None in Remus mode.
     """
 
     role: str
@@ -93,6 +95,7 @@ class SessionSpec:
     gate: GateSpec = field(default_factory=GateSpec)
     deltas: DeltaSpec = field(default_factory=DeltaSpec)
     image: ImageSpec = field(default_factory=ImageSpec)
+    colo: ColoSpec | None = None
 
     @property
     def is_sender(self) -> bool:
@@ -272,4 +275,5 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "gate": parse_gate,
     "deltas": parse_deltas,
     "image": parse_image,
+    "colo": parse_colo,
 }

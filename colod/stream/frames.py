@@ -62,6 +62,11 @@ class FrameType(IntEnum):
     """Instead of DATA, where both agreed: blocks of `colod.stream.delta`, all of one epoch."""
     RECEIVED = 13
     """Where both agreed to mend a broken link: the epoch field counts the bytes that have come."""
+    OUTPUT = 14
+    """In COLO, receiver to sender: bytes of the relay's stream, what the secondary's copy says."""
+    INPUT = 15
+    """In COLO, sender to receiver: whole frames for the secondary's copy, as QEMU's filters have
+    them."""
 
 
 SEAL_BODY: Final = struct.Struct(">Q32s")

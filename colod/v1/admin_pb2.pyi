@@ -77,11 +77,14 @@ class ProtectRequest(_message.Message):
     DISKS_FIELD_NUMBER: _builtins.int
     INTERVAL_MS_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
     guest: _builtins.str
     to: _builtins.str
     disks: _builtins.str
     interval_ms: _builtins.int
     dry_run: _builtins.bool
+    mode: _builtins.str
+    """`remus` or `colo`; "" for what it is already, else remus."""
     def __init__(
         self,
         *,
@@ -90,10 +93,11 @@ class ProtectRequest(_message.Message):
         disks: _builtins.str = ...,
         interval_ms: _builtins.int = ...,
         dry_run: _builtins.bool = ...,
+        mode: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disks", b"disks", "dry_run", b"dry_run", "guest", b"guest", "interval_ms", b"interval_ms", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disks", b"disks", "dry_run", b"dry_run", "guest", b"guest", "interval_ms", b"interval_ms", "mode", b"mode", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -152,6 +156,45 @@ class UnprotectReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnprotectReply: _TypeAlias = UnprotectReply  # noqa: Y015
+
+@_typing.final
+class MakeCheckpointRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    guest: _builtins.str
+    def __init__(
+        self,
+        *,
+        guest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guest", b"guest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MakeCheckpointRequest: _TypeAlias = MakeCheckpointRequest  # noqa: Y015
+
+@_typing.final
+class MakeCheckpointReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    checkpoints: _builtins.int
+    """How many there were of this pairing by then."""
+    def __init__(
+        self,
+        *,
+        checkpoints: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MakeCheckpointReply: _TypeAlias = MakeCheckpointReply  # noqa: Y015
 
 @_typing.final
 class SuspendRequest(_message.Message):
@@ -296,6 +339,7 @@ class ProtectionStatus(_message.Message):
     IMAGE_LAST_SCHEDULED_UNIX_S_FIELD_NUMBER: _builtins.int
     LINK_FIELD_NUMBER: _builtins.int
     IMAGE_EVERY_S_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
     guest: _builtins.str
     role: _types_pb2.Role.ValueType
     peer: _builtins.str
@@ -360,6 +404,10 @@ class ProtectionStatus(_message.Message):
     def link(self) -> _types_pb2.SessionLink:
         """The connection between the sessions; absent without one."""
 
+    @_builtins.property
+    def comparison(self) -> _types_pb2.Comparison:
+        """In COLO: how the two copies' output is compared; absent otherwise, and without a session."""
+
     def __init__(
         self,
         *,
@@ -393,10 +441,11 @@ class ProtectionStatus(_message.Message):
         image_last_scheduled_unix_s: _builtins.float | None = ...,
         link: _types_pb2.SessionLink | None = ...,
         image_every_s: _builtins.float | None = ...,
+        comparison: _types_pb2.Comparison | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_image_every_s", b"_image_every_s", "_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s", "_standstill_s", b"_standstill_s", "decided_age_s", b"decided_age_s", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "image_every_s", b"image_every_s", "image_last_scheduled_unix_s", b"image_last_scheduled_unix_s", "link", b"link", "progress", b"progress", "standstill_s", b"standstill_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_image_every_s", b"_image_every_s", "_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s", "_standstill_s", b"_standstill_s", "comparison", b"comparison", "decided_age_s", b"decided_age_s", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "image_every_s", b"image_every_s", "image_last_scheduled_unix_s", b"image_last_scheduled_unix_s", "link", b"link", "progress", b"progress", "standstill_s", b"standstill_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_image_every_s", b"_image_every_s", "_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s", "_standstill_s", b"_standstill_s", "advice", b"advice", "cause", b"cause", "decided_age_s", b"decided_age_s", "disks", b"disks", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "image_every_s", b"image_every_s", "image_last_scheduled_unix_s", b"image_last_scheduled_unix_s", "interval_ms", b"interval_ms", "link", b"link", "measures", b"measures", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "promotable", b"promotable", "replica", b"replica", "role", b"role", "signals", b"signals", "since_unix_s", b"since_unix_s", "standstill_cause", b"standstill_cause", "standstill_s", b"standstill_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s", "_drill_last_success_unix_s", b"_drill_last_success_unix_s", "_image_every_s", b"_image_every_s", "_image_last_scheduled_unix_s", b"_image_last_scheduled_unix_s", "_standstill_s", b"_standstill_s", "advice", b"advice", "cause", b"cause", "comparison", b"comparison", "decided_age_s", b"decided_age_s", "disks", b"disks", "drill_last_success_unix_s", b"drill_last_success_unix_s", "gate", b"gate", "generation", b"generation", "guest", b"guest", "guest_domain", b"guest_domain", "image_every_s", b"image_every_s", "image_last_scheduled_unix_s", b"image_last_scheduled_unix_s", "interval_ms", b"interval_ms", "link", b"link", "measures", b"measures", "mode", b"mode", "output_held", b"output_held", "owner", b"owner", "pairing", b"pairing", "peer", b"peer", "peer_contact", b"peer_contact", "progress", b"progress", "promotable", b"promotable", "replica", b"replica", "role", b"role", "signals", b"signals", "since_unix_s", b"since_unix_s", "standstill_cause", b"standstill_cause", "standstill_s", b"standstill_s", "state", b"state", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__decided_age_s: _TypeAlias = _typing.Literal["decided_age_s"]  # noqa: Y015
     _WhichOneofArgType__decided_age_s: _TypeAlias = _typing.Literal["_decided_age_s", b"_decided_age_s"]  # noqa: Y015

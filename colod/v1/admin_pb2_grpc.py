@@ -54,6 +54,11 @@ class AdminStub:
                 request_serializer=colod_dot_v1_dot_admin__pb2.SuspendRequest.SerializeToString,
                 response_deserializer=colod_dot_v1_dot_admin__pb2.SuspendReply.FromString,
                 _registered_method=True)
+        self.MakeCheckpoint = channel.unary_unary(
+                '/colod.v1.Admin/MakeCheckpoint',
+                request_serializer=colod_dot_v1_dot_admin__pb2.MakeCheckpointRequest.SerializeToString,
+                response_deserializer=colod_dot_v1_dot_admin__pb2.MakeCheckpointReply.FromString,
+                _registered_method=True)
         self.Resume = channel.unary_unary(
                 '/colod.v1.Admin/Resume',
                 request_serializer=colod_dot_v1_dot_admin__pb2.ResumeRequest.SerializeToString,
@@ -180,6 +185,13 @@ class AdminServicer:
 
     def Suspend(self, request, context):
         """Replicate the guest no more until it is resumed; returns once its pairing has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MakeCheckpoint(self, request, context):
+        """In COLO: make both copies equal now; returns once that is done.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -348,6 +360,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Suspend,
                     request_deserializer=colod_dot_v1_dot_admin__pb2.SuspendRequest.FromString,
                     response_serializer=colod_dot_v1_dot_admin__pb2.SuspendReply.SerializeToString,
+            ),
+            'MakeCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.MakeCheckpoint,
+                    request_deserializer=colod_dot_v1_dot_admin__pb2.MakeCheckpointRequest.FromString,
+                    response_serializer=colod_dot_v1_dot_admin__pb2.MakeCheckpointReply.SerializeToString,
             ),
             'Resume': grpc.unary_unary_rpc_method_handler(
                     servicer.Resume,
@@ -558,6 +575,33 @@ class Admin:
             '/colod.v1.Admin/Suspend',
             colod_dot_v1_dot_admin__pb2.SuspendRequest.SerializeToString,
             colod_dot_v1_dot_admin__pb2.SuspendReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MakeCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colod.v1.Admin/MakeCheckpoint',
+            colod_dot_v1_dot_admin__pb2.MakeCheckpointRequest.SerializeToString,
+            colod_dot_v1_dot_admin__pb2.MakeCheckpointReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,8 @@ class AdminStub:
     Unprotect: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UnprotectRequest, _admin_pb2.UnprotectReply]
     Suspend: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SuspendRequest, _admin_pb2.SuspendReply]
     """Replicate the guest no more until it is resumed; returns once its pairing has ended."""
+    MakeCheckpoint: _grpc.UnaryUnaryMultiCallable[_admin_pb2.MakeCheckpointRequest, _admin_pb2.MakeCheckpointReply]
+    """In COLO: make both copies equal now; returns once that is done."""
     Resume: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ResumeRequest, _admin_pb2.ResumeReply]
     """Replicate it again, at once; returns once that is journaled."""
     Status: _grpc.UnaryUnaryMultiCallable[_admin_pb2.StatusRequest, _admin_pb2.StatusReply]
@@ -95,6 +97,8 @@ class AdminAsyncStub(AdminStub):
     Unprotect: _aio.UnaryUnaryMultiCallable[_admin_pb2.UnprotectRequest, _admin_pb2.UnprotectReply]  # type: ignore[assignment]
     Suspend: _aio.UnaryUnaryMultiCallable[_admin_pb2.SuspendRequest, _admin_pb2.SuspendReply]  # type: ignore[assignment]
     """Replicate the guest no more until it is resumed; returns once its pairing has ended."""
+    MakeCheckpoint: _aio.UnaryUnaryMultiCallable[_admin_pb2.MakeCheckpointRequest, _admin_pb2.MakeCheckpointReply]  # type: ignore[assignment]
+    """In COLO: make both copies equal now; returns once that is done."""
     Resume: _aio.UnaryUnaryMultiCallable[_admin_pb2.ResumeRequest, _admin_pb2.ResumeReply]  # type: ignore[assignment]
     """Replicate it again, at once; returns once that is journaled."""
     Status: _aio.UnaryUnaryMultiCallable[_admin_pb2.StatusRequest, _admin_pb2.StatusReply]  # type: ignore[assignment]
@@ -171,6 +175,14 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.SuspendReply, _abc.Awaitable[_admin_pb2.SuspendReply]]:
         """Replicate the guest no more until it is resumed; returns once its pairing has ended."""
+
+    @_abc_1.abstractmethod
+    def MakeCheckpoint(
+        self,
+        request: _admin_pb2.MakeCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.MakeCheckpointReply, _abc.Awaitable[_admin_pb2.MakeCheckpointReply]]:
+        """In COLO: make both copies equal now; returns once that is done."""
 
     @_abc_1.abstractmethod
     def Resume(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from colod.v1 import types_pb2 as colod_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63olod/v1/peer.proto\x12\x08\x63olod.v1\x1a\x14\x63olod/v1/types.proto\"J\n\x0cGreetRequest\x12\x13\n\x0bversion_min\x18\x01 \x01(\r\x12\x13\n\x0bversion_max\x18\x02 \x01(\r\x12\x10\n\x08software\x18\x03 \x01(\t\"/\n\nGreetReply\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x10\n\x08software\x18\x02 \x01(\t\"\xd6\x01\n\x0eProtectionView\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0f\n\x07pairing\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x1c\n\x04role\x18\x05 \x01(\x0e\x32\x0e.colod.v1.Role\x12\'\n\x07replica\x18\x06 \x01(\x0e\x32\x16.colod.v1.ReplicaState\x12\x13\n\x0b\x61\x63ked_epoch\x18\x07 \x01(\x04\x12\x12\n\nkeeps_copy\x18\x08 \x01(\x08\x12\x11\n\thas_guest\x18\t \x01(\x08\"N\n\x0b\x42\x65\x61tRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\x0bprotections\x18\x02 \x03(\x0b\x32\x18.colod.v1.ProtectionView\"\x82\x01\n\tBeatReply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\x0bprotections\x18\x02 \x03(\x0b\x32\x18.colod.v1.ProtectionView\x12\x1e\n\x11\x61utomation_paused\x18\x03 \x01(\x08H\x00\x88\x01\x01\x42\x14\n\x12_automation_paused\"L\n\x18PeerSetAutomationRequest\x12\x0e\n\x06paused\x18\x01 \x01(\x08\x12\x10\n\x08operator\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x18\n\x16PeerSetAutomationReply\"\x8c\x01\n\x14PeerPreflightRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\r\n\x05\x64isks\x18\x02 \x01(\t\x12\x15\n\rdomain_config\x18\x03 \x01(\x0c\x12\x13\n\x0bxen_version\x18\x04 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\x12\x14\n\x0c\x63pu_features\x18\x06 \x03(\t\"&\n\x12PeerPreflightReply\x12\x10\n\x08refusals\x18\x01 \x03(\t\"\xa0\x01\n\x15PrepareReceiveRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x0f\n\x07pairing\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\r\n\x05\x64isks\x18\x04 \x01(\t\x12\x0c\n\x04mode\x18\x05 \x01(\t\x12\x13\n\x0binterval_ms\x18\x06 \x01(\r\x12\x11\n\ttransport\x18\x07 \x01(\t\x12\x0e\n\x06secret\x18\x08 \x01(\x0c\">\n\x13PrepareReceiveReply\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x16\n\x0e\x62\x61\x63kup_address\x18\x02 \x01(\t\"2\n\rForgetRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"\r\n\x0b\x46orgetReply\"F\n\x12OfferRecordRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x10\n\x08revision\x18\x03 \x01(\x04\"$\n\x10OfferRecordReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\"W\n\x0fGiveBackRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x10\n\x08operator\x18\x03 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\"\x0f\n\rGiveBackReply2\xa8\x04\n\x04Peer\x12\x35\n\x05Greet\x12\x16.colod.v1.GreetRequest\x1a\x14.colod.v1.GreetReply\x12\x32\n\x04\x42\x65\x61t\x12\x15.colod.v1.BeatRequest\x1a\x13.colod.v1.BeatReply\x12I\n\tPreflight\x12\x1e.colod.v1.PeerPreflightRequest\x1a\x1c.colod.v1.PeerPreflightReply\x12P\n\x0ePrepareReceive\x12\x1f.colod.v1.PrepareReceiveRequest\x1a\x1d.colod.v1.PrepareReceiveReply\x12\x38\n\x06\x46orget\x12\x17.colod.v1.ForgetRequest\x1a\x15.colod.v1.ForgetReply\x12G\n\x0bOfferRecord\x12\x1c.colod.v1.OfferRecordRequest\x1a\x1a.colod.v1.OfferRecordReply\x12U\n\rSetAutomation\x12\".colod.v1.PeerSetAutomationRequest\x1a .colod.v1.PeerSetAutomationReply\x12>\n\x08GiveBack\x12\x19.colod.v1.GiveBackRequest\x1a\x17.colod.v1.GiveBackReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63olod/v1/peer.proto\x12\x08\x63olod.v1\x1a\x14\x63olod/v1/types.proto\"J\n\x0cGreetRequest\x12\x13\n\x0bversion_min\x18\x01 \x01(\r\x12\x13\n\x0bversion_max\x18\x02 \x01(\r\x12\x10\n\x08software\x18\x03 \x01(\t\"/\n\nGreetReply\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x10\n\x08software\x18\x02 \x01(\t\"\xd6\x01\n\x0eProtectionView\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0f\n\x07pairing\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x1c\n\x04role\x18\x05 \x01(\x0e\x32\x0e.colod.v1.Role\x12\'\n\x07replica\x18\x06 \x01(\x0e\x32\x16.colod.v1.ReplicaState\x12\x13\n\x0b\x61\x63ked_epoch\x18\x07 \x01(\x04\x12\x12\n\nkeeps_copy\x18\x08 \x01(\x08\x12\x11\n\thas_guest\x18\t \x01(\x08\"N\n\x0b\x42\x65\x61tRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\x0bprotections\x18\x02 \x03(\x0b\x32\x18.colod.v1.ProtectionView\"\x82\x01\n\tBeatReply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\x0bprotections\x18\x02 \x03(\x0b\x32\x18.colod.v1.ProtectionView\x12\x1e\n\x11\x61utomation_paused\x18\x03 \x01(\x08H\x00\x88\x01\x01\x42\x14\n\x12_automation_paused\"L\n\x18PeerSetAutomationRequest\x12\x0e\n\x06paused\x18\x01 \x01(\x08\x12\x10\n\x08operator\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x18\n\x16PeerSetAutomationReply\"\x9a\x01\n\x14PeerPreflightRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\r\n\x05\x64isks\x18\x02 \x01(\t\x12\x15\n\rdomain_config\x18\x03 \x01(\x0c\x12\x13\n\x0bxen_version\x18\x04 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\x12\x14\n\x0c\x63pu_features\x18\x06 \x03(\t\x12\x0c\n\x04mode\x18\x07 \x01(\t\"&\n\x12PeerPreflightReply\x12\x10\n\x08refusals\x18\x01 \x03(\t\"\xa0\x01\n\x15PrepareReceiveRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x0f\n\x07pairing\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\r\n\x05\x64isks\x18\x04 \x01(\t\x12\x0c\n\x04mode\x18\x05 \x01(\t\x12\x13\n\x0binterval_ms\x18\x06 \x01(\r\x12\x11\n\ttransport\x18\x07 \x01(\t\x12\x0e\n\x06secret\x18\x08 \x01(\x0c\">\n\x13PrepareReceiveReply\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x16\n\x0e\x62\x61\x63kup_address\x18\x02 \x01(\t\"2\n\rForgetRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"\r\n\x0b\x46orgetReply\"F\n\x12OfferRecordRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x10\n\x08revision\x18\x03 \x01(\x04\"$\n\x10OfferRecordReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\"W\n\x0fGiveBackRequest\x12\r\n\x05guest\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x10\n\x08operator\x18\x03 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\"\x0f\n\rGiveBackReply2\xa8\x04\n\x04Peer\x12\x35\n\x05Greet\x12\x16.colod.v1.GreetRequest\x1a\x14.colod.v1.GreetReply\x12\x32\n\x04\x42\x65\x61t\x12\x15.colod.v1.BeatRequest\x1a\x13.colod.v1.BeatReply\x12I\n\tPreflight\x12\x1e.colod.v1.PeerPreflightRequest\x1a\x1c.colod.v1.PeerPreflightReply\x12P\n\x0ePrepareReceive\x12\x1f.colod.v1.PrepareReceiveRequest\x1a\x1d.colod.v1.PrepareReceiveReply\x12\x38\n\x06\x46orget\x12\x17.colod.v1.ForgetRequest\x1a\x15.colod.v1.ForgetReply\x12G\n\x0bOfferRecord\x12\x1c.colod.v1.OfferRecordRequest\x1a\x1a.colod.v1.OfferRecordReply\x12U\n\rSetAutomation\x12\".colod.v1.PeerSetAutomationRequest\x1a .colod.v1.PeerSetAutomationReply\x12>\n\x08GiveBack\x12\x19.colod.v1.GiveBackRequest\x1a\x17.colod.v1.GiveBackReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,25 +47,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PEERSETAUTOMATIONREPLY']._serialized_start=688
   _globals['_PEERSETAUTOMATIONREPLY']._serialized_end=712
   _globals['_PEERPREFLIGHTREQUEST']._serialized_start=715
-  _globals['_PEERPREFLIGHTREQUEST']._serialized_end=855
-  _globals['_PEERPREFLIGHTREPLY']._serialized_start=857
-  _globals['_PEERPREFLIGHTREPLY']._serialized_end=895
-  _globals['_PREPARERECEIVEREQUEST']._serialized_start=898
-  _globals['_PREPARERECEIVEREQUEST']._serialized_end=1058
-  _globals['_PREPARERECEIVEREPLY']._serialized_start=1060
-  _globals['_PREPARERECEIVEREPLY']._serialized_end=1122
-  _globals['_FORGETREQUEST']._serialized_start=1124
-  _globals['_FORGETREQUEST']._serialized_end=1174
-  _globals['_FORGETREPLY']._serialized_start=1176
-  _globals['_FORGETREPLY']._serialized_end=1189
-  _globals['_OFFERRECORDREQUEST']._serialized_start=1191
-  _globals['_OFFERRECORDREQUEST']._serialized_end=1261
-  _globals['_OFFERRECORDREPLY']._serialized_start=1263
-  _globals['_OFFERRECORDREPLY']._serialized_end=1299
-  _globals['_GIVEBACKREQUEST']._serialized_start=1301
-  _globals['_GIVEBACKREQUEST']._serialized_end=1388
-  _globals['_GIVEBACKREPLY']._serialized_start=1390
-  _globals['_GIVEBACKREPLY']._serialized_end=1405
-  _globals['_PEER']._serialized_start=1408
-  _globals['_PEER']._serialized_end=1960
+  _globals['_PEERPREFLIGHTREQUEST']._serialized_end=869
+  _globals['_PEERPREFLIGHTREPLY']._serialized_start=871
+  _globals['_PEERPREFLIGHTREPLY']._serialized_end=909
+  _globals['_PREPARERECEIVEREQUEST']._serialized_start=912
+  _globals['_PREPARERECEIVEREQUEST']._serialized_end=1072
+  _globals['_PREPARERECEIVEREPLY']._serialized_start=1074
+  _globals['_PREPARERECEIVEREPLY']._serialized_end=1136
+  _globals['_FORGETREQUEST']._serialized_start=1138
+  _globals['_FORGETREQUEST']._serialized_end=1188
+  _globals['_FORGETREPLY']._serialized_start=1190
+  _globals['_FORGETREPLY']._serialized_end=1203
+  _globals['_OFFERRECORDREQUEST']._serialized_start=1205
+  _globals['_OFFERRECORDREQUEST']._serialized_end=1275
+  _globals['_OFFERRECORDREPLY']._serialized_start=1277
+  _globals['_OFFERRECORDREPLY']._serialized_end=1313
+  _globals['_GIVEBACKREQUEST']._serialized_start=1315
+  _globals['_GIVEBACKREQUEST']._serialized_end=1402
+  _globals['_GIVEBACKREPLY']._serialized_start=1404
+  _globals['_GIVEBACKREPLY']._serialized_end=1419
+  _globals['_PEER']._serialized_start=1422
+  _globals['_PEER']._serialized_end=1974
 # @@protoc_insertion_point(module_scope)

@@ -216,12 +216,15 @@ class PeerPreflightRequest(_message.Message):
     XEN_VERSION_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     CPU_FEATURES_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
     guest: _builtins.str
     disks: _builtins.str
     domain_config: _builtins.bytes
     """The domain's configuration as xl keeps it (JSON of libxl_domain_config)."""
     xen_version: _builtins.str
     memory_bytes: _builtins.int
+    mode: _builtins.str
+    """How it is to be replicated, "" from an older colod: remus."""
     @_builtins.property
     def cpu_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -233,10 +236,11 @@ class PeerPreflightRequest(_message.Message):
         xen_version: _builtins.str = ...,
         memory_bytes: _builtins.int = ...,
         cpu_features: _abc.Iterable[_builtins.str] | None = ...,
+        mode: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_features", b"cpu_features", "disks", b"disks", "domain_config", b"domain_config", "guest", b"guest", "memory_bytes", b"memory_bytes", "xen_version", b"xen_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_features", b"cpu_features", "disks", b"disks", "domain_config", b"domain_config", "guest", b"guest", "memory_bytes", b"memory_bytes", "mode", b"mode", "xen_version", b"xen_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

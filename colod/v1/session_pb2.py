@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from colod.v1 import types_pb2 as colod_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63olod/v1/session.proto\x12\x08\x63olod.v1\x1a\x14\x63olod/v1/types.proto\"\xd2\x06\n\rSessionStatus\x12\x13\n\x0bversion_min\x18\x01 \x01(\r\x12\x13\n\x0bversion_max\x18\x02 \x01(\r\x12\x1c\n\x04role\x18\x03 \x01(\x0e\x32\x0e.colod.v1.Role\x12\r\n\x05guest\x18\x04 \x01(\t\x12\x0f\n\x07pairing\x18\x05 \x01(\t\x12\x12\n\ngeneration\x18\x06 \x01(\x04\x12%\n\x05state\x18\x07 \x01(\x0e\x32\x16.colod.v1.SessionState\x12\x12\n\nerror_code\x18\x08 \x01(\t\x12\r\n\x05\x65rror\x18\t \x01(\t\x12\x0b\n\x03pid\x18\n \x01(\x05\x12\x15\n\rtoolstack_pid\x18\x0b \x01(\x05\x12\x16\n\x0elisten_address\x18\x0c \x01(\t\x12\x14\n\x0csecond_pause\x18\r \x01(\x08\x12\x13\n\x0bhanded_over\x18\x0e \x01(\x08\x12\x16\n\x0epeer_daemon_up\x18\x0f \x01(\x08\x12$\n\x08progress\x18\x10 \x01(\x0b\x32\x12.colod.v1.Progress\x12\x10\n\x08software\x18\x11 \x01(\t\x12\x12\n\ncommand_id\x18\x12 \x01(\x04\x12\x15\n\rcommand_error\x18\x13 \x01(\t\x12\x16\n\x0epeer_connected\x18\x14 \x01(\x08\x12\x1c\n\x04gate\x18\x15 \x01(\x0b\x32\x0e.colod.v1.Gate\x12\x14\n\x0c\x63\x61pabilities\x18\x16 \x03(\t\x12\x37\n\x08measures\x18\x17 \x03(\x0b\x32%.colod.v1.SessionStatus.MeasuresEntry\x12\x17\n\x0fquiesce_attempt\x18\x18 \x01(\t\x12\x12\n\nkept_epoch\x18\x19 \x01(\x04\x12\x13\n\x0b\x66inal_epoch\x18\x1a \x01(\x04\x12\x14\n\x0cpeer_address\x18\x1b \x01(\t\x12%\n\x05image\x18\x1c \x01(\x0b\x32\x16.colod.v1.ReplicaImage\x12\x12\n\nheld_domid\x18\x1d \x01(\r\x12#\n\x04link\x18\x1e \x01(\x0b\x32\x15.colod.v1.SessionLink\x12\x16\n\x0e\x62\x61\x63kup_address\x18\x1f \x01(\t\x1a\x44\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.colod.v1.Histogram:\x02\x38\x01\"\xb6\x01\n\x0cReplicaImage\x12\x0f\n\x07is_kept\x18\x01 \x01(\x08\x12\x0f\n\x07trouble\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x13\n\x0b\x65poch_age_s\x18\x04 \x01(\x01\x12\r\n\x05pages\x18\x05 \x01(\x04\x12\x13\n\x0bimage_bytes\x18\x06 \x01(\x04\x12\x15\n\rpending_bytes\x18\x07 \x01(\x04\x12%\n\x06\x65xport\x18\x08 \x01(\x0b\x32\x15.colod.v1.ImageExport\"\x9e\x01\n\x0bImageExport\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x13\n\x0b\x65poch_age_s\x18\x03 \x01(\x01\x12\x15\n\rwritten_bytes\x18\x04 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x04\x12\x13\n\x0bsaved_pages\x18\x06 \x01(\x04\x12\x0f\n\x07is_done\x18\x07 \x01(\x08\x12\r\n\x05\x65rror\x18\x08 \x01(\t\"\xc0\x04\n\x0eSessionCommand\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x33\n\x07release\x18\x03 \x01(\x0b\x32 .colod.v1.SessionCommand.ReleaseH\x00\x12\x36\n\thand_over\x18\x04 \x01(\x0b\x32!.colod.v1.SessionCommand.HandOverH\x00\x12>\n\rreport_status\x18\x05 \x01(\x0b\x32%.colod.v1.SessionCommand.ReportStatusH\x00\x12\x33\n\x07quiesce\x18\x06 \x01(\x0b\x32 .colod.v1.SessionCommand.QuiesceH\x00\x12\x35\n\x08quiesced\x18\x07 \x01(\x0b\x32!.colod.v1.SessionCommand.QuiescedH\x00\x12<\n\x0c\x65xport_image\x18\x08 \x01(\x0b\x32$.colod.v1.SessionCommand.ExportImageH\x00\x1a\x19\n\x07Release\x12\x0e\n\x06reason\x18\x01 \x01(\t\x1a\n\n\x08HandOver\x1a\x0e\n\x0cReportStatus\x1a\x1a\n\x07Quiesce\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x1a\x1b\n\x08Quiesced\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x1a<\n\x0b\x45xportImage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x13\n\x0b\x63onfig_path\x18\x03 \x01(\tB\t\n\x07\x63ommandb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63olod/v1/session.proto\x12\x08\x63olod.v1\x1a\x14\x63olod/v1/types.proto\"\xfc\x06\n\rSessionStatus\x12\x13\n\x0bversion_min\x18\x01 \x01(\r\x12\x13\n\x0bversion_max\x18\x02 \x01(\r\x12\x1c\n\x04role\x18\x03 \x01(\x0e\x32\x0e.colod.v1.Role\x12\r\n\x05guest\x18\x04 \x01(\t\x12\x0f\n\x07pairing\x18\x05 \x01(\t\x12\x12\n\ngeneration\x18\x06 \x01(\x04\x12%\n\x05state\x18\x07 \x01(\x0e\x32\x16.colod.v1.SessionState\x12\x12\n\nerror_code\x18\x08 \x01(\t\x12\r\n\x05\x65rror\x18\t \x01(\t\x12\x0b\n\x03pid\x18\n \x01(\x05\x12\x15\n\rtoolstack_pid\x18\x0b \x01(\x05\x12\x16\n\x0elisten_address\x18\x0c \x01(\t\x12\x14\n\x0csecond_pause\x18\r \x01(\x08\x12\x13\n\x0bhanded_over\x18\x0e \x01(\x08\x12\x16\n\x0epeer_daemon_up\x18\x0f \x01(\x08\x12$\n\x08progress\x18\x10 \x01(\x0b\x32\x12.colod.v1.Progress\x12\x10\n\x08software\x18\x11 \x01(\t\x12\x12\n\ncommand_id\x18\x12 \x01(\x04\x12\x15\n\rcommand_error\x18\x13 \x01(\t\x12\x16\n\x0epeer_connected\x18\x14 \x01(\x08\x12\x1c\n\x04gate\x18\x15 \x01(\x0b\x32\x0e.colod.v1.Gate\x12\x14\n\x0c\x63\x61pabilities\x18\x16 \x03(\t\x12\x37\n\x08measures\x18\x17 \x03(\x0b\x32%.colod.v1.SessionStatus.MeasuresEntry\x12\x17\n\x0fquiesce_attempt\x18\x18 \x01(\t\x12\x12\n\nkept_epoch\x18\x19 \x01(\x04\x12\x13\n\x0b\x66inal_epoch\x18\x1a \x01(\x04\x12\x14\n\x0cpeer_address\x18\x1b \x01(\t\x12%\n\x05image\x18\x1c \x01(\x0b\x32\x16.colod.v1.ReplicaImage\x12\x12\n\nheld_domid\x18\x1d \x01(\r\x12#\n\x04link\x18\x1e \x01(\x0b\x32\x15.colod.v1.SessionLink\x12\x16\n\x0e\x62\x61\x63kup_address\x18\x1f \x01(\t\x12(\n\ncomparison\x18  \x01(\x0b\x32\x14.colod.v1.Comparison\x1a\x44\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.colod.v1.Histogram:\x02\x38\x01\"\xb6\x01\n\x0cReplicaImage\x12\x0f\n\x07is_kept\x18\x01 \x01(\x08\x12\x0f\n\x07trouble\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x13\n\x0b\x65poch_age_s\x18\x04 \x01(\x01\x12\r\n\x05pages\x18\x05 \x01(\x04\x12\x13\n\x0bimage_bytes\x18\x06 \x01(\x04\x12\x15\n\rpending_bytes\x18\x07 \x01(\x04\x12%\n\x06\x65xport\x18\x08 \x01(\x0b\x32\x15.colod.v1.ImageExport\"\x9e\x01\n\x0bImageExport\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x13\n\x0b\x65poch_age_s\x18\x03 \x01(\x01\x12\x15\n\rwritten_bytes\x18\x04 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x04\x12\x13\n\x0bsaved_pages\x18\x06 \x01(\x04\x12\x0f\n\x07is_done\x18\x07 \x01(\x08\x12\r\n\x05\x65rror\x18\x08 \x01(\t\"\x96\x05\n\x0eSessionCommand\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x33\n\x07release\x18\x03 \x01(\x0b\x32 .colod.v1.SessionCommand.ReleaseH\x00\x12\x36\n\thand_over\x18\x04 \x01(\x0b\x32!.colod.v1.SessionCommand.HandOverH\x00\x12>\n\rreport_status\x18\x05 \x01(\x0b\x32%.colod.v1.SessionCommand.ReportStatusH\x00\x12\x33\n\x07quiesce\x18\x06 \x01(\x0b\x32 .colod.v1.SessionCommand.QuiesceH\x00\x12\x35\n\x08quiesced\x18\x07 \x01(\x0b\x32!.colod.v1.SessionCommand.QuiescedH\x00\x12<\n\x0c\x65xport_image\x18\x08 \x01(\x0b\x32$.colod.v1.SessionCommand.ExportImageH\x00\x12\x42\n\x0fmake_checkpoint\x18\t \x01(\x0b\x32\'.colod.v1.SessionCommand.MakeCheckpointH\x00\x1a\x19\n\x07Release\x12\x0e\n\x06reason\x18\x01 \x01(\t\x1a\n\n\x08HandOver\x1a\x0e\n\x0cReportStatus\x1a\x10\n\x0eMakeCheckpoint\x1a\x1a\n\x07Quiesce\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x1a\x1b\n\x08Quiesced\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x1a<\n\x0b\x45xportImage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x13\n\x0b\x63onfig_path\x18\x03 \x01(\tB\t\n\x07\x63ommandb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,25 +35,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONSTATUS_MEASURESENTRY']._loaded_options = None
   _globals['_SESSIONSTATUS_MEASURESENTRY']._serialized_options = b'8\001'
   _globals['_SESSIONSTATUS']._serialized_start=59
-  _globals['_SESSIONSTATUS']._serialized_end=909
-  _globals['_SESSIONSTATUS_MEASURESENTRY']._serialized_start=841
-  _globals['_SESSIONSTATUS_MEASURESENTRY']._serialized_end=909
-  _globals['_REPLICAIMAGE']._serialized_start=912
-  _globals['_REPLICAIMAGE']._serialized_end=1094
-  _globals['_IMAGEEXPORT']._serialized_start=1097
-  _globals['_IMAGEEXPORT']._serialized_end=1255
-  _globals['_SESSIONCOMMAND']._serialized_start=1258
-  _globals['_SESSIONCOMMAND']._serialized_end=1834
-  _globals['_SESSIONCOMMAND_RELEASE']._serialized_start=1651
-  _globals['_SESSIONCOMMAND_RELEASE']._serialized_end=1676
-  _globals['_SESSIONCOMMAND_HANDOVER']._serialized_start=1678
-  _globals['_SESSIONCOMMAND_HANDOVER']._serialized_end=1688
-  _globals['_SESSIONCOMMAND_REPORTSTATUS']._serialized_start=1690
-  _globals['_SESSIONCOMMAND_REPORTSTATUS']._serialized_end=1704
-  _globals['_SESSIONCOMMAND_QUIESCE']._serialized_start=1706
-  _globals['_SESSIONCOMMAND_QUIESCE']._serialized_end=1732
-  _globals['_SESSIONCOMMAND_QUIESCED']._serialized_start=1734
-  _globals['_SESSIONCOMMAND_QUIESCED']._serialized_end=1761
-  _globals['_SESSIONCOMMAND_EXPORTIMAGE']._serialized_start=1763
-  _globals['_SESSIONCOMMAND_EXPORTIMAGE']._serialized_end=1823
+  _globals['_SESSIONSTATUS']._serialized_end=951
+  _globals['_SESSIONSTATUS_MEASURESENTRY']._serialized_start=883
+  _globals['_SESSIONSTATUS_MEASURESENTRY']._serialized_end=951
+  _globals['_REPLICAIMAGE']._serialized_start=954
+  _globals['_REPLICAIMAGE']._serialized_end=1136
+  _globals['_IMAGEEXPORT']._serialized_start=1139
+  _globals['_IMAGEEXPORT']._serialized_end=1297
+  _globals['_SESSIONCOMMAND']._serialized_start=1300
+  _globals['_SESSIONCOMMAND']._serialized_end=1962
+  _globals['_SESSIONCOMMAND_RELEASE']._serialized_start=1761
+  _globals['_SESSIONCOMMAND_RELEASE']._serialized_end=1786
+  _globals['_SESSIONCOMMAND_HANDOVER']._serialized_start=1788
+  _globals['_SESSIONCOMMAND_HANDOVER']._serialized_end=1798
+  _globals['_SESSIONCOMMAND_REPORTSTATUS']._serialized_start=1800
+  _globals['_SESSIONCOMMAND_REPORTSTATUS']._serialized_end=1814
+  _globals['_SESSIONCOMMAND_MAKECHECKPOINT']._serialized_start=1816
+  _globals['_SESSIONCOMMAND_MAKECHECKPOINT']._serialized_end=1832
+  _globals['_SESSIONCOMMAND_QUIESCE']._serialized_start=1834
+  _globals['_SESSIONCOMMAND_QUIESCE']._serialized_end=1860
+  _globals['_SESSIONCOMMAND_QUIESCED']._serialized_start=1862
+  _globals['_SESSIONCOMMAND_QUIESCED']._serialized_end=1889
+  _globals['_SESSIONCOMMAND_EXPORTIMAGE']._serialized_start=1891
+  _globals['_SESSIONCOMMAND_EXPORTIMAGE']._serialized_end=1951
 # @@protoc_insertion_point(module_scope)

@@ -80,6 +80,7 @@ class SessionStatus(_message.Message):
     HELD_DOMID_FIELD_NUMBER: _builtins.int
     LINK_FIELD_NUMBER: _builtins.int
     BACKUP_ADDRESS_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
     version_min: _builtins.int
     """Lowest and highest protocol version that the session speaks."""
     version_max: _builtins.int
@@ -112,7 +113,9 @@ class SessionStatus(_message.Message):
     listen_address: _builtins.str
     """Receiver: the address that the sender connects to, in the transport's own notation."""
     second_pause: _builtins.bool
-    """Receiver: our own pause reference on the incoming copy is in place."""
+    """Receiver: our own pause reference on the incoming copy is in place; in COLO, where the copy runs,
+    that its output reaches the comparator only was verified.
+    """
     handed_over: _builtins.bool
     """Receiver: every acknowledged byte was handed to xl, its input was closed, and xl has let the
     copy go under its own name (exit status 0).
@@ -165,6 +168,10 @@ class SessionStatus(_message.Message):
     def link(self) -> _types_pb2.SessionLink:
         """The connection to the other session; absent before there was one."""
 
+    @_builtins.property
+    def comparison(self) -> _types_pb2.Comparison:
+        """In COLO: how the two copies' output is compared; absent otherwise."""
+
     def __init__(
         self,
         *,
@@ -199,10 +206,11 @@ class SessionStatus(_message.Message):
         held_domid: _builtins.int = ...,
         link: _types_pb2.SessionLink | None = ...,
         backup_address: _builtins.str = ...,
+        comparison: _types_pb2.Comparison | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate", "image", b"image", "link", b"link", "progress", b"progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "gate", b"gate", "image", b"image", "link", b"link", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup_address", b"backup_address", "capabilities", b"capabilities", "command_error", b"command_error", "command_id", b"command_id", "error", b"error", "error_code", b"error_code", "final_epoch", b"final_epoch", "gate", b"gate", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "held_domid", b"held_domid", "image", b"image", "kept_epoch", b"kept_epoch", "link", b"link", "listen_address", b"listen_address", "measures", b"measures", "pairing", b"pairing", "peer_address", b"peer_address", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "quiesce_attempt", b"quiesce_attempt", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup_address", b"backup_address", "capabilities", b"capabilities", "command_error", b"command_error", "command_id", b"command_id", "comparison", b"comparison", "error", b"error", "error_code", b"error_code", "final_epoch", b"final_epoch", "gate", b"gate", "generation", b"generation", "guest", b"guest", "handed_over", b"handed_over", "held_domid", b"held_domid", "image", b"image", "kept_epoch", b"kept_epoch", "link", b"link", "listen_address", b"listen_address", "measures", b"measures", "pairing", b"pairing", "peer_address", b"peer_address", "peer_connected", b"peer_connected", "peer_daemon_up", b"peer_daemon_up", "pid", b"pid", "progress", b"progress", "quiesce_attempt", b"quiesce_attempt", "role", b"role", "second_pause", b"second_pause", "software", b"software", "state", b"state", "toolstack_pid", b"toolstack_pid", "version_max", b"version_max", "version_min", b"version_min"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -358,6 +366,21 @@ class SessionCommand(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
+    class MakeCheckpoint(_message.Message):
+        """Sender in COLO: make a checkpoint now. Refused while nothing is compared."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class Quiesce(_message.Message):
         """Sender: keep the next checkpoint's window open, so that the guest can be paused in it. Given up
         after 20 s: the guest stands still meanwhile.
@@ -433,6 +456,7 @@ class SessionCommand(_message.Message):
     QUIESCE_FIELD_NUMBER: _builtins.int
     QUIESCED_FIELD_NUMBER: _builtins.int
     EXPORT_IMAGE_FIELD_NUMBER: _builtins.int
+    MAKE_CHECKPOINT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     generation: _builtins.int
     """The daemon's generation; a command older than the session's is refused."""
@@ -448,6 +472,8 @@ class SessionCommand(_message.Message):
     def quiesced(self) -> Global___SessionCommand.Quiesced: ...
     @_builtins.property
     def export_image(self) -> Global___SessionCommand.ExportImage: ...
+    @_builtins.property
+    def make_checkpoint(self) -> Global___SessionCommand.MakeCheckpoint: ...
     def __init__(
         self,
         *,
@@ -459,12 +485,13 @@ class SessionCommand(_message.Message):
         quiesce: Global___SessionCommand.Quiesce | None = ...,
         quiesced: Global___SessionCommand.Quiesced | None = ...,
         export_image: Global___SessionCommand.ExportImage | None = ...,
+        make_checkpoint: Global___SessionCommand.MakeCheckpoint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "export_image", b"export_image", "hand_over", b"hand_over", "quiesce", b"quiesce", "quiesced", b"quiesced", "release", b"release", "report_status", b"report_status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "export_image", b"export_image", "hand_over", b"hand_over", "make_checkpoint", b"make_checkpoint", "quiesce", b"quiesce", "quiesced", b"quiesced", "release", b"release", "report_status", b"report_status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "export_image", b"export_image", "generation", b"generation", "hand_over", b"hand_over", "id", b"id", "quiesce", b"quiesce", "quiesced", b"quiesced", "release", b"release", "report_status", b"report_status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "export_image", b"export_image", "generation", b"generation", "hand_over", b"hand_over", "id", b"id", "make_checkpoint", b"make_checkpoint", "quiesce", b"quiesce", "quiesced", b"quiesced", "release", b"release", "report_status", b"report_status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["release", "hand_over", "report_status", "quiesce", "quiesced", "export_image"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["release", "hand_over", "report_status", "quiesce", "quiesced", "export_image", "make_checkpoint"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 

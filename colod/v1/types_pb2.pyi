@@ -434,3 +434,111 @@ class Progress(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__suspended_s) -> _WhichOneofReturnType__suspended_s | None: ...
 
 Global___Progress: _TypeAlias = Progress  # noqa: Y015
+
+@_typing.final
+class Comparison(_message.Message):
+    """How a session in COLO compares: the primary's counts are of frames of both copies, the
+    secondary's of what goes to its copy and comes from it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MadeEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    CHECKPOINTS_PER_S_FIELD_NUMBER: _builtins.int
+    MADE_FIELD_NUMBER: _builtins.int
+    UNASKED_FIELD_NUMBER: _builtins.int
+    HELD_FRAMES_FIELD_NUMBER: _builtins.int
+    HELD_BYTES_FIELD_NUMBER: _builtins.int
+    CONNECTIONS_FIELD_NUMBER: _builtins.int
+    PRIMARY_FRAMES_FIELD_NUMBER: _builtins.int
+    RELEASED_FRAMES_FIELD_NUMBER: _builtins.int
+    LOST_FRAMES_FIELD_NUMBER: _builtins.int
+    SECONDARY_FRAMES_FIELD_NUMBER: _builtins.int
+    MATCHED_FRAMES_FIELD_NUMBER: _builtins.int
+    STALE_FRAMES_FIELD_NUMBER: _builtins.int
+    UNCUT_FIELD_NUMBER: _builtins.int
+    BUSY_S_FIELD_NUMBER: _builtins.int
+    INPUT_LOST_FRAMES_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    phase: _builtins.str
+    """Primary: `passing` before the first checkpoint, then `comparing`. Secondary: `locked` once its
+    copy's output reaches the comparator only, `handed_over` once xl has let it go, "" before.
+    """
+    checkpoints: _builtins.int
+    """Checkpoints of this pairing, and how many there were a second over the last ten."""
+    checkpoints_per_s: _builtins.float
+    unasked: _builtins.int
+    held_frames: _builtins.int
+    """Frames that wait now, of both copies, and what is kept of them."""
+    held_bytes: _builtins.int
+    connections: _builtins.int
+    primary_frames: _builtins.int
+    """Frames of the primary that came, that left, and that were lost for want of room or a way out."""
+    released_frames: _builtins.int
+    lost_frames: _builtins.int
+    secondary_frames: _builtins.int
+    """Frames of the secondary that came, that matched, and that proved nothing."""
+    matched_frames: _builtins.int
+    stale_frames: _builtins.int
+    uncut: _builtins.int
+    """Checkpoints at which the secondary's frames could not be told from older ones."""
+    busy_s: _builtins.float
+    """Processor time spent on comparing, in seconds."""
+    input_lost_frames: _builtins.int
+    """Frames for the secondary's copy that were lost on this host: it diverges by them."""
+    trouble: _builtins.str
+    """The last trouble, "" for none."""
+    @_builtins.property
+    def made(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Checkpoints by what they were asked for, and those that libxl made by its own clock."""
+
+    def __init__(
+        self,
+        *,
+        phase: _builtins.str = ...,
+        checkpoints: _builtins.int = ...,
+        checkpoints_per_s: _builtins.float = ...,
+        made: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        unasked: _builtins.int = ...,
+        held_frames: _builtins.int = ...,
+        held_bytes: _builtins.int = ...,
+        connections: _builtins.int = ...,
+        primary_frames: _builtins.int = ...,
+        released_frames: _builtins.int = ...,
+        lost_frames: _builtins.int = ...,
+        secondary_frames: _builtins.int = ...,
+        matched_frames: _builtins.int = ...,
+        stale_frames: _builtins.int = ...,
+        uncut: _builtins.int = ...,
+        busy_s: _builtins.float = ...,
+        input_lost_frames: _builtins.int = ...,
+        trouble: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_s", b"busy_s", "checkpoints", b"checkpoints", "checkpoints_per_s", b"checkpoints_per_s", "connections", b"connections", "held_bytes", b"held_bytes", "held_frames", b"held_frames", "input_lost_frames", b"input_lost_frames", "lost_frames", b"lost_frames", "made", b"made", "matched_frames", b"matched_frames", "phase", b"phase", "primary_frames", b"primary_frames", "released_frames", b"released_frames", "secondary_frames", b"secondary_frames", "stale_frames", b"stale_frames", "trouble", b"trouble", "unasked", b"unasked", "uncut", b"uncut"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Comparison: _TypeAlias = Comparison  # noqa: Y015

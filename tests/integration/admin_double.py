@@ -55,6 +55,10 @@ class FakeDaemon(admin_pb2_grpc.AdminServicer):
         self._take(request)
         return admin_pb2.UnprotectReply()
 
+    async def MakeCheckpoint(self, request: Any, context: Any) -> admin_pb2.MakeCheckpointReply:
+        self._take(request)
+        return admin_pb2.MakeCheckpointReply(checkpoints=7)
+
     async def Suspend(self, request: Any, context: Any) -> admin_pb2.SuspendReply:
         self._take(request)
         return admin_pb2.SuspendReply()

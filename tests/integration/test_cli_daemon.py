@@ -580,6 +580,21 @@ def test_unprotect_says_what_it_did(daemon: FakeDaemon, colodctl: Run) -> None:
     }
 
 
+def test_a_checkpoint_made_now_is_told_by_its_number(daemon: FakeDaemon, colodctl: Run) -> None:
+    said = "web: both copies are equal as of checkpoint 7\n"
+    assert colodctl("checkpoint", "now", "web").out == said
+    assert daemon.requests == [admin_pb2.MakeCheckpointRequest(guest="web")]
+    assert colodctl("checkpoint", "now", "web", "--json").json["checkpoints"] == 7
+
+
+def test_the_mode_is_passed_on_and_colo_is_one(daemon: FakeDaemon, colodctl: Run) -> None:
+    argv = ("protect", "web", "--to", "beta", "--disks", "none", "--no-wait")
+    colodctl(*argv, "--mode", "colo")
+    colodctl(*argv)
+    asked = [each for each in daemon.requests if isinstance(each, admin_pb2.ProtectRequest)]
+    assert [each.mode for each in asked] == ["colo", ""]
+
+
 def test_suspend_says_how_to_go_on(daemon: FakeDaemon, colodctl: Run) -> None:
     said = "web: not replicated until: colodctl resume web\n"
     assert colodctl("suspend", "web").out == said

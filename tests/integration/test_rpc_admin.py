@@ -47,6 +47,9 @@ class FakeAdmin(admin_pb2_grpc.AdminServicer):
     async def Suspend(self, request: Any, context: Any) -> admin_pb2.SuspendReply:
         return admin_pb2.SuspendReply()
 
+    async def MakeCheckpoint(self, request: Any, context: Any) -> admin_pb2.MakeCheckpointReply:
+        return admin_pb2.MakeCheckpointReply()
+
     async def Resume(self, request: Any, context: Any) -> admin_pb2.ResumeReply:
         return admin_pb2.ResumeReply()
 

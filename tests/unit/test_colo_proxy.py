@@ -322,3 +322,27 @@ async def test_an_address_in_use_is_an_error_and_nothing_is_left_open(tmp_path: 
         with pytest.raises(NetworkError, match="colo notify"):
             async with serving(ports, PATIENT, connects=False):
                 raise AssertionError("it was opened")
+
+
+async def test_what_may_not_leave_is_lost_and_not_kept_for_later() -> None:
+    async with serving(loopback_ports(), PATIENT, may_send=iter((True, False, True)).__next__) as b:
+        await b.say(A)
+        await b.say(B)
+        await b.say(C)
+        assert await b.out.frames(2) == [A, C]
+        assert b.proxy.counts().lost_frames == 1
+
+
+async def test_how_long_each_compared_frame_was_held_is_told() -> None:
+    held: list[float] = []
+    async with serving(loopback_ports(), PATIENT, observe=held.append) as bench:
+        await bench.say(A)
+        assert held == []
+        await bench.compare()
+        await bench.say(B, C)
+        await asyncio.sleep(0.05)
+        await bench.echo(B)
+        assert len(held) == 1
+        assert held[0] >= 0.05
+        await bench.checkpoint()
+        assert len(held) == 2

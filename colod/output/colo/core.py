@@ -31,7 +31,7 @@ libxl__colo_restore_domain_resume_callback() (the secondary resumes right after 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -149,9 +149,18 @@ class ProxyCore:
     at `next_deadline`.
     """
 
-    def __init__(self, options: ProxyOptions) -> None:
-        """Begin by letting everything pass."""
+    def __init__(
+        self, options: ProxyOptions, observe: Callable[[float], None] = lambda _: None
+    ) -> None:
+        """Begin by letting everything pass.
+
+        Args:
+            options: How to decide.
+            observe: Is told for how long each frame that was compared was held, in seconds.
+        """
         self.phase = Phase.PASSING
+        self._observe = observe
+        self._arrived: dict[int, float] = {}
         self._options = options
         self._counts = Counts()
         self._comparator = Comparator(options.limits)
@@ -220,6 +229,7 @@ class ProxyCore:
                 self._counts.passed_frames += 1
                 self._send.append(frame)
             else:
+                self._arrived[id(frame)] = now
                 self._decide(self._comparator.primary(frame, now), now)
         return self._effects()
 
@@ -317,6 +327,8 @@ class ProxyCore:
         if self.phase is Phase.COMPARING and self._checkpoints is not None:
             self._checkpoints.committed(now)
             self._decide(self._comparator.checkpoint_committed(), now)
+            # Nothing waits any more: what is left here was sent with a clamped window, or lost.
+            self._arrived.clear()
             self._events.append(Event.COMMITTED)
         else:
             self.phase = Phase.COMPARING
@@ -338,6 +350,7 @@ class ProxyCore:
             aside = [each.frame for each in self._aside if each.side is Side.PRIMARY]
             self._counts.released_frames += len(aside)
             self._send.extend(aside)
+        self._arrived.clear()
         self._fold()
         self.phase = Phase.ALONE
         self._has_begun = False
@@ -408,6 +421,8 @@ class ProxyCore:
             match each:
                 case Release(frame):
                     self._counts.released_frames += 1
+                    # Held, it was the same object; one whose window was clamped is another.
+                    self._observe(now - self._arrived.pop(id(frame), now))
                     self._send.append(frame)
                 case Drop():
                     self._counts.matched_frames += 1

@@ -58,7 +58,12 @@ class ColoProxy:
     """
 
     def __init__(
-        self, ports: ProxyPorts, options: ProxyOptions, tell: Callable[[Event], None]
+        self,
+        ports: ProxyPorts,
+        options: ProxyOptions,
+        tell: Callable[[Event], None],
+        observe: Callable[[float], None] = lambda _: None,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
         """Prepare.
 
@@ -66,8 +71,11 @@ class ColoProxy:
             ports: Where its sockets are.
             options: How it decides.
             tell: Is called with each event, and must return soon.
+            observe: Is told for how long each frame that was compared was held, in seconds.
+            may_send: Is asked before anything leaves; what does not leave then is lost.
         """
-        self._core = ProxyCore(options)
+        self._core = ProxyCore(options, observe)
+        self._may_send = may_send
         self._tell = tell
         self._has_headers = ports.has_headers
         self._has_marks = options.has_marks
@@ -252,6 +260,9 @@ class ColoProxy:
         Never waits: QEMU may be waiting for us to take more of the guest's frames before it takes
         these.
         """
+        if not self._may_send():
+            self._do(self._core.lost(len(frames)))
+            return
         wire = encode_frames(frames, self._header)
         if self._out.write(wire):
             return
