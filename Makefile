@@ -15,8 +15,8 @@ $(STAMP): pyproject.toml
 	@deploy/bootstrap $(PYTHON) $(VENV)
 	@touch $(STAMP)
 
-demo: $(STAMP) ## Protect, watch and fail over a guest on the simulated Xen (no root, no Xen).
-	@$(BIN)/python -m tests.demo
+demo: $(STAMP) ## Protect and fail over a guest on the simulated Xen (no root); MODE=remus or colo.
+	@$(BIN)/python -m tests.demo$(if $(filter colo,$(MODE)),_colo)
 
 test: $(STAMP) ## Set up and run every check and test that needs no hypervisor.
 	@deploy/test-prerequisites $(VENV)
