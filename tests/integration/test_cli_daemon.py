@@ -257,6 +257,7 @@ def test_the_json_of_status_is_the_documented_one(daemon: FakeDaemon, colodctl: 
                     "waits_for": None,
                 },
                 "gate": None,
+                "comparison": None,
             }
         ],
     }

@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "unprotect": ("web",),
     "suspend": ("web",),
     "resume": ("web",),
+    "checkpoint now": ("web",),
     "lag": (),
     "top": ("--count", "1"),
     "failover": ("web", "--yes"),

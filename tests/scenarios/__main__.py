@@ -1,4 +1,4 @@
-"""`python -m tests.scenarios [FIRST] [COUNT]`: run rounds of chaos and say what became of them."""
+"""`python -m tests.scenarios [FIRST] [COUNT] [colo]`: run rounds of chaos, say how they ended."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections import Counter
 
 from tests.pair import until
 from tests.scenarios.arena import Arena
+from tests.scenarios.colo import ColoArena
 from tests.scenarios.rounds import PROTECTED, Round
 
 
-def main(first: int, count: int) -> int:
+def main(first: int, count: int, make: type[Arena] = Arena) -> int:
     """Run the rounds; return 0 if all of them ended well."""
     began, ends, bad = time.monotonic(), Counter[str](), 0
     heard = takeovers = late = 0
@@ -19,7 +20,7 @@ def main(first: int, count: int) -> int:
     try:
         for seed in range(first, first + count):
             if arena is None:
-                arena = Arena()
+                arena = make()
                 until(arena.is_protected, "the guest is protected")
             outcome = Round(arena, seed).run()
             ends[outcome.end] += 1
@@ -42,13 +43,15 @@ def main(first: int, count: int) -> int:
     finally:
         if arena is not None:
             arena.close()
+    lasted_s = time.monotonic() - began
     print(
-        f"simulated Xen: {count} rounds from {first} in {time.monotonic() - began:.0f} s: "
+        f"simulated Xen, {make.mode}: {count} rounds from {first} in {lasted_s:.0f} s: "
         f"{bad} bad; ends: {dict(ends)}; {heard} words heard, {takeovers} takeovers, {late} late"
     )
     return 1 if bad else 0
 
 
 if __name__ == "__main__":
-    numbers = [int(each) for each in sys.argv[1:]]
-    sys.exit(main(*(numbers + [1, 20][len(numbers) :])))
+    numbers = [int(each) for each in sys.argv[1:] if each != "colo"]
+    first, count = numbers + [1, 20][len(numbers) :]
+    sys.exit(main(first, count, ColoArena if "colo" in sys.argv[1:] else Arena))

@@ -36,6 +36,11 @@ class Arena:
         words: What the guest says.
     """
 
+    mode = "remus"
+    interval_ms = 100
+    running_when_well = 1
+    """How many copies run where all is well."""
+
     def __init__(self, *, is_arbitrated: bool = True, **limits: float) -> None:
         """Start everything, the guest protected from alpha to beta.
 
@@ -83,10 +88,13 @@ class Arena:
         self._closing.callback(self._end_processes)
         self.words = Words(self.root / "words")
         self.pair.start()
+        self._create_guest()
+        self.protect(self.pair.alpha)
+
+    def _create_guest(self) -> None:
         self.pair.create_guest(
             GUEST, sim_listener=str(self.root / "words"), sim_tick_ms=TICK_MS, sim_memory_pages=64
         )
-        self.protect(self.pair.alpha)
 
     def _start_etcd(self) -> str:
         prefix = Site(namespace=self.net.name("witness")).prefix
@@ -118,7 +126,11 @@ class Arena:
     def protect(self, host: SimulatedHost) -> None:
         """Have `host` protect the guest, which runs there."""
         request = admin_pb2.ProtectRequest(
-            guest=GUEST, to=self.other(host).name, disks="none", interval_ms=100
+            guest=GUEST,
+            to=self.other(host).name,
+            disks="none",
+            interval_ms=self.interval_ms,
+            mode=self.mode,
         )
         with host.admin() as client:
             client.protect(request)

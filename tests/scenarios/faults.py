@@ -99,7 +99,9 @@ class Faults:
                 self._arena.kill_daemon(host)
             else:
                 _signal(pids, signal.SIGKILL)
-        is_replica = bool({"xl", "helper"} & set(victims))
+        # In COLO the end of a session is the end of its copy: it runs, so no pause keeps it.
+        by = {"xl", "helper", *(("session",) if self._arena.mode == "colo" else ())}
+        is_replica = bool(by & set(victims))
         deaths = frozenset({("replica", host.name)}) if is_replica else frozenset()
         return Fault(
             f"kill {', '.join(victims) or 'nobody'} of {host.name}",

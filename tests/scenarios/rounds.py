@@ -103,7 +103,8 @@ class Round:
         return self._bad_end()
 
     def _is_well(self) -> bool:
-        return self._arena.is_protected() and len(self._arena.running()) == 1
+        arena = self._arena
+        return arena.is_protected() and len(arena.running()) == arena.running_when_well
 
     def _bad_end(self) -> str:
         deaths = {each for fault in self._begun for each in fault.deaths}

@@ -11,7 +11,8 @@ import pytest
 
 from tests.integration.etcd_server import require_etcd
 from tests.pair import until
-from tests.scenarios.arena import Arena
+from tests.scenarios.arena import GUEST, Arena
+from tests.scenarios.colo import ColoArena
 from tests.scenarios.disk import Disk
 from tests.scenarios.rounds import Round
 
@@ -53,6 +54,35 @@ def test_nobody_hears_two_speakers_in_a_few_rounds(arena: Arena) -> None:
         outcome = Round(arena, seed).run()
         assert outcome.is_good, outcome
     assert arena.words.heard > 100
+
+
+def test_no_client_is_told_two_things_in_a_few_rounds_of_colo() -> None:
+    """`python -m tests.scenarios 1 200 colo` runs many."""
+    arena = ColoArena()
+    try:
+        until(arena.is_protected, "the guest is protected")
+        for seed in SEEDS:
+            outcome = Round(arena, seed).run()
+            assert outcome.is_good, outcome
+        assert arena.words.heard > 100
+    finally:
+        print(arena.report())
+        arena.close()
+
+
+def test_two_copies_are_heard_where_the_secondary_is_let_speak() -> None:
+    arena = ColoArena()
+    try:
+        until(arena.is_protected, "the guest is protected")
+        arena.pair.beta.xl("sim", "colo", f"{GUEST}--incoming", "unlock")
+
+        def are_heard() -> bool:
+            arena.words.read()
+            return any("speaks since then" in each for each in arena.words.violations)
+
+        until(are_heard, "both speak")
+    finally:
+        arena.close()
 
 
 def test_two_speakers_are_heard_where_nobody_arbitrates() -> None:

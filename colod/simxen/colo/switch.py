@@ -7,7 +7,8 @@ with its address came from last, as with any switch.
 
     python -m colod.simxen.colo.switch SOCKET HOST:PORT LOG
 
-LOG gets a line of JSON whenever the guest's frames come from another place than before.
+LOG gets a line of JSON whenever the guest's frames come from another place than before, and for
+each answer in them.
 """
 
 import contextlib
@@ -242,11 +243,11 @@ class Switch:
 
     def _heard(self, place: Place, frame: bytes) -> None:
         self._mac = segments.source_mac(frame)
-        if place is not self._location:
-            self._location = place
-            with self._log.open("a", encoding="utf-8") as log:
-                log.write(json.dumps({"at": time.monotonic(), **(place.who or {})}) + "\n")
         segment = segments.decode(frame)
+        answer = {} if segment is None else _answer_in(segment.payload)
+        if place is not self._location or answer:
+            self._location = place
+            self._write({"at": time.monotonic(), **(place.who or {}), **answer})
         if segment is None or not segment.is_of_guest:
             return
         client = self._clients.get(segment.client)
@@ -254,6 +255,10 @@ class Switch:
             client.take(segment)
         elif not segment.flags & RST:
             self._to_guest(Segment(segment.client, False, segment.ack, 0, RST))
+
+    def _write(self, word: dict[str, object]) -> None:
+        with contextlib.suppress(OSError), self._log.open("ab", buffering=0) as log:
+            log.write(json.dumps(word).encode() + b"\n")
 
     def _to_guest(self, segment: Segment) -> None:
         if self._location is None:
@@ -263,6 +268,15 @@ class Switch:
             self._location.socket.settimeout(0.2)
             self._location.socket.sendall(wrap(segments.encode(segment, self._mac)))
             self._location.socket.setblocking(False)
+
+
+def _answer_in(payload: bytes) -> dict[str, object]:
+    """Return what tells one answer from another, of the last one in a payload; {} without one."""
+    try:
+        told = json.loads(payload.splitlines()[-1])
+        return {"boot_id": told["boot_id"], "counter": told["counter"]}
+    except (IndexError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def main(arguments: list[str]) -> None:
