@@ -12,6 +12,7 @@ from colod.model import (
     Epoch,
     Generation,
     HostName,
+    Mode,
     PairingId,
     Protection,
     Role,
@@ -356,14 +357,21 @@ class View:
         """Whether the domain of the guest's name here is not the replica, but came from elsewhere.
 
         It is not the one that xl made, or it was running when this daemon paused it: a replica is
-        paused from the beginning, by pauses that are not this daemon's.
+        paused from the beginning, by pauses that are not this daemon's. But in COLO it runs, heard
+        by nobody, and a mended xl gives it its name when its session has died.
         """
         journal = self.journal
         if journal.role is Role.PRIMARY or self.guest is Copy.ABSENT:
             return False
-        was_running = journal.held and journal.held_domid in (0, self.guest_domid)
         is_made_by_xl = (self.guest_domid, self.boot) == (journal.replica_domid, journal.boot)
+        may_run = is_made_by_xl and journal.protection.mode is Mode.COLO
+        was_running = journal.held and self._is_held_here and not may_run
         return was_running or (journal.replica_domid > 0 and not is_made_by_xl)
+
+    @property
+    def _is_held_here(self) -> bool:
+        """Whether what this daemon holds may be the domain that has the guest's name."""
+        return self.journal.held_domid in (0, self.guest_domid)
 
     @property
     def gives_replica_up(self) -> bool:

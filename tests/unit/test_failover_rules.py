@@ -11,7 +11,8 @@ from colod.errors import InvariantBroken
 from colod.failover.effects import Do, State, Swap
 from colod.failover.rules import RULES, decide
 from colod.failover.rules.table import AnyOf, Not, Predicate, Then, name_of
-from colod.failover.view import Answer
+from colod.failover.view import Answer, Copy
+from colod.model import Mode
 from tests.unit.failover_transcripts import TRANSCRIPTS
 from tests.unit.failover_transcripts.situation import (
     FOLLOWS,
@@ -133,3 +134,16 @@ def test_who_waits_for_an_operator_says_that_the_witness_is_away_too(facts: dict
     view = secondary(PAIRED, IN_PAIR, **REPLICA, **LOST, **facts)
     assert "witness" not in decide(view).cause
     assert "the witness does not answer" in decide(replace(view, answer=Answer.UNREACHABLE)).cause
+
+
+@pytest.mark.parametrize(
+    ("mode", "domid", "is_stranger"),
+    [(Mode.REMUS, 7, True), (Mode.COLO, 7, False), (Mode.COLO, 8, True), (Mode.COLO, 0, True)],
+)
+def test_what_was_running_is_no_replica_but_the_copy_that_xl_made_in_colo(
+    mode: Mode, domid: int, is_stranger: bool
+) -> None:
+    view = secondary(PAIRED, {**IN_PAIR, "held": True, "held_domid": 7}, guest=Copy.PAUSED)
+    terms = replace(view.journal.protection, mode=mode)
+    entry = replace(view.journal, protection=terms, replica_domid=domid)
+    assert replace(view, journal=entry, guest_domid=7).guest_is_stranger is is_stranger

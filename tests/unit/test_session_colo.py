@@ -15,15 +15,20 @@ from colod.session.colo import frames
 from colod.session.colo.frames import FrameQueue, FrameSink
 from colod.session.colo.rate import WINDOW_S, Rate
 from colod.session.colo.receiving import ColoReceiving
+from colod.session.colo.sender import ColoSender
 from colod.session.colo.spec import parse_colo
+from colod.session.ending import Ending, State
 from colod.session.receiving import Receiving
 from colod.session.sending import Seal
+from colod.session.spec import parse_spec
 from colod.stream import libxc, libxl, writer
 from colod.stream.frames import MAX_CONTROL_BYTES
 from colod.stream.libxc import DomainType
 from colod.stream.libxl import ControlId
+from colod.transport.unix import UnixTransport
 from tests.colo_ends import until
 from tests.unit.session_samples import contents, receive, sent
+from tests.unit.test_session_spec import SEND
 
 STAGING = 4 << 20
 NEW = writer.checkpoint_state(ControlId.CHECKPOINT_NEW)
@@ -171,3 +176,39 @@ async def test_what_nobody_takes_is_lost_whole_and_counted(directory: Path) -> N
         filling.cancel()
         await asyncio.gather(filling, return_exceptions=True)
     assert (await queue.batch()).startswith(encode_frames([b"y" * 4000]))
+
+
+class _Link:
+    """A link whose process may have stood still."""
+
+    def __init__(self, said: str = "") -> None:
+        self._said = said
+
+    def check_awake(self) -> None:
+        if self._said:
+            raise Ending.peer_lost("session.stood_still", self._said)
+
+
+def _sender(directory: Path) -> ColoSender:
+    spec = parse_spec({**SEND, "colo": {"filters_argv": ["filters"]}})
+    return ColoSender(spec, directory, UnixTransport.from_options({"directory": str(directory)}))
+
+
+async def test_output_leaves_only_while_nobody_else_can_have_taken_the_guest_over(
+    directory: Path,
+) -> None:
+    sender = _sender(directory)
+    assert sender._may_send(), "before there is a peer, nobody can"
+    sender.link = _Link()  # type: ignore[assignment]
+    assert sender._may_send()
+    sender.link = _Link("5 s")  # type: ignore[assignment]
+    assert not sender._may_send()
+    sender.link = _Link()  # type: ignore[assignment]
+    assert not sender._may_send(), "once and for all"
+    assert sender.report.state is State.PEER_LOST
+
+
+async def test_no_output_leaves_once_the_daemon_has_ended_the_session(directory: Path) -> None:
+    sender = _sender(directory)
+    sender.release("alone")
+    assert not sender._may_send()
