@@ -201,10 +201,10 @@ class Receiving:
         count = safe - self._held_begin
         if count <= 0:
             return ()
-        parts, self._held = _split(self._held, count)
-        cost = _cost(parts)
+        parts, self._held = split(self._held, count)
+        cost = cost_of(parts)
         self._held_begin = safe
-        self._held_cost = _cost(self._held)
+        self._held_cost = cost_of(self._held)
         self._queued_cost += cost
         return (Handing(parts, cost),)
 
@@ -223,11 +223,12 @@ class Receiving:
         return Handing(parts, cost, epoch, needs_pause=epoch == 1)
 
 
-def _cost(parts: Sequence[memoryview]) -> int:
+def cost_of(parts: Sequence[memoryview]) -> int:
+    """Return the memory that parts take."""
     return sum(len(part) + PART_COST_BYTES for part in parts)
 
 
-def _split(
+def split(
     parts: Sequence[memoryview], count: int
 ) -> tuple[tuple[memoryview, ...], list[memoryview]]:
     """Cut `parts` behind their first `count` bytes."""

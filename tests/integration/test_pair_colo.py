@@ -184,6 +184,17 @@ def test_a_primary_whose_session_stood_still_is_not_heard_after_the_takeover(sta
     assert stage.speakers() == ["alpha", "beta"]
 
 
+def test_an_operators_failover_takes_the_guest_from_a_primary_that_lives(stage: Stage) -> None:
+    stage.begin()
+    talk = stage.talk()
+    stage.beta.ctl("failover", "g1", "--yes")
+    stage.goes_on(talk)
+    assert stage.speakers() == ["alpha", "beta"]
+    until(lambda: stage.beta.state() == "PROTECTED", "it is replicated back")
+    stage.goes_on(talk)
+    assert stage.speakers() == ["alpha", "beta"]
+
+
 def refused(stage: Stage, *options: str) -> str:
     """Return why `protect` in COLO does not begin; nothing may have begun."""
     argv = ("protect", "g1", "--to", "beta", *COLO, *options)

@@ -8,7 +8,7 @@ Spec: Xen docs/specs/libxl-migration-stream.pandoc, "CHECKPOINT_STATE".
 
 from __future__ import annotations
 
-from colod.session.receiving import Handing, Receiving, _cost, _split
+from colod.session.receiving import Handing, Receiving, cost_of, split
 from colod.stream.events import CheckpointStateSeen, Event
 from colod.stream.frames import Buffer
 from colod.stream.record import REC_HEADER_BYTES, padded_length
@@ -35,10 +35,10 @@ class ColoReceiving(Receiving):
         count = self._passed_to - self._held_begin
         if self._epoch == 1 or count <= 0:
             return handings
-        parts, self._held = _split(self._held, count)
-        cost = _cost(parts)
+        parts, self._held = split(self._held, count)
+        cost = cost_of(parts)
         self._held_begin = self._passed_to
-        self._held_cost = _cost(self._held)
+        self._held_cost = cost_of(self._held)
         self._queued_cost += cost
         return (*handings, Handing(parts, cost))
 

@@ -194,7 +194,12 @@ class ColoSender(Sender):
             await super()._on_frame(frame)
         elif self._second is not None:
             self._second.write(frame.payload)
-            await self._second.drain()
+            try:
+                await self._second.drain()
+            except OSError as error:
+                # The comparator ends what makes no sense; nothing is proved any more.
+                message = f"OUTPUT that the comparator refuses: {error}"
+                raise Ending.failed("session.protocol", message) from error
 
     def _on_proxy(self, event: Event) -> None:
         """Take note of what the comparator tells."""
