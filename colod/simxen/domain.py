@@ -14,15 +14,16 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from colod.simxen.colo.kernel import KERNEL_PAGES, Kernel
-from colod.simxen.colo.nic import Filters, Nic
-from colod.simxen.guest import Guest, Machine
+from colod.simxen.guest import KERNEL_PAGES, Guest, Machine
 from colod.simxen.host import Host
 from colod.simxen.network import Network
 from colod.simxen.plug import Plug
 from colod.simxen.settings import bridge_of
+
+if TYPE_CHECKING:
+    from colod.simxen.colo.nic import Nic
 
 SHUTDOWN_POWEROFF = 0
 SHUTDOWN_REBOOT = 1
@@ -101,11 +102,15 @@ class Domain:
         """Tell whether the vCPU runs."""
         return self._is_built and self._pauses == 0 and self._shutdown is None
 
-    def _on_wire(self, wire: Path, machine: Machine) -> Nic:
+    def _on_wire(self, wire: Path, machine: Machine) -> "Nic":
         """Return the interface of a guest that does nothing but answer what comes by a wire.
 
         So two copies that get the same requests do the same: its counter counts them, not time.
         """
+        # Only here: every xl command imports this module, and most guests have no wire.
+        from colod.simxen.colo.kernel import Kernel
+        from colod.simxen.colo.nic import Nic
+
         mac = bytes.fromhex(str(self._config["nics"][0]["mac"]).replace(":", ""))
         kernel = Kernel(machine, self._answer_on_wire)
         who: JsonObject = {"root": str(self._host.root), "domid": self._domid}
@@ -336,7 +341,7 @@ class Domain:
         if self._nic is None:
             return {"ok": False, "error": "no filters: the guest has no wire (sim_wire)"}
         if "use" in request:
-            self._nic.use(Filters(request["use"]))
+            self._nic.use(str(request["use"]))
         return {"ok": True, "vif": self._vif, **self._nic.summary()}
 
     def _diverge(self) -> JsonObject:

@@ -22,6 +22,8 @@ VCPU_BASIC_BYTES: Final = 5168
 VCPU_EXTENDED_BYTES: Final = 64
 SHARED_INFO_BYTES: Final = PAGE_BYTES
 VCPU_FILE_BYTES: Final = VCPU_BASIC_BYTES + VCPU_EXTENDED_BYTES + SHARED_INFO_BYTES
+KERNEL_PAGES: Final = 16
+"""Pages at the end of the memory of a guest on a wire that hold its connections."""
 DEFAULT_PAGES: Final = 1024
 MIN_PAGES: Final = 16
 

@@ -8,7 +8,6 @@ import time
 from typing import NoReturn
 
 from colod.simxen import control, lifecycle
-from colod.simxen.colo import xl as colo
 from colod.simxen.host import Host
 from colod.simxen.lifecycle import CreateFailed
 from colod.simxen.saverestore import HelperDied, HelperFailed, Incoming, Sender
@@ -39,18 +38,30 @@ def remus(host: Host, arguments: list[str]) -> int:
     rune = f"exec {ssh} {rest[1]} xl migrate-receive -r {end}" if ssh else rest[1]
     child, send_fd, receive_fd = _transport(host, rune)
     _preamble(child, send_fd, receive_fd, rune)
-    kind = colo.ColoSender if "c" in found else Sender
-    sender = kind(host, domid, send_fd, back_fd=receive_fd, interval_s=interval_s)
+    if "c" in found:
+        return _replicate_colo(host, domid, send_fd, receive_fd)
+    sender = Sender(host, domid, send_fd, back_fd=receive_fd, interval_s=interval_s)
     try:
         sender.write_config("migration stream")
     except OSError as error:
         fail(f"xl: fatal error: xl_simulated.c:0: {error.strerror}: libxl_write_exactly")
-    if isinstance(sender, colo.ColoSender):
-        return colo.replicate(host, domid, sender)
     return _replicate(host, domid, sender, found)
 
 
+def _replicate_colo(host: Host, domid: int, send_fd: int, receive_fd: int) -> int:
+    from colod.simxen.colo import xl as colo
+
+    sender = colo.ColoSender(host, domid, send_fd, back_fd=receive_fd)
+    try:
+        sender.write_config("migration stream")
+    except OSError as error:
+        fail(f"xl: fatal error: xl_simulated.c:0: {error.strerror}: libxl_write_exactly")
+    return colo.replicate(host, domid, sender)
+
+
 def _may_run_colo(host: Host, domid: int, found: dict[str, str]) -> bool:
+    from colod.simxen.colo import xl as colo
+
     if found.keys() & set("idnb"):
         fail("Option -c is mutually exclusive with -i, -d, -n and -b")
     if not colo.is_supported(host):
@@ -163,7 +174,9 @@ def migrate_receive(host: Host, arguments: list[str]) -> int:
     write_all(1, xl.MIGRATE_RECEIVER_BANNER)
     try:
         if is_colo:
-            return colo.migrate_receive(host, arguments)
+            from colod.simxen.colo import xl as colo
+
+            return colo.migrate_receive(host)
         incoming = Incoming(0, "<incoming migration stream>")
         name = str(incoming.config["c_info"]["name"])
         domid = _receive(host, incoming, f"{name}--incoming", is_checkpointed=True)

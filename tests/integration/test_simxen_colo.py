@@ -233,7 +233,7 @@ def test_both_directions_of_the_stream_are_those_of_libxl_in_colo(bench: Bench) 
         ControlId.CHECKPOINT_SVM_RESUMED,
     ]
     dirty = [each.pfns for each in back if isinstance(each, DirtyPfnsSeen)]
-    assert dirty[0] > 0, "the copy has changed pages of its own"
+    assert any(dirty), "the copy has changed pages of its own"
 
 
 def test_stock_xl_leaves_the_primary_suspended_when_the_secondary_is_lost(bench: Bench) -> None:

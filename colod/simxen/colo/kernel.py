@@ -14,10 +14,7 @@ from typing import Any, Final
 
 from colod.simxen.colo import segments
 from colod.simxen.colo.segments import ACK, FIN, MODULUS, MSS, PSH, RST, SYN, Segment, is_before
-from colod.simxen.guest import PAGE_BYTES, Machine
-
-KERNEL_PAGES: Final = 16
-"""Pages at the end of the guest's memory that hold the connections."""
+from colod.simxen.guest import KERNEL_PAGES, PAGE_BYTES, Machine
 
 RETRANSMIT_S: Final = 0.15
 MAX_LINE_BYTES: Final = 4096

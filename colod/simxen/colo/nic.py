@@ -93,8 +93,9 @@ class Nic:
             self._attach()
         self._send(self._kernel.due(now))
 
-    def use(self, filters: Filters) -> None:
-        """Put other filters in."""
+    def use(self, wanted_filters: str) -> None:
+        """Put other filters in, by their name."""
+        filters = Filters(wanted_filters)
         if filters is self.filters:
             return
         wanted = {

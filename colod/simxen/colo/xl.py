@@ -196,7 +196,7 @@ class ColoIncoming(Incoming):
         return CHECKPOINT_SUCCESS
 
 
-def migrate_receive(host: Host, arguments: list[str]) -> int:
+def migrate_receive(host: Host) -> int:
     """Build a copy from stdin and let it run; when the stream ends, it has the guest's name."""
     if not is_supported(host):
         libxl_error("libxl__colo_restore_setup", "COLO is not supported")
