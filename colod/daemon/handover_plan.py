@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from colod.daemon.colo import is_colo
 from colod.daemon.host import Host
 from colod.daemon.protection import ProtectionService
 from colod.errors import NotAllowedNow
@@ -77,6 +78,14 @@ def failover_plan(host: Host, service: ProtectionService, force_reason: str) -> 
             advice=f"wait until it is REPLICATING, or, only if {journal.peer} is off for good: "
             "--force-reason",
         )
+    if is_colo(journal.protection):
+        return [
+            f"take ownership of {service.guest} from {journal.peer} at the witness",
+            *_fencing(host, service),
+            "let the copy here go on from where it is, heard by the network from then on",
+            f"{journal.peer} stops its copy as soon as it learns of it; what clients were told "
+            "there, the copy here has said, too",
+        ]
     return [
         f"take ownership of {service.guest} from {journal.peer} at the witness",
         *_fencing(host, service),

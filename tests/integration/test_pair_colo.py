@@ -16,6 +16,8 @@ from tests.demo_colo import Talk, comparison, create_guest, make_pair, protect
 from tests.pair import SimulatedHost, kill, until
 from tests.wires import Caller
 
+pytestmark = pytest.mark.timeout(300)  # a pairing anew takes its time on a busy machine
+
 COLO = ("--mode", "colo")
 RESYNC = {"resync": "automatic"}
 
