@@ -129,7 +129,7 @@ async def test_an_image_that_vanishes_is_not_written_on_and_on(
     schedule: ImageSchedule, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ImageRing, "images", lambda *_: ())
-    await run_until(schedule, lambda: images.written)
+    await run_until(schedule, lambda: images.written and schedule._retry_at)
     await run_for(schedule)
     assert len(images.written) == 1
 
