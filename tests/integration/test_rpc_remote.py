@@ -38,7 +38,15 @@ VIEWER = {"Version", "Status", "WatchStatus", "History", "Doctor", "Checkpoints"
 }
 OPERATOR = (
     VIEWER
-    | {"Suspend", "Resume", "Failover", "Switchover", "SetAutomation", "ExportCheckpoint"}
+    | {
+        "Suspend",
+        "Resume",
+        "Failover",
+        "Switchover",
+        "SetAutomation",
+        "ExportCheckpoint",
+        "MakeCheckpoint",
+    }
     | {"Drill", "DrillSecondary", "DrillLive", "DrillChecked", "KeepQuarantined"}
 )
 ADMIN = OPERATOR | {"Protect", "Unprotect", "Drain", "FenceConfirm", "DiscardQuarantined"}

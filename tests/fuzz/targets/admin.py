@@ -70,7 +70,14 @@ class _EmptyHost:
         raise NotFound(f"{guest[:64]} is not protected here")
 
     async def protect(
-        self, guest: str, to: str, disks: object, interval_ms: int, *, dry_run: bool
+        self,
+        guest: str,
+        to: str,
+        disks: object,
+        interval_ms: int,
+        *,
+        mode: object,
+        dry_run: bool,
     ) -> list[str]:
         parse_guest_name(guest)
         parse_host_name(to)
