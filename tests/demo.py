@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,9 +157,17 @@ def verdict(
     return f"demo: ok rto_s={rto_s:.2f} lost_committed_epochs={lost} copies_running={copies}"
 
 
-def main() -> int:
-    """Play the demo and say how it ended."""
-    say("colod demo on the SIMULATED Xen: no hypervisor takes part in this")
+def play(title: str, run: Callable[[Path], str]) -> int:
+    """Play a demo in a directory of its own, and say how it ended.
+
+    Args:
+        title: The first line.
+        run: Returns the closing line.
+
+    Returns:
+        The exit status.
+    """
+    say(title)
     with tempfile.TemporaryDirectory(prefix="colod-") as directory:
         try:
             closing = run(Path(directory))
@@ -170,4 +179,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(play("colod demo on the SIMULATED Xen: no hypervisor takes part in this", run))

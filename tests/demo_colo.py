@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import itertools
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.demo import say
+from tests.demo import play, say
 from tests.pair import Pair, SimulatedHost, until
 from tests.wires import Caller, Wire
 
@@ -181,18 +180,6 @@ def verdict(pair: Pair, wire: Wire, talk: Talk, died_at: float) -> str:
     return f"demo: ok rto_s={gap_s:.2f} lost_committed_epochs={lost} copies_running={copies}"
 
 
-def main() -> int:
-    """Play the demo and say how it ended."""
-    say("colod demo of COLO on the SIMULATED Xen: no hypervisor takes part in this")
-    with tempfile.TemporaryDirectory(prefix="colod-") as directory:
-        try:
-            closing = run(Path(directory))
-        except (AssertionError, OSError, KeyError) as error:
-            say(f"demo: FAILED {error}")
-            return 1
-    say(closing)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    title = "colod demo of COLO on the SIMULATED Xen: no hypervisor takes part in this"
+    sys.exit(play(title, run))

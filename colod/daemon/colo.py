@@ -13,13 +13,11 @@ from colod.daemon.parts import Parts
 from colod.errors import ToolstackError
 from colod.model import INCOMING_SUFFIX, Disks, GuestName, Mode, Protection
 from colod.output.kinds import Kind
+from colod.session.colo.spec import INTERVAL_S
 from colod.toolstack.command import CommandRunner
 from colod.toolstack.port import HostFacts, Vif
 
 DEFAULT_INTERVAL_MS: Final = 4000
-INTERVALS_MS: Final = (100, 4500)
-"""Longest time from one checkpoint to the next; libxl makes one by itself after 5 s."""
-
 COMMAND_S: Final = 20.0
 
 _INSTEAD: Final = "protect it with --mode remus"
@@ -91,7 +89,7 @@ async def host_refusals(parts: Parts, facts: HostFacts) -> Sequence[str]:
 
 def interval_refusals(interval_ms: int) -> Sequence[str]:
     """Return what is wrong with an interval for COLO."""
-    low, high = INTERVALS_MS
+    low, high = (round(each * 1000) for each in INTERVAL_S)
     if low <= interval_ms <= high:
         return []
     return [

@@ -171,9 +171,11 @@ class SelfFence:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            # What the loop asked for last may be under way yet: it is decided on what that left. A
+            # driver that blocks says so below.
+            with contextlib.suppress(SelfFenceError):
+                await self._call(lambda: None)
         try:
-            # What the loop asked for last may be under way yet: it is decided on what that left.
-            await self._call(lambda: None)
             if is_asked and self._verdict.order is not Order.STARVE:
                 await self._disarm()
             elif self._device.is_open:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from colod.daemon.colo import is_colo
 from colod.daemon.facts import replica_code
 from colod.daemon.history import Change
 from colod.daemon.host import Host
@@ -13,7 +14,7 @@ from colod.daemon.parts import Parts
 from colod.daemon.protection import ProtectionService
 from colod.failover.effects import State
 from colod.failover.view import Answer, Contact, Copy, Replica, Wanted, replica_of
-from colod.model import Mode, Role
+from colod.model import Role
 from colod.observe.checks import WITNESS_ANSWERS, WITNESS_AWAY
 from colod.v1 import admin_pb2, types_pb2
 from colod.v1.session_pb2 import SessionStatus
@@ -252,6 +253,5 @@ def _domain(service: ProtectionService) -> str:
     if view is None:
         return "unknown"
     if view.guest is Copy.ABSENT and view.incoming:
-        is_colo = service.journal.protection.mode is Mode.COLO
-        return "replica, compared" if is_colo else "replica, paused"
+        return "replica, compared" if is_colo(service.journal.protection) else "replica, paused"
     return view.guest

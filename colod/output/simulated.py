@@ -15,8 +15,8 @@ _NO_PLUG: Final = "no plug on"
 _NO_INTERFACE: Final = "no such interface"
 
 
-class _Absent(NetworkError):
-    """There is no such plug, or no such interface any more."""
+class Absent(NetworkError):
+    """There is no such plug, or no such interface or domain any more."""
 
 
 class SimulatedPlugs:
@@ -68,7 +68,7 @@ class SimulatedPlugs:
         for interface in self._interfaces:
             try:
                 self._plug(interface, "del")
-            except _Absent:
+            except Absent:
                 continue
         self._is_closed = False
 
@@ -110,19 +110,34 @@ class SimulatedPlugs:
             NetworkError: If it failed, or did not answer in COMMAND_S.
         """
         argv = [*self._argv, "sim", "plug", interface, action, *arguments]
-        try:
-            done = subprocess.run(
-                argv,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=COMMAND_S,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise NetworkError(f"simulated plug of {interface}: {action}: {error}") from error
-        if done.returncode == 0:
-            return done.stdout
-        message = f"simulated plug of {interface}: {action}: {done.stderr.strip()}"
-        is_absent = _NO_PLUG in done.stderr or _NO_INTERFACE in done.stderr
-        raise (_Absent if is_absent else NetworkError)(message)
+        what = f"simulated plug of {interface}: {action}"
+        return run(argv, what, absent=(_NO_PLUG, _NO_INTERFACE))
+
+
+def run(argv: Sequence[str], what: str, *, absent: Sequence[str]) -> str:
+    """Run one command of `colod-simxl`, and return what it printed; blocks.
+
+    Args:
+        argv: The whole command.
+        what: What it does, for people.
+        absent: Words by which it says that there is nothing to do it to.
+
+    Raises:
+        Absent: If it said one of those.
+        NetworkError: If it failed, or did not answer in COMMAND_S.
+    """
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NetworkError(f"{what}: {error}") from error
+    if done.returncode == 0:
+        return done.stdout
+    is_absent = any(each in done.stderr for each in absent)
+    raise (Absent if is_absent else NetworkError)(f"{what}: {done.stderr.strip()}")

@@ -13,11 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from colod.model import INCOMING_SUFFIX, Disks
-from colod.toolstack.libxl_json import Config
-from colod.toolstack.libxl_json import driver_domain as _backend
-from colod.toolstack.libxl_json import is_true as _is_true
-from colod.toolstack.libxl_json import table as _table
-from colod.toolstack.libxl_json import tables as _tables
+from colod.toolstack.libxl_json import Config, driver_domain, is_true, table, tables
 from colod.toolstack.port import HostFacts, Vif
 
 TESTED_XEN = frozenset({"4.17"})
@@ -86,16 +82,16 @@ def needs_of(config: Config) -> Needs:
     What is not a path (a disk behind a block script, a boot loader by its name) is left out:
     whether it is there only its own tool can tell.
     """
-    build = _table(config, "b_info")
-    hvm = _table(build, "type.hvm")
+    build = table(config, "b_info")
+    hvm = table(build, "type.hvm")
     candidates = [
         *(build.get(key) for key in ("kernel", "ramdisk", "bootloader", "device_model")),
         *(hvm.get(key) for key in ("firmware", "smbios_firmware", "acpi_firmware")),
-        _table(build, "type.pv").get("bootloader"),
+        table(build, "type.pv").get("bootloader"),
     ]
-    disks = [disk.get("pdev_path") for disk in _tables(config, "disks") if not disk.get("script")]
+    disks = [disk.get("pdev_path") for disk in tables(config, "disks") if not disk.get("script")]
     return Needs(
-        bridges=_distinct(nic.get("bridge") for nic in _tables(config, "nics")),
+        bridges=_distinct(nic.get("bridge") for nic in tables(config, "nics")),
         files=_distinct(path for path in candidates if str(path).startswith("/")),
         disks=_distinct(path for path in disks if str(path).startswith("/")),
     )
@@ -161,12 +157,12 @@ def peer_refusals(
 
 def warnings(*, config: Config, facts: HostFacts, inventory: Inventory) -> Sequence[str]:
     """Return what the operator should know although it does not prevent protection."""
-    unseen = ["its console", *(text for key, text in _UNSEEN.items() if _tables(config, key))]
+    unseen = ["its console", *(text for key, text in _UNSEEN.items() if tables(config, key))]
     if _has_display(config):
         unseen.append("its graphical display (VNC or SPICE)")
     text = "Not held until an epoch is safe: what the guest says over "
     found = [f"{text}{', '.join(unseen)}, or over vchan."]
-    if not _tables(config, "nics"):
+    if not tables(config, "nics"):
         found.append(
             "The guest has no network interface, so there is no output to hold: it is replicated, "
             "and never shown as PROTECTED."
@@ -242,24 +238,24 @@ def _cpu_refusals(theirs: Sequence[str], ours: Sequence[str]) -> Sequence[str]:
 
 
 def _guest_refusals(config: Config) -> Sequence[str]:
-    created, build = _table(config, "c_info"), _table(config, "b_info")
+    created, build = table(config, "c_info"), table(config, "b_info")
     name, kind = str(created.get("name", "")), str(created.get("type", ""))
     found = [
         f"The guest has {what}; {remedy}."
         for key, (what, remedy) in _UNMOVABLE.items()
-        if _tables(config, key)
+        if tables(config, key)
     ]
     if name.isdecimal():
         found.append(f"xl takes the name {name} for a domain's number; rename the guest.")
     if kind not in _MIGRATABLE_TYPES:
         found.append(f"The guest's type is {kind or 'unknown'}; colod knows pv, pvh and hvm.")
-    if _is_true(created.get("driver_domain")):
+    if is_true(created.get("driver_domain")):
         found.append("The guest is a driver domain; other domains would lose their devices.")
-    if _is_true(build.get("disable_migrate")):
+    if is_true(build.get("disable_migrate")):
         found.append("The guest has nomigrate=1; remove that and start it anew.")
-    if _is_true(build.get("device_model_stubdomain")):
+    if is_true(build.get("device_model_stubdomain")):
         found.append("The guest's device model has a stub domain; set device_model_stubdomain=0.")
-    if _is_true(_table(build, "type.hvm").get("nested_hvm")):
+    if is_true(table(build, "type.hvm").get("nested_hvm")):
         found.append("The guest has nested HVM, which Xen cannot migrate; set nestedhvm=0.")
     return found
 
@@ -268,9 +264,9 @@ def _interface_refusals(config: Config, vifs: Sequence[Vif]) -> Sequence[str]:
     remedy = "put its backend into dom0"
     found = {
         f"The guest's interface {nic.get('devid', '?')} is backed by the driver domain "
-        f"{_backend(nic)}; {remedy}.": None
-        for nic in _tables(config, "nics")
-        if _backend(nic)
+        f"{driver_domain(nic)}; {remedy}.": None
+        for nic in tables(config, "nics")
+        if driver_domain(nic)
     }
     for vif in vifs:
         if vif.backend_domid and not any(f"interface {vif.devid} " in each for each in found):
@@ -283,12 +279,12 @@ def _interface_refusals(config: Config, vifs: Sequence[Vif]) -> Sequence[str]:
 
 
 def _disk_refusals(config: Config, disks: Disks, *, has_fencing: bool) -> Sequence[str]:
-    present = [disk for disk in _tables(config, "disks") if disk.get("pdev_path")]
+    present = [disk for disk in tables(config, "disks") if disk.get("pdev_path")]
     found = [
         f"The guest's disk {disk.get('vdev', '?')} is backed by the driver domain "
-        f"{_backend(disk)}; put its backend into dom0."
+        f"{driver_domain(disk)}; put its backend into dom0."
         for disk in present
-        if _backend(disk)
+        if driver_domain(disk)
     ]
     if disks is Disks.NONE and present:
         names = ", ".join(str(disk.get("vdev", "?")) for disk in present)
@@ -305,7 +301,7 @@ def _disk_refusals(config: Config, disks: Disks, *, has_fencing: bool) -> Sequen
 
 
 def _name_refusals(config: Config, domain_names: Sequence[str]) -> Sequence[str]:
-    name = str(_table(config, "c_info").get("name", ""))
+    name = str(table(config, "c_info").get("name", ""))
     return [
         f"A domain named {taken} exists on the other host; destroy or rename it there."
         for taken in (name, name + INCOMING_SUFFIX)
@@ -341,7 +337,7 @@ def overhead_bytes(config: Config, memory_bytes: int) -> int:
 
     Spec: Xen tools/libs/light/libxl_utils.c, libxl_get_required_shadow_memory.
     """
-    vcpus = int(_table(config, "b_info").get("max_vcpus", 1))
+    vcpus = int(table(config, "b_info").get("max_vcpus", 1))
     return vcpus * _MIB + memory_bytes // 128
 
 
@@ -368,11 +364,11 @@ def _missing_refusals(missing: Needs) -> Sequence[str]:
 
 
 def _has_display(config: Config) -> bool:
-    build = _table(config, "b_info")
-    tables = [_table(build, "type.hvm"), *_tables(config, "vfbs")]
+    build = table(config, "b_info")
+    displays = [table(build, "type.hvm"), *tables(config, "vfbs")]
     return any(
-        _is_true(_table(table, kind).get("enable"))
-        for table in tables
+        is_true(table(each, kind).get("enable"))
+        for each in displays
         for kind in ("vnc", "sdl", "spice")
     )
 

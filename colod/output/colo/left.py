@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
-from colod.errors import NetworkError
+from colod.output.simulated import Absent, run
 
-COMMAND_S: Final = 20.0
-_ABSENT: Final = "is an invalid domain identifier"
+_NO_DOMAIN: Final = "is an invalid domain identifier"
 
 
 def let_pass(argv: Sequence[str], guest: str) -> None:
@@ -25,16 +24,5 @@ def let_pass(argv: Sequence[str], guest: str) -> None:
         NetworkError: If they may still be there; it may be tried again.
     """
     command = [*argv, "sim", "colo", guest, "pass"]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NetworkError(f"filters of {guest}: {error}") from error
-    if done.returncode and _ABSENT not in done.stderr:
-        raise NetworkError(f"filters of {guest}: {done.stderr.strip()}")
+    with suppress(Absent):
+        run(command, f"filters of {guest}", absent=(_NO_DOMAIN,))

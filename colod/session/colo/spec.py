@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-_INTERVAL_S: Final = (0.1, 4.5)
+INTERVAL_S: Final = (0.1, 4.5)
 """Longest time between checkpoints; libxl makes one by itself after 5 s."""
 
 
@@ -21,7 +21,7 @@ class ColoSpec:
         compare_timeout_s: How long a frame waits for its equal before a checkpoint is asked for.
     """
 
-    filters_argv: tuple[str, ...]
+    filters_argv: tuple[str, ...] = ()
     rename_argv: tuple[str, ...] = ()
     interval_max_s: float = 4.0
     compare_timeout_s: float = 0.2
@@ -35,39 +35,34 @@ def parse_colo(given: Any) -> ColoSpec:
     """
     if not isinstance(given, dict):
         raise ValueError(f"{given!r} is no table")
-    unknown = given.keys() - {
-        "filters_argv",
-        "rename_argv",
-        "interval_max_s",
-        "compare_timeout_s",
-    }
-    if unknown:
+    if unknown := given.keys() - _READERS.keys():
         raise ValueError(f"unknown {', '.join(sorted(unknown))}")
-    spec = ColoSpec(
-        filters_argv=_words(given, "filters_argv"),
-        rename_argv=_words(given, "rename_argv"),
-        interval_max_s=_seconds(given, "interval_max_s", 4.0, _INTERVAL_S),
-        compare_timeout_s=_seconds(given, "compare_timeout_s", 0.2, (0.001, 60.0)),
-    )
+    spec = ColoSpec(**{name: _READERS[name](name, value) for name, value in given.items()})
     if not spec.filters_argv:
         raise ValueError("filters_argv: needed, or nobody holds the guest's output")
     return spec
 
 
-def _words(given: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    value = given.get(name, [])
+def _words(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(word, str) and word for word in value):
         raise ValueError(f"{name}: {value!r} is no list of words")
     return tuple(value)
 
 
-def _seconds(
-    given: Mapping[str, Any], name: str, default: float, bounds: tuple[float, float]
-) -> float:
-    value = given.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name}: {value!r} is no number")
-    low, high = bounds
-    if not low <= value <= high:
-        raise ValueError(f"{name}: {value!r} is not within {low:g} to {high:g}")
-    return float(value)
+def _seconds(low: float, high: float) -> Callable[[str, Any], float]:
+    def read(name: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{name}: {value!r} is no number")
+        if not low <= value <= high:
+            raise ValueError(f"{name}: {value!r} is not within {low:g} to {high:g}")
+        return float(value)
+
+    return read
+
+
+_READERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
+    "filters_argv": _words,
+    "rename_argv": _words,
+    "interval_max_s": _seconds(*INTERVAL_S),
+    "compare_timeout_s": _seconds(0.001, 60.0),
+}
