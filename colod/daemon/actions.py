@@ -360,7 +360,9 @@ class Actions:
         order = session_pb2.SessionCommand(generation=self._subject.journal.generation)
         order.hand_over.SetInParent()
         await session.command(order, timeout_s=COMMAND_S)
-        done = await session.until(lambda: _has_let_go(session), timeout_s=TAKEOVER_S)
+        done = await session.until(
+            lambda: _has_let_go(self._subject.journal, session), timeout_s=TAKEOVER_S
+        )
         if not done:
             xl = session.toolstack
             raise SessionError(
@@ -458,10 +460,10 @@ def _keeps_window(session: SessionHandle, attempt: str) -> bool:
     return status is not None and status.quiesce_attempt == attempt and status.kept_epoch > 0
 
 
-def _has_let_go(session: SessionHandle) -> bool:
+def _has_let_go(journal: Journal, session: SessionHandle) -> bool:
     """Whether nothing more comes of the handover; how it ended, the next look tells."""
     is_done = session.status is not None and session.status.handed_over
-    return is_done or session.process is None or session.toolstack is None
+    return is_done or session.process is None or not colo.has_toolstack(journal, session)
 
 
 def _learned(journal: Journal, stored: Stored) -> Journal:

@@ -23,9 +23,9 @@ from colod.daemon.protection import ProtectionService
 from colod.daemon.quarantine import Quarantine
 from colod.daemon.status import history_of, reply_of
 from colod.daemon.switching import give_all_away, switched_over
-from colod.errors import ColodError, OutcomeUnknown, PreflightRefused
+from colod.errors import ColodError, NotAllowedNow, OutcomeUnknown, PreflightRefused
 from colod.failover.record import MAX_REASON_CHARS
-from colod.model import Disks, Mode, Role, parse_guest_name, parse_host_name
+from colod.model import Disks, Generation, Mode, Role, parse_guest_name, parse_host_name
 from colod.rpc import versions
 from colod.v1 import admin_pb2, admin_pb2_grpc, peer_pb2
 
@@ -142,9 +142,15 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         plan = failover_plan(self._host, service, request.force_reason)
         if request.dry_run:
             return admin_pb2.FailoverReply(plan=plan, generation=service.journal.generation)
+        before = service.journal.generation
         await service.fail_over(request.force_reason)
-        if not await service.until(lambda: _has_taken_over(service), timeout_s=_FAILOVER_S):
+        if not await service.until(
+            lambda: _has_taken_over(service) or _has_not_taken_over(service, before),
+            timeout_s=_FAILOVER_S,
+        ):
             raise _not_yet(service, "does not run here yet")
+        if not _has_taken_over(service):
+            raise _stays(service)
         return admin_pb2.FailoverReply(plan=plan, generation=service.journal.generation)
 
     async def Switchover(self, request: admin_pb2.SwitchoverRequest, context: Any) -> Any:
@@ -353,3 +359,22 @@ def _not_yet(service: ProtectionService, what: str) -> OutcomeUnknown:
 def _has_taken_over(service: ProtectionService) -> bool:
     journal = service.journal
     return journal.role is Role.PRIMARY and journal.is_owner and journal.is_activated
+
+
+def _has_not_taken_over(service: ProtectionService, before: Generation) -> bool:
+    """Whether a takeover asked for at generation `before` has been decided, for the other host."""
+    journal = service.journal
+    is_decided = journal.pending is None and journal.generation > before
+    return is_decided and not journal.is_owner and not service.facts.is_failover_asked
+
+
+def _stays(service: ProtectionService) -> NotAllowedNow:
+    """Return what is said of a takeover that was given up, or lost."""
+    record = service.journal.record
+    owner = record.owner if record is not None else "nobody"
+    return NotAllowedNow(
+        service.state,
+        f"{service.guest} is owned by {owner}, by generation {service.journal.generation}: either "
+        "the replica could not run here and was handed back, or the other host was first",
+        advice=f"colodctl history {service.guest} tells which; once it is PROTECTED, ask again",
+    )

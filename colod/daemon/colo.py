@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from colod.daemon.parts import Parts
+from colod.daemon.sessions import SessionHandle
 from colod.errors import ToolstackError
-from colod.model import INCOMING_SUFFIX, Disks, GuestName, Mode, Protection
+from colod.failover.view import Journal
+from colod.model import INCOMING_SUFFIX, Disks, GuestName, Mode, Protection, Role
 from colod.output.kinds import Kind
 from colod.session.colo.spec import INTERVAL_S
 from colod.toolstack.command import CommandRunner
@@ -26,6 +28,18 @@ _INSTEAD: Final = "protect it with --mode remus"
 def is_colo(terms: Protection) -> bool:
     """Tell whether a guest is replicated in COLO."""
     return terms.mode is Mode.COLO
+
+
+def has_toolstack(journal: Journal, session: SessionHandle) -> bool:
+    """Tell whether xl is still there, or what it left undone is still being done.
+
+    Stock xl crashes when it lets a copy in COLO go, and the session then does the rest: until it
+    says how that ended, a copy without its name is not one that cannot run.
+    """
+    if session.toolstack is not None:
+        return True
+    is_replica = journal.role is Role.SECONDARY and is_colo(journal.protection)
+    return is_replica and session.speaks_for_toolstack
 
 
 async def local_refusals(

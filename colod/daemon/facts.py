@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from colod.daemon.colo import has_toolstack
 from colod.daemon.contact import PeerContact
 from colod.daemon.domains import SentName, copy_of
 from colod.daemon.ended import GuestEnds
@@ -188,6 +189,11 @@ class Facts:
         self._failover_until = time.monotonic() + FAILOVER_ASKED_S
         self.answer = Answer.STALE
 
+    @property
+    def is_failover_asked(self) -> bool:
+        """Whether an operator's wish for a takeover is still to be met."""
+        return time.monotonic() < self._failover_until
+
     def ask_switchover(self) -> None:
         """Note that an operator wants this host to give the guest away, from now on for a while."""
         self._switchover_until = time.monotonic() + SWITCHOVER_S
@@ -259,7 +265,7 @@ class Facts:
             peer_gave_up=_gave_up(journal, theirs) and contact is Contact.UP,
             peer_keeps_copy=_keeps_copy(journal, theirs) and contact is Contact.UP,
             resync_due=self._is_resync_due(),
-            failover_asked=time.monotonic() < self._failover_until,
+            failover_asked=self.is_failover_asked,
             switchover_is_late=time.monotonic() >= self._switchover_until,
             fence=self._fence_of(journal, contact),
             fence_trouble=self.proof.trouble_of(journal.generation),
@@ -369,7 +375,7 @@ def _local(journal: Journal, boot: str, session: SessionHandle | None) -> View:
         blank,
         link=link,
         link_error=status.error if status and link is Link.BROKEN else "",
-        xl_alive=session.toolstack is not None,
+        xl_alive=has_toolstack(journal, session),
         acked_epoch=status.progress.acked_epoch if status and link is not Link.NONE else 0,
         final_epoch=_final_epoch(journal, status) if link is Link.FOLLOWING else 0,
         handed_over=bool(status and status.handed_over),

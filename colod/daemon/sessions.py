@@ -110,6 +110,12 @@ class SessionHandle:
         known = _living(self.directory / TOOLSTACK_FILE) or _if_living(self._xl)
         return known if known is not None or self._role is Role.SECONDARY else self._find_remus()
 
+    @property
+    def speaks_for_toolstack(self) -> bool:
+        """Whether its process lives and has not told yet that its xl is gone."""
+        is_told = self.status is not None and not self.status.toolstack_pid
+        return self.process is not None and not is_told
+
     def _find_remus(self) -> ProcessRef | None:
         """Find `xl remus` by our spec in its arguments: it may have started without a session."""
         mark = str(self.directory / SPEC_FILE)

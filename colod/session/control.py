@@ -133,6 +133,8 @@ class ControlServer:
             _log.warning("control.refused reason=%r", str(error))
         except OSError:
             pass  # the daemon died: another one will come
+        except asyncio.CancelledError:
+            pass  # the session ends; asyncio's streams of Python 3.11 log a traceback of it
         finally:
             self._clients.discard(client)
             writer.close()

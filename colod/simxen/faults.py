@@ -23,7 +23,7 @@ def sim(host: Host, arguments: list[str]) -> int:
 
 
 def suffer(host: Host, command: str) -> int | None:
-    """Carry out what `sim fail` or `sim hang` ordered for this command; None: nothing."""
+    """Carry out what was ordered for this command; return its status, None to let it run."""
     path = host.root / "faults" / command
     try:
         order = path.read_text(encoding="utf-8").split()
@@ -34,6 +34,9 @@ def suffer(host: Host, command: str) -> int | None:
         host.register(f"hanging {command}")
         while host.exists:
             time.sleep(0.2)
+    if order[0] == "delay":
+        time.sleep(float(order[1]))
+        return None
     say(f"colod-simxl: simulated failure of {command}")
     return int(order[1])
 
@@ -117,6 +120,13 @@ def _fail_next(host: Host, arguments: list[str]) -> int:
     return 0
 
 
+def _delay_next(host: Host, arguments: list[str]) -> int:
+    """`COMMAND SECONDS`: let the next xl COMMAND begin so much later."""
+    order = f"delay {float(arguments[1])}"
+    (host.root / "faults" / arguments[0]).write_text(order, encoding="utf-8")
+    return 0
+
+
 def _hang_next(host: Host, arguments: list[str]) -> int:
     """`COMMAND`: let the next xl COMMAND hang until it is killed."""
     (host.root / "faults" / arguments[0]).write_text("hang 1", encoding="utf-8")
@@ -155,6 +165,7 @@ SIM_COMMANDS: dict[str, Callable[[Host, list[str]], int]] = {
     "plug": _plug,
     "fail": _fail_next,
     "hang": _hang_next,
+    "delay": _delay_next,
     "slow-suspend": _slow_suspend,
     "kill-helper": _kill_helper,
     "colo": _colo,

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from colod.cli.exits import Exit
 from tests.demo_colo import Talk, comparison, create_guest, make_pair, protect
 from tests.pair import SimulatedHost, kill, until
 from tests.wires import Caller
@@ -189,12 +190,31 @@ def test_a_primary_whose_session_stood_still_is_not_heard_after_the_takeover(sta
 def test_an_operators_failover_takes_the_guest_from_a_primary_that_lives(stage: Stage) -> None:
     stage.begin()
     talk = stage.talk()
+    # xl is gone long before the session has done what it left undone: the copy can run all the same
+    stage.beta.xl("sim", "delay", "rename", "2")
     stage.beta.ctl("failover", "g1", "--yes")
     stage.goes_on(talk)
     assert stage.speakers() == ["alpha", "beta"]
     until(lambda: stage.beta.state() == "PROTECTED", "it is replicated back")
     stage.goes_on(talk)
     assert stage.speakers() == ["alpha", "beta"]
+
+
+def test_an_operator_is_told_of_a_takeover_that_could_not_be(stage: Stage) -> None:
+    stage.begin()
+    talk = stage.talk()
+    pairing = stage.alpha.protection().pairing
+    stage.beta.xl("sim", "fail", "rename")
+    done = stage.beta.try_ctl("failover", "g1", "--yes")
+    assert done.returncode == Exit.REFUSED
+    assert "handed back" in done.stderr
+    assert "colodctl history g1" in done.stderr
+    until(
+        lambda: stage.alpha.state() == "PROTECTED" and stage.alpha.protection().pairing != pairing,
+        "it is replicated anew",
+    )
+    stage.goes_on(talk)
+    assert stage.speakers() == ["alpha"]
 
 
 def refused(stage: Stage, *options: str) -> str:

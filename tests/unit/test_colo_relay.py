@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -148,6 +149,23 @@ async def test_relay_and_proxy_cut_the_secondary_where_it_was_suspended() -> Non
             await bench.echo(C)
             assert await bench.out.frames(1) == [C], "the secondary has forgotten B"
             assert bench.proxy.is_cut_proved
+
+
+async def test_one_that_only_ends_connections_is_not_asked_again_and_again() -> None:
+    begun = 0
+
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal begun
+        begun += 1
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    async with server, relaying(PortOptions(address=address, is_dialled=True)):
+        await until(lambda: begun == 1)
+        began = time.monotonic()
+        await until(lambda: begun == 4)
+        assert time.monotonic() - began > 3 * 0.5 * 0.9
 
 
 async def connect(bench: Bench, relay: SecondaryRelay) -> None:

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -153,7 +154,12 @@ class Port:
                 connection.close()
                 raise
             else:
+                began = time.monotonic()
                 self._begin(connection)
+                await self._is_free.wait()
+                # Who takes connections only to end them is not asked again and again.
+                if time.monotonic() - began < _DIAL_S:
+                    await asyncio.sleep(_DIAL_S)
 
     def close(self) -> None:
         """End everything."""

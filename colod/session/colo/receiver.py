@@ -136,14 +136,20 @@ class ColoReceiver(Receiver):
     async def _carry_output(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Send what the relay hands on, marks and all; without a link it is lost."""
+        """Send what the relay hands on, marks and all; without a link it is lost.
+
+        A link that broke has no successor in COLO, so what follows is read, and dropped.
+        """
+        is_linked = True
         try:
             while octets := await reader.read(MAX_CONTROL_BYTES):
-                if self.link is not None:
+                if self.link is None or not is_linked:
+                    continue
+                try:
                     await self.link.send(FrameType.OUTPUT, octets)
-        except PeerUnreachable:
-            # What follows would have a gap. Without its relay's connection nothing is relayed.
-            _log.info("relay.without_link")
+                except PeerUnreachable:
+                    is_linked = False
+                    _log.info("relay.without_link")
         finally:
             writer.close()
 
