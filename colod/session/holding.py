@@ -97,6 +97,7 @@ class Holding:
         self._looker = ThreadPoolExecutor(1, "survey")
         self._used = asyncio.Event()
         self._shrink: Effect | None = None
+        self._is_widening_due = False
         self._opened_at_byte = 0
         self._survey = Survey()
         self._error = ""
@@ -157,6 +158,8 @@ class Holding:
             self._used.clear()
             await self._used.wait()
         await self.quiesce.passed()
+        if self._is_widening_due:
+            self._widen()
         if self._shrink is not None:
             self._try_shrink(self._shrink)
         self._apply(self.gate.reading())
@@ -260,6 +263,10 @@ class Holding:
             self._apply(self.gate.failed(effect, "the pipe is longer than a page"))
 
     def _widen(self) -> None:
+        # A wide pipe takes the rest of the checkpoint although nobody reads, and the guest runs on.
+        self._is_widening_due = bool(self.quiesce.kept_epoch)
+        if self._is_widening_due:
+            return
         try:
             self._pipe.resize(self._pipe_bytes)
         except OSError as error:  # a loss of speed

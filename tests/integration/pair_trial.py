@@ -199,10 +199,14 @@ class Trial:
 
     # --- doing ------------------------------------------------------------------------------
 
-    def replicate(self, guest: str = "g1", *, disks: str = "none", **settings: Any) -> str:
+    def replicate(
+        self, guest: str = "g1", *, disks: str = "none", interval_ms: int = 50, **settings: Any
+    ) -> str:
         """Create and protect a guest from alpha to beta; return the pairing."""
         self.pair.create_guest(guest, **settings)
-        request = admin_pb2.ProtectRequest(guest=guest, to="beta", disks=disks, interval_ms=50)
+        request = admin_pb2.ProtectRequest(
+            guest=guest, to="beta", disks=disks, interval_ms=interval_ms
+        )
         with self.alpha.admin() as client:
             client.protect(request)
         self.until_replicating(guest)

@@ -21,13 +21,18 @@ def switch(host: SimulatedHost, *options: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def protected(make_trial: MakeTrial, interval_ms: int = 50) -> Trial:
+    """Return a pair that holds output, with its guest protected."""
+    trial = make_trial(suspect_s=8.0, silence_s=6.0, resync="automatic", hold="automatic")
+    trial.replicate(interval_ms=interval_ms)
+    trial.until_state(trial.alpha, "PROTECTED")
+    return trial
+
+
 @pytest.fixture
 def trial(make_trial: MakeTrial) -> Trial:
     """A pair that holds output, with its guest protected."""
-    trial = make_trial(suspect_s=8.0, silence_s=6.0, resync="automatic", hold="automatic")
-    trial.replicate()
-    trial.until_state(trial.alpha, "PROTECTED")
-    return trial
+    return protected(make_trial)
 
 
 def counter(trial: Trial) -> int:
@@ -99,8 +104,16 @@ class Counters:
             self.began[index] = count
 
 
-def test_nothing_that_the_guest_did_is_lost_even_if_no_client_has_seen_it(trial: Trial) -> None:
-    """The copy that goes on begins exactly where the first one was stopped."""
+def test_nothing_that_the_guest_did_is_lost_even_if_no_client_has_seen_it(
+    make_trial: MakeTrial,
+) -> None:
+    """The copy that goes on begins exactly where the first one was stopped.
+
+    However long the pause takes: a whole checkpoint would fit into the pipe meanwhile, and the
+    guest would run on until the next one.
+    """
+    trial = protected(make_trial, interval_ms=400)
+    trial.alpha.xl("sim", "delay", "pause", "0.2")
     counters = Counters(trial.alpha, trial.beta)
     try:
         status, said = switch(trial.alpha, "--yes")

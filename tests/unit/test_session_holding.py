@@ -6,6 +6,8 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from colod.errors import NetworkError
 from colod.output.gate import LOCKED_READ_BYTES, PIPE_PAGE_BYTES, Phase
 from colod.output.port import NotClosed, Survey
@@ -163,6 +165,26 @@ async def test_the_pipe_is_a_page_long_between_the_resume_and_the_barrier_only()
         await found.opens(2)
         await found.until(lambda: found.plugs.done)
         await found.until(lambda: found.pipe.sizes == [PIPE_PAGE_BYTES, FULL])
+
+
+@pytest.mark.parametrize("is_acked", [True, False])
+async def test_the_pipe_stays_a_page_long_while_a_switchover_keeps_the_window(
+    *, is_acked: bool
+) -> None:
+    async with scene() as found:
+        await found.epoch(1)
+        await found.epoch(2, is_acked=is_acked)  # without that, the barrier is skipped
+        found.holding.quiesce.want("attempt")
+        await found.opens(3)
+        await found.until(lambda: not found.holding.gate.window)
+        reading = asyncio.create_task(found.holding.may_read(0))
+        done, _ = await asyncio.wait([reading], timeout=0.05)
+        assert not done
+        assert found.holding.waits_for == "switchover"
+        assert found.pipe.sizes[-1] == PIPE_PAGE_BYTES, "the checkpoint must not fit in"
+        assert not found.holding.quiesce.finish("attempt")
+        assert await reading is None
+        assert found.pipe.sizes[-1] == FULL
 
 
 async def test_a_barrier_is_released_by_the_ack_of_its_epoch_and_in_order() -> None:
