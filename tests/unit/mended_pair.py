@@ -160,10 +160,10 @@ class Pair:
                 assert not self.endings, {name: str(each) for name, each in self.endings.items()}
                 await self._look_again()
 
-    async def until_ended(self) -> None:
-        """Wait until both sides have ended."""
+    async def until_ended(self, *sides: str) -> None:
+        """Wait until these sides have ended, or both."""
         async with asyncio.timeout(LIMIT_S):
-            while len(self.endings) < 2:
+            while not self.endings.keys() >= set(sides or ("sender", "receiver")):
                 await self._look_again()
 
     async def _look_again(self) -> None:
