@@ -33,7 +33,7 @@ from colod.fencing.base import Fenced, Unconfirmed, Verdict
 from colod.model import Generation, GuestName, HostName, Role
 from colod.observe.logs import Event
 from colod.toolstack import process
-from colod.toolstack.port import ProcessRef
+from colod.toolstack.port import DomainState, ProcessRef
 from colod.v1 import session_pb2
 from colod.witness.base import Lost, Stored, Unknown, Won
 from colod.witness.settle import settle
@@ -241,7 +241,12 @@ class Actions:
         await session.command(order, timeout_s=COMMAND_S)
         if not await session.until(lambda: _keeps_window(session, attempt), timeout_s=CHECKPOINT_S):
             raise SessionError(f"no checkpoint came within {CHECKPOINT_S:g} s to stop the guest in")
-        await self._parts.toolstack.pause(self._subject.guest)
+        domain = await self._parts.toolstack.pause(self._subject.guest)
+        if domain.state is not DomainState.SUSPENDED:
+            # What it did since is in no epoch; the pipe says it cannot be, and Xen that it was.
+            raise SessionError(
+                f"the guest ran on after its last checkpoint, before it was paused ({domain.state})"
+            )
         done = session_pb2.SessionCommand(generation=self._subject.journal.generation)
         done.quiesced.attempt = attempt
         if await session.command(done, timeout_s=COMMAND_S) is None:

@@ -140,8 +140,8 @@ class Toolstack(Protocol):
         """Return the guest's network interfaces, from xenstore."""
         ...
 
-    async def pause(self, name: str) -> None:
-        """Take one pause reference (Xen counts them) and verify that the domain is paused."""
+    async def pause(self, name: str) -> Domain:
+        """Take one pause reference (Xen counts them), verify it, and return the domain as it is."""
         ...
 
     async def unpause(self, name: str) -> None:

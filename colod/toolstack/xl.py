@@ -150,12 +150,13 @@ class XlToolstack:
 
     # --- changes, each verified ----------------------------------------------------------------
 
-    async def pause(self, name: str) -> None:
-        """Take one pause reference and verify that the domain is paused."""
+    async def pause(self, name: str) -> Domain:
+        """Take one pause reference, verify that the domain is paused, and return it."""
         done = await self._change("pause", name)
         row = await self._require(name)
         if not row.domain.paused:
             raise ToolstackError(done.argv, 0, f"{name} is not paused, but {row.letters}")
+        return row.domain
 
     async def unpause(self, name: str) -> None:
         """Drop one pause reference; a domain that has none is an error."""

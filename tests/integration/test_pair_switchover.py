@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from colod.simxen import control
 from colod.simxen.host import Host
 from tests.integration.pair_trial import MakeTrial, Trial, ask_all
 from tests.pair import LIMIT_S, SimulatedHost, until
@@ -134,6 +135,23 @@ def test_a_checkpoint_that_does_not_come_leaves_the_guest_here(trial: Trial, vic
         os.kill(pid, signal.SIGCONT)
     assert status == 4, said
     assert "stays here" in said
+    trial.until_runs(trial.alpha)
+    until(lambda: is_back(trial), "it is protected again")
+    assert trial.status(trial.alpha).owner == "alpha"
+
+
+def test_a_guest_that_ran_on_before_its_pause_stays_here(trial: Trial) -> None:
+    """Were the window not kept, for whatever reason, Xen itself would say so."""
+    trial.alpha.xl("sim", "delay", "pause", "1")
+    xen = Host(trial.alpha.root / "xen")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(switch, trial.alpha, "--yes")
+        until(lambda: trial.status(trial.alpha).progress.waits_for == "switchover", "it is kept")
+        (guest,) = ask_all(xen)
+        assert control.ask(xen, guest["domid"], "resume")["ok"]
+        status, said = asked.result()
+    assert status == 4, said
+    assert "the guest ran on" in " ".join(said.split())
     trial.until_runs(trial.alpha)
     until(lambda: is_back(trial), "it is protected again")
     assert trial.status(trial.alpha).owner == "alpha"

@@ -171,12 +171,14 @@ class SimToolstack:
         name = f"vif{domid}.0"
         return [Vif(devid=0, mac="00:16:3e:00:00:01", bridge="xenbr0", name=name, backend_domid=0)]
 
-    async def pause(self, name: str) -> None:
+    async def pause(self, name: str) -> Domain:
         """Take a pause reference."""
         await self._call()
-        self._domain(name).pauses += 1
+        domain = self._domain(name)
+        domain.pauses += 1
         self._world.changed()
         await self._call()
+        return _shown(domain)
 
     async def unpause(self, name: str) -> None:
         """Drop one."""

@@ -46,8 +46,10 @@ class Xen:
             )
         }
 
-    async def pause(self, name: str) -> None:
+    async def pause(self, name: str) -> Domain:
         self.paused = True
+        (domain,) = (await self.by_name(since=0.0)).values()
+        return domain
 
 
 class Witness:
