@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,26 @@ def test_an_operator_is_told_of_a_takeover_that_could_not_be(stage: Stage) -> No
     assert done.returncode == Exit.REFUSED
     assert "handed back" in done.stderr
     assert "colodctl history g1" in done.stderr
+    until(
+        lambda: stage.alpha.state() == "PROTECTED" and stage.alpha.protection().pairing != pairing,
+        "it is replicated anew",
+    )
+    stage.goes_on(talk)
+    assert stage.speakers() == ["alpha"]
+
+
+def test_a_copy_whose_xl_dies_before_it_lets_go_never_runs(stage: Stage) -> None:
+    stage.begin()
+    talk = stage.talk()
+    pairing = stage.alpha.protection().pairing
+    stage.beta.xl("sim", "delay", "pause", "3")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(stage.beta.try_ctl, "failover", "g1", "--yes")
+        until(lambda: stage.beta.state() == "PROMOTING", "the copy is being handed over")
+        for pid in stage.beta.xl_pids():
+            kill(pid)
+        done = asked.result()
+    assert done.returncode == Exit.REFUSED, done.stderr
     until(
         lambda: stage.alpha.state() == "PROTECTED" and stage.alpha.protection().pairing != pairing,
         "it is replicated anew",

@@ -68,6 +68,7 @@ class ColoReceiver(Receiver):
         self._input = FrameSink()
         self._relay: SecondaryRelay | None = None
         self._suspended = 0
+        self._is_let_go = False
         self._changed_state = asyncio.Event()
         self._phase = ""
 
@@ -222,12 +223,17 @@ class ColoReceiver(Receiver):
     async def _watch_xl(self, process: subprocess.Popen[bytes], xl: Watched) -> None:
         await xl.ended()
         status = process.wait()
-        _log.info("xl.ended status=%d handing_over=%s", status, self._is_handing_over)
-        if not self._is_handing_over:
+        _log.info("xl.ended status=%d let_go=%s", status, self._is_let_go)
+        # Before that the copy is not paused, and may be in the middle of a checkpoint.
+        if not self._is_let_go:
             self.report.set_toolstack(0)
             raise Ending.toolstack_lost(f"xl migrate-receive ended with status {status}")
-        # Stock libxl crashes here, and leaves name and filters as they were: see docs/colo.md.
-        await self._finish_takeover()
+        try:
+            # Stock libxl crashes here, and leaves name and filters as they were: see docs/colo.md.
+            await self._finish_takeover()
+        except BaseException:
+            self.report.set_toolstack(0)  # the daemon waits for this word
+            raise
 
     # -- promotion
 
@@ -250,6 +256,7 @@ class ColoReceiver(Receiver):
             raise Ending.failed("session.pause", message)
         assert self._xl_input is not None
         _log.info("hand_over.begun epoch=%d", self._receiving.handed_epoch)
+        self._is_let_go = True
         self._xl_input.close()
 
     async def _finish_takeover(self) -> None:
@@ -263,7 +270,6 @@ class ColoReceiver(Receiver):
         if await self._has_incoming():
             ran = await run_bounded(self._colo.rename_argv, _COMMAND_S)
             if ran.status != 0:
-                self.report.set_toolstack(0)
                 message = f"{self._incoming} cannot be renamed: {ran.said or ran.status}"
                 raise Ending.toolstack_lost(message)
         self._phase = "handed_over"
