@@ -22,6 +22,7 @@ PACKAGES = [
     "man-db",
     "kmod",
     "ansible-core",
+    "python3-cffi-backend",  # debootstrap does not look for who provides its virtual names
 ]
 NEEDED = {
     "debootstrap": "debootstrap",
