@@ -243,7 +243,7 @@ class Actions:
             raise SessionError(f"no checkpoint came within {CHECKPOINT_S:g} s to stop the guest in")
         domain = await self._parts.toolstack.pause(self._subject.guest)
         if domain.state is not DomainState.SUSPENDED:
-            # What it did since is in no epoch; the pipe says it cannot be, and Xen that it was.
+            # What it did since is in no epoch. The size of the pipe forbids it; Xen says it was so.
             raise SessionError(
                 f"the guest ran on after its last checkpoint, before it was paused ({domain.state})"
             )

@@ -31,6 +31,8 @@ from colod.toolstack.port import ProcessRef
 from colod.v1 import session_pb2, types_pb2
 
 _RETRY_S: Final = 0.2
+HANGS_S: Final = 60.0
+"""A session tells how it is every second; one that was silent for so long hangs."""
 _READ_BYTES: Final = 64 << 10
 _PAIRING_CHARS: Final = 8
 _GUEST_CHARS: Final = 32
@@ -112,9 +114,13 @@ class SessionHandle:
 
     @property
     def speaks_for_toolstack(self) -> bool:
-        """Whether its process lives and has not told yet that its xl is gone."""
-        is_told = self.status is not None and not self.status.toolstack_pid
-        return self.process is not None and not is_told
+        """Whether its process lives, goes on telling, and has not told that its xl is gone."""
+        if self.process is None:
+            return False
+        if self.status is None:
+            return True
+        is_heard = time.monotonic() - self.status_at < HANGS_S
+        return is_heard and self.status.toolstack_pid != 0
 
     def _find_remus(self) -> ProcessRef | None:
         """Find `xl remus` by our spec in its arguments: it may have started without a session."""

@@ -6,16 +6,19 @@ import asyncio
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from colod.daemon.sessions import SessionHandle
+from colod.daemon.sessions import HANGS_S, SessionHandle
 from colod.errors import SessionError
 from colod.model import Role
+from colod.session.process import start_ticks
 from colod.session.protocol import (
     CONTROL_SOCKET,
+    PID_FILE,
     TOOLSTACK_FILE,
     MessageDecoder,
     encode_message,
@@ -94,3 +97,20 @@ async def test_a_wait_ends_when_it_is_cancelled_though_the_session_speaks_just_t
     done, _ = await asyncio.wait({waiting}, timeout=30)
     assert done
     assert waiting.cancelled()
+
+
+def test_a_session_speaks_for_its_xl_until_it_tells_ends_or_hangs(directory: Path) -> None:
+    handle = SessionHandle(directory, Role.SECONDARY, lambda: None)
+
+    def speaks(toolstack_pid: int, silent_s: float) -> bool:
+        handle.status = session_pb2.SessionStatus(toolstack_pid=toolstack_pid)
+        handle.status_at = time.monotonic() - silent_s
+        return handle.speaks_for_toolstack
+
+    assert not speaks(1, 0), "there is no process"
+    handle.status = None
+    (directory / PID_FILE).write_text(f"{os.getpid()} {start_ticks(os.getpid())}\n")
+    assert handle.speaks_for_toolstack, "it has said nothing yet"
+    assert speaks(1, 0)
+    assert not speaks(1, HANGS_S)
+    assert not speaks(0, 0)
