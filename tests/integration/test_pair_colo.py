@@ -61,6 +61,17 @@ class Stage:
         assert not talk.trouble
         assert talk.count_lost() == 0
 
+    def goes_on_paired_anew(self, talk: Talk, pairing: str) -> None:
+        """Wait until alpha has another replica than that pairing's; nobody else has spoken."""
+        until(
+            lambda: (
+                self.alpha.state() == "PROTECTED" and self.alpha.protection().pairing != pairing
+            ),
+            "alpha has another replica",
+        )
+        self.goes_on(talk)
+        assert self.speakers() == ["alpha"]
+
     def speakers(self) -> list[str]:
         """Return the names of the hosts that were heard, in order."""
         return [Path(root).parent.name for root in self.wire.speakers()]
@@ -164,12 +175,7 @@ def test_a_copy_whose_session_died_is_heard_by_nobody_and_replaced(
     pairing = stage.alpha.protection().pairing
     for pid in stage.beta.session_pids():
         kill(pid)
-    until(
-        lambda: stage.alpha.state() == "PROTECTED" and stage.alpha.protection().pairing != pairing,
-        "there is another replica",
-    )
-    stage.goes_on(talk)
-    assert stage.speakers() == ["alpha"]
+    stage.goes_on_paired_anew(talk, pairing)
 
 
 def test_a_primary_whose_session_stood_still_is_not_heard_after_the_takeover(stage: Stage) -> None:
@@ -210,12 +216,7 @@ def test_an_operator_is_told_of_a_takeover_that_could_not_be(stage: Stage) -> No
     assert done.returncode == Exit.REFUSED
     assert "handed back" in done.stderr
     assert "colodctl history g1" in done.stderr
-    until(
-        lambda: stage.alpha.state() == "PROTECTED" and stage.alpha.protection().pairing != pairing,
-        "it is replicated anew",
-    )
-    stage.goes_on(talk)
-    assert stage.speakers() == ["alpha"]
+    stage.goes_on_paired_anew(talk, pairing)
 
 
 def test_a_copy_whose_xl_dies_before_it_lets_go_never_runs(stage: Stage) -> None:
@@ -230,12 +231,7 @@ def test_a_copy_whose_xl_dies_before_it_lets_go_never_runs(stage: Stage) -> None
             kill(pid)
         done = asked.result()
     assert done.returncode == Exit.REFUSED, done.stderr
-    until(
-        lambda: stage.alpha.state() == "PROTECTED" and stage.alpha.protection().pairing != pairing,
-        "it is replicated anew",
-    )
-    stage.goes_on(talk)
-    assert stage.speakers() == ["alpha"]
+    stage.goes_on_paired_anew(talk, pairing)
 
 
 def refused(stage: Stage, *options: str) -> str:

@@ -140,7 +140,6 @@ class Port:
     async def run(self) -> None:
         """Connect whenever there is no connection: for ports that connect."""
         while True:
-            await self._is_free.wait()
             connection = _socket_for(self._options.address)
             try:
                 target = self._options.address
