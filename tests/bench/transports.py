@@ -1,4 +1,4 @@
-"""Each transport beside plain tcp, socat and ssh: throughput, processor time, acknowledgement."""
+"""Each transport beside plain tcp, socat and ssh: speed, processor time, pause, acknowledgement."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from colod.model import HostName
 from colod.rpc import pki
-from tests.bench.bed import MIB, Relay, epoch, timed
+from tests.bench.bed import MIB, Relay, epoch, timed, write_all
 from tests.bench.links import THERE, WIRE_MTU, Far, Link, can_be_laid, far_host, has_netem, laid
-from tests.bench.rivals import CIPHER, Rival, send, socat_to
+from tests.bench.rivals import CIPHER, Rival, socat_to
 from tests.bench.table import Figure, Row, Section
 from tests.ssh_server import HOST, SshServer
 
@@ -33,6 +33,7 @@ LINKS: Final = (
     Link(1, 1, 0.001),
     Link(1, 20, 0.01),
 )
+_RIVALS: Final = ("tcp", "socat", "ssh, bare")
 _EPOCHS: Final = 3
 _BYTES: Final = 32 * MIB
 _LOSSY_BYTES: Final = 2 * MIB
@@ -48,11 +49,13 @@ class Ran:
     Attributes:
         speed: MB/s.
         cpu_s: Processor seconds per GB, of all processes on both sides.
+        pause_ms: For how long the writer of a checkpoint is blocked, and with it the guest.
         ack_ms: Median time from a small checkpoint's first byte to its acknowledgement; 0 for none.
     """
 
     speed: float
     cpu_s: float
+    pause_ms: float
     ack_ms: float = 0.0
 
 
@@ -86,10 +89,12 @@ def measure(rounds: int) -> Section:
         "Transports",
         f"{_EPOCHS} epochs from libxl's pipe to xl's, of {_BYTES // MIB} MiB each "
         f"({_LOSSY_BYTES // MIB} MiB where packets are lost), between two network namespaces; "
-        "delay and loss are each way's. *Acknowledged*: median time from the first byte of a "
+        "delay and loss are each way's. *Pause*: how long one of those epochs needs to get out of "
+        "libxl's hands, its guest suspended, once the memory for it is there; of socat and ssh the "
+        "last one written. *Acknowledged*: median time from the first byte of a "
         f"checkpoint of {_SMALL_BYTES >> 10} KiB to its acknowledgement. socat and ssh ({CIPHER}, "
         "as the kind ssh has here) carry the same bytes and check nothing. Processor time is of "
-        f"all processes on both sides. {_means(left_out)}",
+        f"all processes on both sides, of the bare ssh of its client alone. {_means(left_out)}",
         rows,
     )
 
@@ -149,9 +154,17 @@ def _ours(site: Site, kind: str, data: bytes, small: bytes) -> Ran:
         relay.await_ack()
         took_s = timed() - began
         spent_s = relay.tree_cpu_s(*others) - before
+        pause_ms = _blocked_ms(relay, data)
+        relay.await_ack()
         acks_ms = [_ack_ms(relay, small) for _ in range(_SMALL_EPOCHS)]
     sent = _EPOCHS * len(data)
-    return Ran(sent / took_s / 1e6, spent_s / (sent / 1e9), statistics.median(acks_ms))
+    return Ran(sent / took_s / 1e6, spent_s / (sent / 1e9), pause_ms, statistics.median(acks_ms))
+
+
+def _blocked_ms(relay: Relay, data: bytes) -> float:
+    began = timed()
+    relay.write(data)
+    return 1000 * (timed() - began)
 
 
 def _ack_ms(relay: Relay, small: bytes) -> float:
@@ -163,9 +176,13 @@ def _ack_ms(relay: Relay, small: bytes) -> float:
 
 def _theirs(rival: Rival, data: bytes) -> Ran:
     began = timed()
-    spent_s = send(rival, [data] * _EPOCHS)
+    for _ in range(_EPOCHS):
+        piece_began = timed()
+        write_all(rival.input, data)
+        pause_ms = 1000 * (timed() - piece_began)
+    spent_s = rival.finish()
     sent = _EPOCHS * len(data)
-    return Ran(sent / (timed() - began) / 1e6, spent_s / (sent / 1e9))
+    return Ran(sent / (timed() - began) / 1e6, spent_s / (sent / 1e9), pause_ms)
 
 
 def _ssh(site: Site) -> Rival:
@@ -182,27 +199,23 @@ def _ssh(site: Site) -> Rival:
 
 def _rows(link: Link, found: dict[str, list[Ran]]) -> list[Row]:
     rows: list[Row] = []
-    for kind in KINDS:
-        if kind not in found:
-            continue
+    for kind in (each for each in KINDS if each in found):
         what = f"{kind}, {link.name}"
-        for rival in ("tcp", "socat", "ssh, bare"):
-            if rival != kind:
-                rows.append(_row(what, "MB/s", found, kind, rival, lambda ran: ran.speed))
+        rivals = [rival for rival in _RIVALS if rival != kind]
+        rows += [_row(what, "MB/s", found, kind, each, lambda ran: ran.speed) for each in rivals]
         if link.is_plain and not link.gbit:
             rows += [
                 _row(f"{what}: processor", "s/GB", found, kind, rival, lambda ran: ran.cpu_s)
-                for rival in ("tcp", "socat")
-                if rival != kind
+                for rival in rivals
             ]
+        rows += [
+            _row(f"{what}: pause", "ms", found, kind, rival, lambda ran: ran.pause_ms)
+            for rival in rivals
+        ]
         ack = Figure([ran.ack_ms for ran in found[kind]], "ms")
         plain = Figure([ran.ack_ms for ran in found["tcp"]], "ms")
-        is_plain = kind == "tcp"
-        rows.append(
-            Row(
-                f"{what}: acknowledged", ack, None if is_plain else plain, "" if is_plain else "tcp"
-            )
-        )
+        rival = (None, "") if kind == "tcp" else (plain, "tcp")
+        rows.append(Row(f"{what}: acknowledged", ack, *rival))
     return rows
 
 
