@@ -114,10 +114,15 @@ class Link:
         Raises:
             PeerRefused, StreamError: As `Resuming.attach` does.
         """
-        assert self._resuming is not None
-        self._resuming.attach(other._connection, number=number, position=position, path=path)
+        resuming = self._resuming
+        assert resuming is not None
+        may_wait_anew = resuming.has_heard
+        resuming.attach(other._connection, number=number, position=position, path=path)
         self.shape = other.shape
-        self.heard_at = time.monotonic()
+        # A path on which a greeting passes and nothing else, as one of a smaller MTU, would else
+        # be a link that is mended for ever.
+        if may_wait_anew:
+            self.heard_at = time.monotonic()
 
     async def send(self, kind: FrameType, payload: Buffer = b"", *, epoch: int = 0) -> None:
         """Send one frame; return when `payload` may be reused.

@@ -43,7 +43,11 @@ LASTING_S: Final = 60.0
 _HEAD_START_S: Final = 0.1
 _BETWEEN_ATTEMPTS_S: Final = 0.1
 _GREETING_PART: Final = 1 / 3
-"""Part of `silence_s` in which whoever has answered has to prove itself."""
+"""Part of `silence_s` in which whoever has answered has to prove itself: half of it, where another
+path needs the rest of the time that there is."""
+
+_DOUBTED_PART: Final = 1 / 4
+"""Part of `silence_s` that other paths have before one that is doubted is called at all."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +86,15 @@ class Caller:
     def __init__(self, spec: SessionSpec, routes: Sequence[Route]) -> None:
         """Prepare to call over `routes`, the preferred one first."""
         self._spec = spec
+        self._doubted: set[int] = set()
         self.routes = tuple(routes)
+
+    def judge(self, path: int, *, has_carried: bool) -> None:
+        """Doubt a path whose connection has carried nothing, and no longer one whose has.
+
+        To be greeted is easy: a stranger can do it, and a path on which no long packet arrives.
+        """
+        (self._doubted.discard if has_carried else self._doubted.add)(path)
 
     async def first(self, timeout_s: float) -> tuple[Link, int]:
         """Return the first link to the right receiver, and the index of its path.
@@ -113,7 +125,7 @@ class Caller:
         assert resuming is not None
         answer = await self._answer(indices, self._spec.silence_s)
         try:
-            async with asyncio.timeout(self._spec.silence_s * _GREETING_PART):
+            async with asyncio.timeout(self._greeting_s):
                 number = resuming.number + 1
                 resuming.claim(number)
                 ours = Standing(number, await resuming.settle("another connection takes over"))
@@ -124,8 +136,13 @@ class Caller:
             position = theirs.received
             link.take_over(answer.link, number=number, position=position, path=answer.path)
         except BaseException:
+            self.judge(answer.path, has_carried=False)
             await answer.link.close()
             raise
+
+    @property
+    def _greeting_s(self) -> float:
+        return self._spec.silence_s * _GREETING_PART / min(2, len(self.routes))
 
     async def _greet(self, answer: Answer, ours: Standing | None) -> Welcome:
         nonce = secrets.token_hex(NONCE_BYTES)
@@ -145,21 +162,36 @@ class Caller:
             PeerError: If nothing does: why, of each path; a refusal where there is one.
             StreamError: If what answers is no session.
         """
-        tasks = [
-            asyncio.create_task(self._call(index, timeout_s, _HEAD_START_S * order))
-            for order, index in enumerate(indices)
-        ]
+        doubted = [index for index in indices if index in self._doubted]
+        trusted = [index for index in indices if index not in self._doubted]
+        tasks = self._calls(trusted, timeout_s)
         chosen: asyncio.Task[Answer] | None = None
         try:
             pending = set(tasks)
-            while pending and chosen is None:
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            while (pending or doubted) and chosen is None:
+                done: set[asyncio.Task[Answer]] = set()
+                if pending:
+                    done, pending = await asyncio.wait(
+                        pending,
+                        timeout=self._spec.silence_s * _DOUBTED_PART if doubted else None,
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
                 chosen = next((task for task in tasks if task in done and _has_answer(task)), None)
+                if chosen is None and not (done and pending):  # all have failed, or time is up
+                    more, doubted = self._calls(doubted, timeout_s), []
+                    tasks += more
+                    pending |= set(more)
             if chosen is None:
                 raise _failure([task.exception() for task in tasks])
             return chosen.result()
         finally:
             await _hang_up([task for task in tasks if task is not chosen])
+
+    def _calls(self, indices: Sequence[int], timeout_s: float) -> list[asyncio.Task[Answer]]:
+        return [
+            asyncio.create_task(self._call(index, timeout_s, _HEAD_START_S * order))
+            for order, index in enumerate(indices)
+        ]
 
     async def _call(self, path: int, timeout_s: float, delay_s: float) -> Answer:
         if delay_s:
@@ -193,14 +225,22 @@ async def mend(link: Link, caller: Caller, *, back_s: float = FIRST_BACK_S) -> N
     resuming = link.resuming
     assert resuming is not None
     everywhere, wait_s = range(len(caller.routes)), back_s
+    judged_at: float | None = None
     while True:
-        if await _broken_within(resuming, wait_s if resuming.path else None):
-            if resuming.path == 0 and resuming.broken_at is not None:
-                has_lasted = resuming.broken_at - resuming.attached_at >= LASTING_S
-                wait_s = back_s if has_lasted else min(FIRST_BACK_MAX_S, wait_s * 2)
-            await _try(link, caller, everywhere)
-        else:
-            await _try(link, caller, everywhere[:1])
+        is_broken = await _broken_within(resuming, wait_s if resuming.path else None)
+        if (broken_at := resuming.broken_at) is not None and broken_at != judged_at:
+            judged_at = broken_at  # once for each break, however many attempts it takes
+            caller.judge(resuming.path, has_carried=resuming.has_carried)
+            if resuming.path == 0:
+                has_lasted = broken_at - resuming.attached_at >= LASTING_S
+                wait_s = back_s if has_lasted else _longer(wait_s)
+        await _try(link, caller, everywhere if is_broken else everywhere[:1])
+        if not is_broken and not resuming.is_attached:  # for nothing: it cost the other path
+            wait_s = _longer(wait_s)
+
+
+def _longer(wait_s: float) -> float:
+    return min(FIRST_BACK_MAX_S, wait_s * 2)
 
 
 async def _try(link: Link, caller: Caller, indices: Sequence[int]) -> None:

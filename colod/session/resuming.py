@@ -64,6 +64,8 @@ class Resuming:
         self._closing: set[asyncio.Task[None]] = set()
         self._received = 0
         self._told = 0
+        self._received_before = -1
+        self._confirmed_before = 0
         self._is_last = False
         self._is_over = False
         self._address = connection.peer_address
@@ -131,6 +133,16 @@ class Resuming:
     def is_attached(self) -> bool:
         """Whether there is a connection now."""
         return self._connection is not None
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether anything has come over the present or last connection, or it is the first one."""
+        return self._received > self._received_before
+
+    @property
+    def has_carried(self) -> bool:
+        """Whether the other side has said to have got anything over that connection."""
+        return self._replay.confirmed > self._confirmed_before
 
     @property
     def kept_bytes(self) -> int:
@@ -215,6 +227,7 @@ class Resuming:
             raise PeerRefused(f"connection {number} was overtaken by {self.number}")
         assert self._connection is None, "settle comes first"
         self._replay.rewind(position)
+        self._confirmed_before, self._received_before = position, self._received
         self._connection, self._address = connection, connection.peer_address
         self.path, self.resumed = path, self.resumed + 1
         self.attached_at, self.broken_at = time.monotonic(), None

@@ -10,12 +10,18 @@ from colod.errors import NetworkError, PeerUnreachable
 from colod.transport.base import Buffer
 
 ENDLESS = 1 << 60
+GREETING_BYTES = 1400
+"""No greeting is longer; a path that is narrow lets no more through."""
 
 
 class _Direction:
-    """Bytes one way: of all that is written only the first `budget` arrive, then it is broken."""
+    """Bytes one way: of all that is written only the first `budget` arrive, then it is broken.
 
-    def __init__(self, budget: int) -> None:
+    Nothing arrives any more from the first write on that is longer than `longest`.
+    """
+
+    def __init__(self, budget: int, longest: int = ENDLESS) -> None:
+        self.longest = longest
         self.left = budget
         self.waiting = bytearray()
         self.is_broken = False
@@ -24,6 +30,7 @@ class _Direction:
 
     def write(self, data: bytes) -> None:
         """Take `data` as a kernel does: who writes does not learn what of it arrives."""
+        self.is_stalled = self.is_stalled or len(data) > self.longest
         if self.is_stalled:
             return
         self.waiting += data[: self.left]
@@ -96,6 +103,8 @@ class Network:
         """Take from `budgets` what goes to the listener, and back, before a connection breaks."""
         self.made: list[MemoryConnection] = []
         self.is_down: set[int] = set()
+        self.is_narrow: set[int] = set()
+        self.called: list[int] = []
         self._budgets = budgets
         self._listeners: dict[int, MemoryListener] = {}
 
@@ -113,7 +122,9 @@ class Network:
         if index in self.is_down or self._listeners[index].is_closed:
             raise PeerUnreachable(f"nobody answers on path {index}")
         there, back = next(self._budgets, (ENDLESS, ENDLESS))
-        to, of = _Direction(there), _Direction(back)
+        longest = GREETING_BYTES if index in self.is_narrow else ENDLESS
+        to, of = _Direction(there, longest), _Direction(back)
+        self.called.append(index)
         name = f"memory-{index}"
         ours, theirs = MemoryConnection(name, of, to), MemoryConnection(name, to, of)
         self._listeners[index].bring(theirs)

@@ -121,6 +121,10 @@ class Pair:
             task.add_done_callback(self._ended)
             self._tasks.append(task)
 
+    def send(self, stream: bytes, chunk_bytes: int = 9000) -> None:
+        """Have more of the stream sent, behind what `begin` was given."""
+        self._tasks.append(asyncio.create_task(self._relay(stream, chunk_bytes)))
+
     def _ended(self, task: asyncio.Task[Ending]) -> None:
         if not task.cancelled():
             self.endings[task.get_name()] = task.result()

@@ -17,7 +17,7 @@ from colod.session.mending import Caller, hear_challenge
 from colod.session.resuming import RESERVE_BYTES, Resuming
 from colod.session.spec import SessionSpec
 from colod.stream.frames import Challenge, FrameType, encode_message
-from tests.unit.memory_network import MemoryConnection
+from tests.unit.memory_network import MemoryConnection, MemoryListener
 from tests.unit.mended_pair import LIMIT_S, RESUME_BYTES, Pair, linked, spec
 from tests.unit.session_samples import remus_stream
 
@@ -40,6 +40,14 @@ async def knock(
     await link.close()
     assert frame.type is FrameType.ABORT, frame
     return bytes(frame.payload).decode()
+
+
+async def challenge_all(listener: MemoryListener) -> None:
+    """Say to whoever comes what a receiver says first, and nothing after it."""
+    links: list[Link] = []
+    while True:
+        links.append(Link(await listener.accept(), 7))
+        await links[-1].send(FrameType.CHALLENGE, encode_message(Challenge(nonce="0" * 64)))
 
 
 async def goes_on(pair: Pair, made: int) -> None:
@@ -179,6 +187,63 @@ async def test_the_link_goes_back_to_the_first_path_once_that_is_there_again() -
         pair.network.is_down = set()
         await pair.until_so(lambda: resuming.path == 0)
         assert resuming.resumed == 2
+
+
+async def test_a_path_that_lets_greetings_through_and_nothing_else_is_left_for_the_other() -> None:
+    async with linked(paths=2, silence_s=4.0) as pair:
+        pair.begin(FIRST)
+        await pair.until(1)
+        assert pair.sender is not None
+        resuming = pair.sender.resuming
+        assert resuming is not None
+        await pair.until_so(lambda: resuming.has_carried)
+        pair.network.is_narrow = {0}
+        pair.network.made[0].cut()
+        pair.send(REST)
+        await pair.until_so(lambda: resuming.path == 1)
+        await pair.until(EPOCHS)
+        assert bytes(pair.handed) == STREAM
+        # Signs of life may pass once more, before there is anything long to send.
+        assert pair.network.called.count(0) in {2, 3}
+
+
+async def test_one_path_that_lets_greetings_through_and_nothing_else_is_no_link() -> None:
+    async with linked(silence_s=2.0) as pair:
+        pair.begin(STREAM)
+        pair.network.is_narrow = {0}
+        pair.network.made[0].cut()
+        await pair.until_ended()
+        assert pair.endings["receiver"].code == "peer.silent"
+
+
+async def test_a_stranger_on_the_first_path_does_not_end_a_link_on_the_other_one() -> None:
+    async with linked(paths=2, silence_s=6.0) as pair:
+        pair.network.is_down = {0}
+        pair.network.made[0].cut()
+        pair.begin(FIRST + REST, back_s=0.1)
+        await pair.until(1)
+        assert pair.sender is not None
+        resuming = pair.sender.resuming
+        assert resuming is not None
+        stranger = asyncio.create_task(challenge_all(pair.network.listen(0)))  # has the address now
+        pair.network.is_down = set()
+        await pair.until_so(lambda: resuming.resumed == 2)
+        assert resuming.path == 1
+        await pair.until(EPOCHS)
+        assert bytes(pair.handed) == STREAM
+        stranger.cancel()
+
+
+async def test_strangers_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with linked() as pair:
+        pair.begin(STREAM)
+        for _ in range(200):
+            await pair.network.call(0).close()
+            await asyncio.sleep(0.001)
+        await goes_on(pair, 0)
+    said = [record.getMessage() for record in caplog.records]
+    assert 10 <= sum("sender.gone" in each for each in said) <= 12
 
 
 async def test_what_is_kept_while_there_is_no_link_is_bounded() -> None:
