@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -259,7 +260,9 @@ def log_path(directory: Path) -> Path:
 def last_words(directory: Path, limit: int = 400) -> str:
     """Return the end of the session's log, in one line."""
     try:
-        text = log_path(directory).read_bytes()[-limit:].decode(errors="replace")
+        with log_path(directory).open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - limit))
+            text = log.read(limit).decode(errors="replace")
     except OSError:
         return ""
     return " | ".join(line.strip() for line in text.splitlines() if line.strip())

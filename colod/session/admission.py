@@ -21,9 +21,7 @@ from colod.session.link import Link
 from colod.session.spec import SessionSpec
 from colod.stream.frames import Challenge, FrameType, Hello, decode_message, encode_message
 from colod.transport.base import Connection, Listener
-
-MAX_STRANGERS = 8
-"""Connections that may be unauthenticated at a time; more wait in the kernel's queue."""
+from colod.transport.crowd import Crowd, Grumble
 
 GREETING_S = 5.0
 """Time for a connection to prove that it is the right one."""
@@ -41,10 +39,10 @@ class Admission:
         """
         self._spec = spec
         self._listeners = tuple(listeners)
-        self._slots = asyncio.Semaphore(MAX_STRANGERS)
+        self._grumble = Grumble(_log)
+        self._crowd = Crowd(self._grumble)
         self._is_taken = False
         self._admitted: asyncio.Queue[Link] = asyncio.Queue()
-        self._greeting: set[asyncio.Task[None]] = set()
         self._link: Link | None = None
         self.path = 0
 
@@ -98,38 +96,28 @@ class Admission:
             for path, listener in enumerate(self._listeners)
         ]
         try:
-            for index, task in enumerate(tasks):
-                try:
+            for task in tasks:
+                with contextlib.suppress(NetworkError):
                     await task
-                except NetworkError as error:
-                    _log.warning("listener.broken path=%d error=%r", index, str(error))
-                    broken = error
-            raise broken
+            await tasks[-1]
         finally:
             await self._end(*tasks)
 
     async def _accept(self, listener: Listener, path: int) -> None:
         while True:
-            await self._slots.acquire()
             try:
                 connection = await listener.accept()
-            except BaseException:
-                self._slots.release()
+            except NetworkError as error:
+                _log.warning("listener.broken path=%d error=%r", path, str(error))
                 raise
-            task = asyncio.create_task(self._meet(connection, path))
-            self._greeting.add(task)
-            task.add_done_callback(self._leave)
-
-    def _leave(self, task: asyncio.Task[None]) -> None:
-        self._greeting.discard(task)
-        self._slots.release()
+            self._crowd.meet(connection, self._meet(connection, path))
 
     async def _end(self, *tasks: asyncio.Task[Any]) -> None:
         """End `tasks`, and whoever has not proved anything yet."""
-        ending = (*tasks, *self._greeting)
-        for task in ending:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*ending, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._crowd.disperse()
 
     async def _close(self) -> None:
         for listener in self._listeners:
@@ -143,13 +131,16 @@ class Admission:
                 await self._greet(link, path)
             is_in = True
         except (PeerUnreachable, TimeoutError) as error:
-            _log.info("sender.gone address=%s reason=%r", link.peer_address, str(error))
+            self._sent_away(logging.INFO, "sender.gone", link, error)
         except ColodError as error:
-            _log.warning("sender.refused address=%s reason=%r", link.peer_address, str(error))
+            self._sent_away(logging.WARNING, "sender.refused", link, error)
             await link.say_goodbye(FrameType.ABORT, "refused", str(error))
         finally:
             if not is_in:
                 await link.close()
+
+    def _sent_away(self, level: int, event: str, link: Link, error: Exception) -> None:
+        self._grumble.log(level, f"{event} address=%s reason=%r", link.peer_address, str(error))
 
     async def _greet(self, link: Link, path: int) -> None:
         challenge = Challenge(nonce=secrets.token_hex(NONCE_BYTES))
@@ -165,6 +156,7 @@ class Admission:
 
     async def _let_in(self, link: Link, path: int, challenge: Challenge, hello: Hello) -> None:
         welcome = accept_hello(self._spec, challenge, hello)
+        self._crowd.trust()
         if self._is_taken:
             raise PeerRefused("this pairing has its sender already")
         self._is_taken = True
@@ -182,6 +174,7 @@ class Admission:
     ) -> None:
         """Have the sender's new connection take the place of its last one."""
         check_hello(self._spec, challenge, hello)
+        self._crowd.trust()
         known = self._link
         if known is None or (resuming := known.resuming) is None:
             raise PeerRefused("there is no link here that could be mended")

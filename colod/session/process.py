@@ -82,7 +82,10 @@ class Ran:
 async def run_bounded(argv: Sequence[str], timeout_s: float, *, is_logged: bool = True) -> Ran:
     """Run a command for `timeout_s` seconds at most; what it says goes to the session's log too."""
     # Neither a pipe nor a file on disk: the one could block the command, the other be full.
-    output = os.memfd_create("said")
+    try:
+        output = os.memfd_create("said")
+    except OSError as error:
+        return Ran(127, str(error))
     try:
         process = await asyncio.to_thread(_start, argv, output)
         status = await _ended(process, timeout_s)

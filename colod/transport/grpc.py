@@ -25,6 +25,7 @@ import grpc.aio
 
 from colod.errors import ConfigError, NetworkError, PeerError, PeerRefused, PeerUnreachable
 from colod.model import Credentials
+from colod.transport.crowd import Grumble
 from colod.transport.inet import (
     Interface,
     connect_to,
@@ -153,6 +154,7 @@ class GrpcListener:
         self._waiting: deque[MessageConnection] = deque()
         self._news = asyncio.Event()
         self._calls: set[asyncio.Future[None]] = set()
+        self._grumble = Grumble(_log)
         self._ending: asyncio.Task[None] | None = None
         handler: Any = grpc.stream_stream_rpc_method_handler(cast("Any", self._carry))
         service = grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: handler})
@@ -200,7 +202,8 @@ class GrpcListener:
     async def _carry(self, _: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         """Serve one call for as long as its connection lasts."""
         if refusal := self._refusal(context):
-            _log.warning("caller.refused address=%s reason=%r", context.peer(), refusal)
+            words = (context.peer(), refusal)
+            self._grumble.log(logging.WARNING, "caller.refused address=%s reason=%r", *words)
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
         if self._ending is not None or len(self._waiting) >= _WAITING_MAX:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "nobody is taken any more")

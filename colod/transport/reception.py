@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Generic, Protocol, TypeVar
 
 from colod.errors import NetworkError, PeerError
+from colod.transport.crowd import Crowd, Grumble
 from colod.transport.sockets import SocketConnection, SocketListener
 
 GREETING_S: Final = 5.0
 """Time for whoever connects to prove that it is the peer."""
 
-MAX_STRANGERS: Final = 8
-"""Connections that are not proven yet, or not taken by `accept`; more wait in the kernel."""
+PROVEN_MAX: Final = 8
+"""Connections of the peer that `accept` has not taken yet; more are closed."""
 
 _log = logging.getLogger(__name__)
 
@@ -55,12 +56,12 @@ class Reception(Generic[Proven]):
         self._inner = inner
         self._prove = prove
         self._greeting_s = greeting_s
-        self._slots = asyncio.Semaphore(MAX_STRANGERS)
-        self._tasks: dict[asyncio.Task[None], SocketConnection | None] = {}
+        self._grumble = Grumble(_log)
+        self._crowd = Crowd(self._grumble)
+        self._accepting: asyncio.Task[None] | None = None
         self._proven: deque[Proven] = deque()
         self._news = asyncio.Event()
         self._failure: BaseException | None = None
-        self._is_accepting = False
 
     @property
     def address(self) -> str:
@@ -73,39 +74,28 @@ class Reception(Generic[Proven]):
         Raises:
             NetworkError: If the listener is broken or was closed.
         """
-        if not (self._is_accepting or self._failure):
-            self._is_accepting = True
-            self._start(None)
+        if self._accepting is None and self._failure is None:
+            self._accepting = asyncio.create_task(self._accept_all())
+            self._accepting.add_done_callback(self._ended)
         while not self._proven:
             if self._failure is not None:
                 raise NetworkError(str(self._failure)) from self._failure
             self._news.clear()
             await self._news.wait()
-        self._slots.release()
         return self._proven.popleft()
 
     async def close(self) -> None:
         """Stop listening; accepted connections live on, the others end."""
         self._fail(NetworkError(f"cannot accept on {self.address}: closed"))
         await self._inner.close()
-        greeted = dict(self._tasks)
-        for task in greeted:
-            task.cancel()
-        await asyncio.gather(*greeted, return_exceptions=True)
-        for carrier in greeted.values():  # a task that had not begun has closed nothing
-            if carrier is not None:
-                await carrier.close()
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.gather(self._accepting, return_exceptions=True)
+        await self._crowd.disperse()
         while self._proven:
             await self._proven.popleft().close()
 
-    def _start(self, carrier: SocketConnection | None) -> None:
-        work = self._accept_all() if carrier is None else self._greet(carrier)
-        task = asyncio.create_task(work)
-        self._tasks[task] = carrier
-        task.add_done_callback(self._ended)
-
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 
@@ -115,24 +105,28 @@ class Reception(Generic[Proven]):
 
     async def _accept_all(self) -> None:
         while True:
-            await self._slots.acquire()
-            self._start(await self._inner.accept())
+            carrier = await self._inner.accept()
+            self._crowd.meet(carrier, self._greet(carrier)).add_done_callback(self._ended)
 
     async def _greet(self, carrier: SocketConnection) -> None:
-        is_proven = False
         try:
             async with asyncio.timeout(self._greeting_s):
                 connection = await self._prove(carrier)
-            self._proven.append(connection)
-            is_proven = True
-            self._news.set()
         except TimeoutError:
             reason = f"no handshake within {self._greeting_s:g} s"
-            _log.warning("caller.refused address=%s reason=%r", carrier.peer_address, reason)
+            self._refused(logging.WARNING, carrier, reason)
         except PeerError as error:
-            _log.warning("caller.refused address=%s reason=%r", carrier.peer_address, str(error))
+            self._refused(logging.WARNING, carrier, str(error))
         except NetworkError as error:
-            _log.error("caller.refused address=%s reason=%r", carrier.peer_address, str(error))
-        finally:
-            if not is_proven:
-                self._slots.release()
+            self._refused(logging.ERROR, carrier, str(error))
+        else:
+            if len(self._proven) >= PROVEN_MAX:
+                await connection.close()
+                return
+            self._proven.append(connection)
+            self._news.set()
+
+    def _refused(self, level: int, carrier: SocketConnection, reason: str) -> None:
+        self._grumble.log(
+            level, "caller.refused address=%s reason=%r", carrier.peer_address, reason
+        )

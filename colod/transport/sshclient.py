@@ -217,7 +217,14 @@ async def start(argv: Sequence[str]) -> tuple[SshClient, socket.socket]:
     except OSError as error:
         message = f"cannot run ssh: {error.strerror}; install it (Debian: openssh-client)"
         raise PeerUnreachable(message) from error
-    return SshClient(process, words), ours
+    try:
+        return SshClient(process, words), ours
+    except OSError as error:
+        ours.close()
+        os.close(words)
+        process.kill()
+        await asyncio.to_thread(process.wait)
+        raise PeerUnreachable(f"cannot watch ssh: {error.strerror}") from error
 
 
 def _start(argv: Sequence[str]) -> tuple[subprocess.Popen[bytes], int, socket.socket]:

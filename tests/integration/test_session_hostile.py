@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from colod.errors import PeerUnreachable
-from colod.session.admission import MAX_STRANGERS
 from colod.session.handshake import make_hello
 from colod.session.link import Link
 from colod.stream import writer
@@ -29,6 +28,7 @@ from colod.stream.frames import (
 )
 from colod.stream.image.keeper import MAX_STATE_BYTES
 from colod.transport.base import Connection
+from colod.transport.crowd import MAX_STRANGERS
 from colod.transport.tcp import TcpTransport
 from tests.integration.session_pair import Pair, State
 from tests.integration.simxen_hosts import LIMIT_S, until
