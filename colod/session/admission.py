@@ -111,6 +111,7 @@ class Admission:
                 _log.warning("listener.broken path=%d error=%r", path, str(error))
                 raise
             self._crowd.meet(connection, self._meet(connection, path))
+            await asyncio.sleep(0)  # callers that never cease must not starve the rest
 
     async def _end(self, *tasks: asyncio.Task[Any]) -> None:
         """End `tasks`, and whoever has not proved anything yet."""

@@ -107,6 +107,7 @@ class Reception(Generic[Proven]):
         while True:
             carrier = await self._inner.accept()
             self._crowd.meet(carrier, self._greet(carrier)).add_done_callback(self._ended)
+            await asyncio.sleep(0)  # callers that never cease must not starve the rest
 
     async def _greet(self, carrier: SocketConnection) -> None:
         try:
