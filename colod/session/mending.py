@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -43,11 +44,15 @@ LASTING_S: Final = 60.0
 _HEAD_START_S: Final = 0.1
 _BETWEEN_ATTEMPTS_S: Final = 0.1
 _GREETING_PART: Final = 1 / 3
-"""Part of `silence_s` in which whoever has answered has to prove itself: half of it, where another
-path needs the rest of the time that there is."""
+"""Part of `silence_s` in which whoever has answered has to prove itself."""
+
+_GOING_BACK_PART: Final = 1 / 6
+"""The same where there was a connection: the rest is for the path that it went over."""
 
 _DOUBTED_PART: Final = 1 / 4
-"""Part of `silence_s` that other paths have before one that is doubted is called at all."""
+_DOUBTED_MAX_S: Final = 2.0
+"""Part of `silence_s`, and most, that the answer of a doubted path waits for that of another one;
+the receiver gives a caller five seconds in all."""
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +101,10 @@ class Caller:
         """
         (self._doubted.discard if has_carried else self._doubted.add)(path)
 
+    def forget(self) -> None:
+        """Doubt no path any more."""
+        self._doubted.clear()
+
     async def first(self, timeout_s: float) -> tuple[Link, int]:
         """Return the first link to the right receiver, and the index of its path.
 
@@ -125,7 +134,8 @@ class Caller:
         assert resuming is not None
         answer = await self._answer(indices, self._spec.silence_s)
         try:
-            async with asyncio.timeout(self._greeting_s):
+            part = _GOING_BACK_PART if resuming.is_attached else _GREETING_PART
+            async with asyncio.timeout(self._spec.silence_s * part):
                 number = resuming.number + 1
                 resuming.claim(number)
                 ours = Standing(number, await resuming.settle("another connection takes over"))
@@ -140,10 +150,6 @@ class Caller:
             await answer.link.close()
             raise
 
-    @property
-    def _greeting_s(self) -> float:
-        return self._spec.silence_s * _GREETING_PART / min(2, len(self.routes))
-
     async def _greet(self, answer: Answer, ours: Standing | None) -> Welcome:
         nonce = secrets.token_hex(NONCE_BYTES)
         hello = make_hello(self._spec, answer.challenge, nonce, ours)
@@ -156,42 +162,44 @@ class Caller:
     async def _answer(self, indices: Sequence[int], timeout_s: float) -> Answer:
         """Call over the paths `indices`; return what answers first.
 
-        To be let in is no answer: a path on which nothing arrives can have that, too.
+        To be let in is no answer: a path on which nothing arrives can have that, too. The answer of
+        one that is doubted counts once no other one can be expected.
 
         Raises:
             PeerError: If nothing does: why, of each path; a refusal where there is one.
             StreamError: If what answers is no session.
         """
-        doubted = [index for index in indices if index in self._doubted]
-        trusted = [index for index in indices if index not in self._doubted]
-        tasks = self._calls(trusted, timeout_s)
+        paths = sorted(indices, key=self._doubted.__contains__)
+        tasks = [
+            asyncio.create_task(self._call(path, timeout_s, _HEAD_START_S * order))
+            for order, path in enumerate(paths)
+        ]
+        trusted = {
+            task for task, path in zip(tasks, paths, strict=True) if path not in self._doubted
+        }
+        hold_s = min(_DOUBTED_MAX_S, self._spec.silence_s * _DOUBTED_PART)
+        held_until = time.monotonic() + hold_s
         chosen: asyncio.Task[Answer] | None = None
+        pending = set(tasks)
         try:
-            pending = set(tasks)
-            while (pending or doubted) and chosen is None:
-                done: set[asyncio.Task[Answer]] = set()
-                if pending:
-                    done, pending = await asyncio.wait(
-                        pending,
-                        timeout=self._spec.silence_s * _DOUBTED_PART if doubted else None,
-                        return_when=asyncio.FIRST_COMPLETED,
-                    )
-                chosen = next((task for task in tasks if task in done and _has_answer(task)), None)
-                if chosen is None and not (done and pending):  # all have failed, or time is up
-                    more, doubted = self._calls(doubted, timeout_s), []
-                    tasks += more
-                    pending |= set(more)
+            while True:
+                rest_s = held_until - time.monotonic() if pending & trusted else 0.0
+                eligible = trusted if rest_s > 0 else tasks
+                chosen = next(
+                    (each for each in tasks if each in eligible and _has_answer(each)), None
+                )
+                if chosen is not None or not pending:
+                    break
+                _, pending = await asyncio.wait(
+                    pending,
+                    timeout=rest_s if rest_s > 0 else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
             if chosen is None:
                 raise _failure([task.exception() for task in tasks])
             return chosen.result()
         finally:
             await _hang_up([task for task in tasks if task is not chosen])
-
-    def _calls(self, indices: Sequence[int], timeout_s: float) -> list[asyncio.Task[Answer]]:
-        return [
-            asyncio.create_task(self._call(index, timeout_s, _HEAD_START_S * order))
-            for order, index in enumerate(indices)
-        ]
 
     async def _call(self, path: int, timeout_s: float, delay_s: float) -> Answer:
         if delay_s:
@@ -227,16 +235,39 @@ async def mend(link: Link, caller: Caller, *, back_s: float = FIRST_BACK_S) -> N
     everywhere, wait_s = range(len(caller.routes)), back_s
     judged_at: float | None = None
     while True:
-        is_broken = await _broken_within(resuming, wait_s if resuming.path else None)
+        if not await _broken_within(resuming, wait_s if resuming.path else None):
+            if await _go_back(link, caller, resuming):
+                wait_s = _longer(wait_s)
+            continue
         if (broken_at := resuming.broken_at) is not None and broken_at != judged_at:
             judged_at = broken_at  # once for each break, however many attempts it takes
+            has_lasted = broken_at - resuming.attached_at >= LASTING_S
+            if has_lasted:
+                caller.forget()
             caller.judge(resuming.path, has_carried=resuming.has_carried)
             if resuming.path == 0:
-                has_lasted = broken_at - resuming.attached_at >= LASTING_S
                 wait_s = back_s if has_lasted else _longer(wait_s)
-        await _try(link, caller, everywhere if is_broken else everywhere[:1])
-        if not is_broken and not resuming.is_attached:  # for nothing: it cost the other path
-            wait_s = _longer(wait_s)
+        await _try(link, caller, everywhere)
+
+
+async def _go_back(link: Link, caller: Caller, resuming: Resuming) -> bool:
+    """Try the first path, but no longer than another one carries the link.
+
+    Returns:
+        Whether it has cost the other path's connection for nothing.
+    """
+    number = resuming.number
+    trying = asyncio.create_task(_try(link, caller, range(1)))
+    breaking = asyncio.create_task(resuming.until_broken())
+    try:
+        await asyncio.wait({trying, breaking}, return_when=asyncio.FIRST_COMPLETED)
+        if trying.done() or resuming.number > number:  # it was the attempt that broke it
+            await trying
+    finally:
+        for task in (trying, breaking):
+            task.cancel()
+        await asyncio.gather(trying, breaking, return_exceptions=True)
+    return resuming.number > number and not resuming.is_attached
 
 
 def _longer(wait_s: float) -> float:
@@ -262,7 +293,7 @@ async def _broken_within(resuming: Resuming, limit_s: float | None) -> bool:
 
 
 def _has_answer(task: asyncio.Task[Answer]) -> bool:
-    return not task.cancelled() and task.exception() is None
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
 def _failure(errors: Sequence[BaseException | None]) -> BaseException:

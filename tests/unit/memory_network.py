@@ -45,6 +45,7 @@ class MemoryConnection:
     def __init__(self, name: str, incoming: _Direction, outgoing: _Direction) -> None:
         self.peer_address = name
         self.is_closed = False
+        self.lag_s = 0.0
         self._incoming, self._outgoing = incoming, outgoing
 
     @property
@@ -66,7 +67,7 @@ class MemoryConnection:
         raise PeerUnreachable(f"{self.peer_address} is closed or broken")
 
     async def write(self, *parts: Buffer) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.lag_s)
         if self.is_closed or self.is_broken:
             self.wake()
             raise PeerUnreachable(f"{self.peer_address} is closed or broken")
@@ -103,7 +104,9 @@ class Network:
         """Take from `budgets` what goes to the listener, and back, before a connection breaks."""
         self.made: list[MemoryConnection] = []
         self.is_down: set[int] = set()
+        self.is_silent: set[int] = set()
         self.is_narrow: set[int] = set()
+        self.lag_s: dict[int, float] = {}
         self.called: list[int] = []
         self._budgets = budgets
         self._listeners: dict[int, MemoryListener] = {}
@@ -127,6 +130,7 @@ class Network:
         self.called.append(index)
         name = f"memory-{index}"
         ours, theirs = MemoryConnection(name, of, to), MemoryConnection(name, to, of)
+        ours.lag_s = theirs.lag_s = self.lag_s.get(index, 0.0)
         self._listeners[index].bring(theirs)
         self.made.append(ours)
         return ours
@@ -140,6 +144,9 @@ class MemoryTransport:
 
     async def connect(self, address: str, *, timeout_s: float) -> MemoryConnection:
         await asyncio.sleep(0)
+        if self._index in self._network.is_silent:
+            await asyncio.sleep(timeout_s)
+            raise PeerUnreachable(f"nobody answers on path {self._index}")
         return self._network.call(self._index)
 
 

@@ -234,6 +234,51 @@ async def test_a_stranger_on_the_first_path_does_not_end_a_link_on_the_other_one
         stranger.cancel()
 
 
+async def test_a_doubted_path_is_taken_where_the_other_one_is_dead() -> None:
+    async with linked(paths=2, silence_s=6.0) as pair:
+        pair.begin(STREAM)
+        pair.caller.judge(1, has_carried=False)
+        pair.network.lag_s = {1: 0.7}  # there is no time to call it late
+        pair.network.is_silent = {0}
+        pair.network.made[0].cut()
+        assert pair.sender is not None
+        resuming = pair.sender.resuming
+        assert resuming is not None
+        await pair.until_so(lambda: resuming.path == 1)
+        await pair.until(EPOCHS)
+        assert bytes(pair.handed) == STREAM
+
+
+async def test_a_greeting_may_take_its_time_where_the_other_path_is_dead() -> None:
+    async with linked(paths=2, silence_s=6.0) as pair:
+        pair.begin(STREAM)
+        pair.network.lag_s = {1: 0.6}  # three words of a greeting: more than a sixth of six seconds
+        pair.network.is_silent = {0}
+        pair.network.made[0].cut()
+        assert pair.sender is not None
+        resuming = pair.sender.resuming
+        assert resuming is not None
+        await pair.until_so(lambda: resuming.path == 1)
+        assert pair.network.called == [0, 1]
+        await pair.until(EPOCHS)
+
+
+async def test_a_link_is_mended_while_the_first_path_is_called_in_vain() -> None:
+    async with linked(paths=2, silence_s=6.0) as pair:
+        pair.network.is_silent = {0}
+        pair.network.made[0].cut()
+        pair.begin(STREAM, back_s=0.05)
+        assert pair.sender is not None
+        resuming = pair.sender.resuming
+        assert resuming is not None
+        await pair.until_so(lambda: resuming.path == 1)
+        await asyncio.sleep(0.5)  # now it waits for the first one
+        pair.network.made[-1].cut()
+        await pair.until_so(lambda: resuming.resumed == 2)
+        await pair.until(EPOCHS)
+        assert bytes(pair.handed) == STREAM
+
+
 async def test_strangers_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     async with linked() as pair:
