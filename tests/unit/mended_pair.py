@@ -19,6 +19,7 @@ from colod.session.living import live
 from colod.session.mending import Caller, Route, mend
 from colod.session.receiving import Handing, Receiving
 from colod.session.report import Report
+from colod.session.resuming import Resuming
 from colod.session.sending import Sending
 from colod.session.spec import SessionSpec
 from colod.session.staging import Data
@@ -86,6 +87,13 @@ class Pair:
         self._unfolding: Unfolding | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._news = asyncio.Event()
+
+    @property
+    def resuming(self) -> Resuming:
+        """The sender's connection over one connection after the other."""
+        assert self.sender is not None
+        assert self.sender.resuming is not None
+        return self.sender.resuming
 
     async def meet(self) -> None:
         """Link the two."""

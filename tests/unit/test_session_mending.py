@@ -157,14 +157,13 @@ async def test_a_path_that_falls_silent_is_left_for_the_other_one() -> None:
     async with linked(paths=2, silence_s=6.0) as pair:
         pair.begin(FIRST)
         await pair.until(1)
-        assert pair.sender is not None
-        resuming = pair.sender.resuming
-        assert resuming is not None
+        resuming = pair.resuming
         assert resuming.path == 0
         pair.network.is_down = {0}
         pair.network.made[0].stall()
         await pair.until_so(lambda: resuming.resumed > 0)
         assert resuming.path == 1
+        assert pair.sender is not None
         status = pair.sender.status()
         assert (status.may_resume, status.path, status.resumed) == (True, "backup", 1)
         assert not status.HasField("broken_s")
@@ -180,9 +179,7 @@ async def test_the_link_goes_back_to_the_first_path_once_that_is_there_again() -
         pair.network.made[0].cut()
         pair.begin(FIRST, back_s=0.05)
         await pair.until(1)
-        assert pair.sender is not None
-        resuming = pair.sender.resuming
-        assert resuming is not None
+        resuming = pair.resuming
         assert resuming.path == 1
         pair.network.is_down = set()
         await pair.until_so(lambda: resuming.path == 0)
@@ -193,9 +190,7 @@ async def test_a_path_that_lets_greetings_through_and_nothing_else_is_left_for_t
     async with linked(paths=2, silence_s=4.0) as pair:
         pair.begin(FIRST)
         await pair.until(1)
-        assert pair.sender is not None
-        resuming = pair.sender.resuming
-        assert resuming is not None
+        resuming = pair.resuming
         await pair.until_so(lambda: resuming.has_carried)
         pair.network.is_narrow = {0}
         pair.network.made[0].cut()
@@ -222,9 +217,7 @@ async def test_a_stranger_on_the_first_path_does_not_end_a_link_on_the_other_one
         pair.network.made[0].cut()
         pair.begin(FIRST + REST, back_s=0.1)
         await pair.until(1)
-        assert pair.sender is not None
-        resuming = pair.sender.resuming
-        assert resuming is not None
+        resuming = pair.resuming
         stranger = asyncio.create_task(challenge_all(pair.network.listen(0)))  # has the address now
         pair.network.is_down = set()
         await pair.until_so(lambda: resuming.resumed == 2)
@@ -241,9 +234,7 @@ async def test_a_doubted_path_is_taken_where_the_other_one_is_dead() -> None:
         pair.network.lag_s = {1: 0.7}  # there is no time to call it late
         pair.network.is_silent = {0}
         pair.network.made[0].cut()
-        assert pair.sender is not None
-        resuming = pair.sender.resuming
-        assert resuming is not None
+        resuming = pair.resuming
         await pair.until_so(lambda: resuming.path == 1)
         await pair.until(EPOCHS)
         assert bytes(pair.handed) == STREAM
@@ -255,9 +246,7 @@ async def test_a_greeting_may_take_its_time_where_the_other_path_is_dead() -> No
         pair.network.lag_s = {1: 0.6}  # three words of a greeting: more than a sixth of six seconds
         pair.network.is_silent = {0}
         pair.network.made[0].cut()
-        assert pair.sender is not None
-        resuming = pair.sender.resuming
-        assert resuming is not None
+        resuming = pair.resuming
         await pair.until_so(lambda: resuming.path == 1)
         assert pair.network.called == [0, 1]
         await pair.until(EPOCHS)
@@ -268,9 +257,7 @@ async def test_a_link_is_mended_while_the_first_path_is_called_in_vain() -> None
         pair.network.is_silent = {0}
         pair.network.made[0].cut()
         pair.begin(STREAM, back_s=0.05)
-        assert pair.sender is not None
-        resuming = pair.sender.resuming
-        assert resuming is not None
+        resuming = pair.resuming
         await pair.until_so(lambda: resuming.path == 1)
         await asyncio.sleep(0.5)  # now it waits for the first one
         pair.network.made[-1].cut()
