@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -108,6 +109,8 @@ class Container:
 
     def close(self) -> None:
         """End everything in it and unmount it."""
+        if self._leader:  # with the first process of its namespace the kernel ends all others
+            os.kill(self._leader, signal.SIGKILL)
         if self._nspawn is not None:
             self._nspawn.send_signal(signal.SIGKILL)
             self._nspawn.wait(60)
