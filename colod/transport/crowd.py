@@ -95,13 +95,11 @@ class Crowd:
         self._strangers.pop(task, None)
 
     async def disperse(self) -> None:
-        """End all of them."""
-        for task in (tasks := dict(self._tasks)):
+        """End all of them, and wait until those that were sent away are closed, too."""
+        for task in (tasks := tuple(self._tasks)):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for task, caller in tasks.items():  # one that had not begun has closed nothing
-            if task.cancelled():
-                await caller.close()
+        await asyncio.gather(*self._closing)
 
     def _send_one_away(self) -> None:
         counts = Counter(self._strangers.values())
@@ -115,7 +113,7 @@ class Crowd:
     def _ended(self, task: asyncio.Task[None]) -> None:
         caller = self._tasks.pop(task)
         self._strangers.pop(task, None)
-        if task.cancelled():
+        if task.cancelled():  # one that had not begun has closed nothing
             closing = asyncio.get_running_loop().create_task(caller.close())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
